@@ -1,0 +1,31 @@
+/* buddy.h: power-of-two allocator over one region (Knowlton 1965): 4 KiB .. region size.
+ * Every block is aligned to its size, so all are fit for direct I/O. O(log n), no system calls.
+ * buddy_alloc returns NULL when nothing large enough is free: back-pressure, not an error.
+ * The region is borrowed until buddy_fini. Threads: one owner. */
+#ifndef CORE_BASE_BUDDY_H
+#define CORE_BASE_BUDDY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/base/list.h"
+
+#define BUDDY_MIN_SHIFT 12u
+#define BUDDY_ORDERS 28u /* up to 4 KiB << 27 = 512 GiB */
+
+struct buddy {
+    char *base;
+    size_t size_bytes, free_bytes;
+    uint8_t *order; /* per 4 KiB page that starts a block: order + 1, high bit when free; else 0 */
+    struct list_node free_lists[BUDDY_ORDERS]; /* nodes live inside the free blocks */
+};
+
+/* base aligned to 4 KiB, size a multiple of it; any size, not only powers of two. 0 or -ENOMEM. */
+int buddy_init(struct buddy *b, void *base, size_t size_bytes);
+void buddy_fini(struct buddy *b);
+void *buddy_alloc(struct buddy *b, size_t len_bytes);
+void buddy_free(struct buddy *b, void *block);
+/* What buddy_alloc(len_bytes) really takes. */
+size_t buddy_round(size_t len_bytes);
+
+#endif

@@ -1,0 +1,222 @@
+/* chunk.c: the memory of segments: chunks that cover what is not yet in the file, and a cache of
+ * what is, given up oldest first when memory runs short. */
+#include "core/log/internal.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define CHUNK_FAST_NS 1000000000ull /* filled faster than this: the next one is twice as large */
+#define CHUNK_SLOW_NS 10000000000ull
+
+void chunk_ref(struct chunk *c)
+{
+    c->refs++;
+}
+
+static void chunk_free(struct chunk *c)
+{
+    struct log_store *s = c->store;
+    ASSERT(c->refs == 0);
+    list_remove(&c->link);
+    list_remove(&c->clean_link);
+    buddy_free(s->config.memory, c->data);
+    s->memory_freed = true;
+    free(c);
+}
+
+void chunk_unref(struct chunk *c)
+{
+    ASSERT(c->refs > 0);
+    if (--c->refs > 0)
+        return;
+    if (c->seg == NULL)
+        chunk_free(c);
+    else if (list_linked(&c->clean_link))
+        c->store->memory_freed = true;
+}
+
+static void chunk_drop(struct chunk *c)
+{
+    if (c->refs == 0) {
+        chunk_free(c);
+        return;
+    }
+    list_remove(&c->link); /* its readers keep it */
+    list_remove(&c->clean_link);
+    c->seg = NULL;
+}
+
+void seg_drop_chunks(struct segment *seg)
+{
+    list_for_each_safe(it, next, &seg->chunks)
+        chunk_drop(container_of(it, struct chunk, link));
+}
+
+/* Drops chunks that lie wholly below pos. */
+void seg_cut_chunks_below(struct segment *seg, uint64_t pos)
+{
+    list_for_each_safe(it, next, &seg->chunks) {
+        struct chunk *c = container_of(it, struct chunk, link);
+        if (c->pos + c->cap_bytes <= pos)
+            chunk_drop(c);
+    }
+}
+
+void seg_mark_clean(struct segment *seg)
+{
+    struct log_store *s = seg->plog->store;
+    list_for_each(it, &seg->chunks) {
+        struct chunk *c = container_of(it, struct chunk, link);
+        bool clean = c->pos + c->cap_bytes <= seg->destaged_pos ||
+                     (seg->state == SEGMENT_SEALED && seg->destaged_pos == seg->end_pos);
+        if (clean && !list_linked(&c->clean_link)) {
+            list_push_tail(&s->clean, &c->clean_link);
+            s->memory_freed = true;
+        }
+    }
+}
+
+static bool evict_one(struct log_store *s)
+{
+    list_for_each(it, &s->clean) {
+        struct chunk *c = container_of(it, struct chunk, clean_link);
+        if (c->refs > 0)
+            continue;
+        chunk_free(c);
+        s->counters.evictions++;
+        return true;
+    }
+    return false;
+}
+
+/* Memory for log data, evicting cached chunks; NULL: all is dirty or being read. */
+void *store_alloc(struct log_store *s, size_t bytes)
+{
+    void *p;
+    while ((p = buddy_alloc(s->config.memory, bytes)) == NULL)
+        if (!evict_one(s))
+            return NULL;
+    return p;
+}
+
+static uint32_t chunk_size_for(struct plog *p, uint64_t want_bytes)
+{
+    uint64_t now = env_now_ns(p->store->env), age = now - p->chunk_made_ns;
+    if (p->chunk_made_ns != 0 && age < CHUNK_FAST_NS)
+        p->chunk_bytes = MIN(p->chunk_bytes * 2, CHUNK_BYTES_MAX);
+    else if (age > CHUNK_SLOW_NS)
+        p->chunk_bytes = MAX(p->chunk_bytes / 2, CHUNK_BYTES_MIN);
+    p->chunk_made_ns = now;
+    uint64_t size = MIN(buddy_round(want_bytes), (uint64_t)CHUNK_BYTES_MAX);
+    return (uint32_t)MAX(size, (uint64_t)p->chunk_bytes);
+}
+
+static struct chunk *seg_tail_chunk(const struct segment *seg)
+{
+    return list_empty(&seg->chunks) ? NULL : container_of(seg->chunks.prev, struct chunk, link);
+}
+
+static struct chunk *chunk_add(struct segment *seg, uint64_t pos, uint64_t want_bytes)
+{
+    struct log_store *s = seg->plog->store;
+    uint32_t cap = chunk_size_for(seg->plog, want_bytes);
+    void *data;
+    while ((data = store_alloc(s, cap)) == NULL && cap > CHUNK_BYTES_MIN)
+        cap /= 2;
+    struct chunk *c = data == NULL ? NULL : calloc(1, sizeof(*c));
+    if (c == NULL) {
+        if (data != NULL)
+            buddy_free(s->config.memory, data);
+        return NULL;
+    }
+    *c = (struct chunk){.seg = seg, .store = s, .data = data, .pos = pos, .cap_bytes = cap};
+    list_push_tail(&seg->chunks, &c->link);
+    return c;
+}
+
+/* Room for len_bytes behind end_pos, or -EAGAIN with nothing changed. */
+int seg_reserve(struct segment *seg, uint64_t len_bytes)
+{
+    struct chunk *last = seg_tail_chunk(seg);
+    uint64_t need_end = seg->end_pos + len_bytes;
+    uint64_t have_end = last == NULL ? block_floor(seg->end_pos) : last->pos + last->cap_bytes;
+    ASSERT(last == NULL || have_end >= seg->end_pos);
+    while (have_end < need_end) {
+        struct chunk *c = chunk_add(seg, have_end, need_end - have_end);
+        if (c == NULL)
+            break;
+        have_end += c->cap_bytes;
+    }
+    if (have_end >= need_end)
+        return 0;
+    for (struct chunk *c; (c = seg_tail_chunk(seg)) != last;)
+        chunk_free(c);
+    return -EAGAIN;
+}
+
+/* Copies behind end_pos into memory that seg_reserve made sure of, and moves end_pos. */
+void seg_write_bytes(struct segment *seg, const uint8_t *data, uint64_t len_bytes)
+{
+    while (len_bytes > 0) {
+        struct chunk *c = seg_chunk_at(seg, seg->end_pos);
+        ASSERT(c != NULL);
+        uint32_t at = (uint32_t)(seg->end_pos - c->pos);
+        uint32_t piece = (uint32_t)MIN(len_bytes, (uint64_t)(c->cap_bytes - at));
+        memcpy(c->data + at, data, piece);
+        c->fill_bytes = at + piece;
+        seg->end_pos += piece;
+        data += piece;
+        len_bytes -= piece;
+    }
+}
+
+/* The chunk that holds (or will hold) pos; searched from the tail, where most readers are. */
+struct chunk *seg_chunk_at(const struct segment *seg, uint64_t pos)
+{
+    for (struct list_node *it = seg->chunks.prev; it != &seg->chunks; it = it->prev) {
+        struct chunk *c = container_of(it, struct chunk, link);
+        if (pos >= c->pos)
+            return pos < c->pos + c->cap_bytes ? c : NULL;
+    }
+    return NULL;
+}
+
+/* Copies len bytes at pos out of memory; false: not all of them are there. */
+bool seg_peek(const struct segment *seg, uint64_t pos, void *buf, uint32_t len_bytes)
+{
+    uint8_t *out = buf;
+    if (pos + len_bytes > seg->end_pos)
+        return false;
+    while (len_bytes > 0) {
+        struct chunk *c = seg_chunk_at(seg, pos);
+        if (c == NULL)
+            return false;
+        uint32_t at = (uint32_t)(pos - c->pos), piece = MIN(len_bytes, c->cap_bytes - at);
+        memcpy(out, c->data + at, piece);
+        out += piece;
+        pos += piece;
+        len_bytes -= piece;
+    }
+    return true;
+}
+
+/* Describes [from, to) of memory by at most max pieces; ret_to says how far that reaches (less
+ * than `to` when a chunk is missing or max is used up). Chunks are not referenced here. */
+unsigned seg_iov(const struct segment *seg, uint64_t from, uint64_t to, struct iovec *iov,
+                 struct chunk **chunks, unsigned max, uint64_t *ret_to)
+{
+    unsigned n = 0;
+    struct chunk *c = from < to ? seg_chunk_at(seg, from) : NULL;
+    while (c != NULL && from < to && n < max) {
+        uint64_t at = from - c->pos, piece = MIN(to - from, c->cap_bytes - at);
+        iov[n] = (struct iovec){c->data + at, piece};
+        chunks[n++] = c;
+        from += piece;
+        struct list_node *next = c->link.next;
+        c = next == &seg->chunks ? NULL : container_of(next, struct chunk, link);
+        if (c != NULL && c->pos != from)
+            c = NULL;
+    }
+    *ret_to = from;
+    return n;
+}

@@ -1,0 +1,224 @@
+/* destage.c: stable bytes go from memory to their segments, in whole blocks and large chunks.
+ * Happy path: a partition with a chunk's worth behind (or in the running cycle, or with a segment
+ *   to seal) is in store.destage_ready -> one write of its first segment with work -> flush of that
+ *   file -> destaged_pos moves, its memory becomes a cache.
+ * A cycle destages all that was behind when it began and ends in a checkpoint, which frees journal
+ *   space. Failure: the partition is fenced; its journal bytes stay pinned. */
+#include "core/log/internal.h"
+
+#include <errno.h>
+
+#define CYCLE_PAUSE_NS 10000000ull /* a cycle that could free nothing must not spin */
+
+/* ---- which segment, how much ---- */
+
+static bool seg_final(const struct segment *seg)
+{
+    return seg->state == SEGMENT_SEALING && seg->stable_pos == seg->end_pos;
+}
+
+static uint64_t seg_destage_target(const struct segment *seg)
+{
+    return seg_final(seg) ? seg->end_pos : MAX(block_floor(seg->stable_pos), seg->destaged_pos);
+}
+
+static uint64_t seg_destage_work(const struct segment *seg)
+{
+    return seg_destage_target(seg) - seg->destaged_pos;
+}
+
+static void io_unref_chunks(struct seg_io *io)
+{
+    for (unsigned i = 0; i < io->chunks_n; i++)
+        chunk_unref(io->chunks[i]);
+    io->chunks_n = 0;
+}
+
+static void io_finish(struct seg_io *io, int rc)
+{
+    struct segment *seg = io->seg;
+    struct plog *p = seg->plog;
+    struct log_store *s = p->store;
+    seg_file_release(seg);
+    if (io->group != NULL) { /* a run stays busy until its group retires */
+        group_part_done(io->group, rc);
+        return;
+    }
+    io->busy = false;
+    s->destages_n--;
+    if (rc < 0) {
+        plog_fence(p, rc, "writing a segment");
+        plog_leave_cycle(p);
+    } else if (!p->removed) {
+        s->counters.destage_bytes += io->to_pos - io->from_pos;
+        seg_set_destaged(seg, io->to_pos);
+        if (seg->state == SEGMENT_OPEN && seg_destage_work(seg) < DESTAGE_CHUNK_BYTES)
+            plog_leave_cycle(p); /* it has written all that was stable at the start */
+        plog_want_destage(p);
+        plog_mark_dirty(p); /* a large run may have waited */
+    }
+    plog_unhold(p);
+}
+
+static void on_segment_flushed(struct env_op *op)
+{
+    struct seg_io *io = container_of(op, struct seg_io, op);
+    io_finish(io, op->res);
+}
+
+static void on_segment_written(struct env_op *op)
+{
+    struct seg_io *io = container_of(op, struct seg_io, op);
+    io_unref_chunks(io);
+    if (op->res < 0) {
+        io_finish(io, op->res);
+        return;
+    }
+    env_flush(io->seg->plog->store->env, &io->op, io->seg->file, on_segment_flushed);
+}
+
+/* Fills the vector for [from, to) rounded up to a block (the rest of the last block as zeros);
+ * returns where the write really ends. */
+static uint64_t io_prepare(struct seg_io *io, struct segment *seg, uint64_t from, uint64_t to)
+{
+    uint64_t reach;
+    io->iov_n = seg_iov(seg, from, to, io->iov, io->chunks, SEG_IO_IOV_MAX, &reach);
+    ASSERT(io->iov_n > 0);
+    if (reach < to)
+        to = reach; /* chunks are whole blocks, so reach is one too */
+    uint32_t pad = (uint32_t)(block_ceil(to) - to);
+    struct iovec *last = &io->iov[io->iov_n - 1];
+    memset((uint8_t *)last->iov_base + last->iov_len, 0, pad);
+    last->iov_len += pad;
+    io->chunks_n = io->iov_n;
+    for (unsigned i = 0; i < io->chunks_n; i++)
+        chunk_ref(io->chunks[i]);
+    io->seg = seg;
+    io->from_pos = from;
+    io->to_pos = to;
+    io->busy = true;
+    seg_file_hold(seg);
+    return to;
+}
+
+static void io_submit(struct seg_io *io)
+{
+    env_writev(io->seg->plog->store->env, &io->op, io->seg->file, io->iov, io->iov_n, io->from_pos,
+               0, on_segment_written);
+}
+
+bool seg_io_start_run(struct plog *p, struct segment *seg, struct group *g, uint64_t to_pos)
+{
+    struct seg_io *io = p->io;
+    if (io == NULL || io->busy)
+        return false;
+    uint64_t end = io_prepare(io, seg, seg->destaged_pos, to_pos);
+    ASSERT(end == to_pos);
+    io->group = g;
+    g->pending++;
+    io_submit(io);
+    return true;
+}
+
+/* ---- starting ---- */
+
+static struct segment *segment_with_work(const struct plog *p)
+{
+    for (struct segment *seg = plog_first_open(p); seg != NULL;) {
+        uint64_t enough = seg->state == SEGMENT_OPEN && !p->in_cycle ? DESTAGE_CHUNK_BYTES : 1;
+        if (seg_destage_work(seg) >= enough || seg_final(seg))
+            return seg;
+        struct list_node *next = seg->link.next;
+        seg = next == &p->segments ? NULL : container_of(next, struct segment, link);
+    }
+    return NULL;
+}
+
+static void destage_start(struct plog *p)
+{
+    struct log_store *s = p->store;
+    struct segment *seg = segment_with_work(p);
+    if (seg == NULL || p->removed || p->fenced != 0) {
+        plog_leave_cycle(p);
+        return;
+    }
+    if (p->io != NULL && p->io->busy)
+        return; /* its completion brings the partition back here */
+    if (seg->destaged_pos == seg->end_pos && seg_final(seg)) {
+        seg_seal(seg);
+        return;
+    }
+    if (!seg_file_ready(seg)) {
+        seg_file_want(seg);
+        if (p->failed_space)
+            plog_leave_cycle(p);
+        return;
+    }
+    io_prepare(p->io, seg, seg->destaged_pos, seg_destage_target(seg));
+    p->io->group = NULL;
+    s->destages_n++;
+    plog_hold(p);
+    io_submit(p->io);
+}
+
+/* ---- the cycle that frees journal space ---- */
+
+void plog_leave_cycle(struct plog *p)
+{
+    if (!p->in_cycle)
+        return;
+    p->in_cycle = false;
+    p->store->cycle_missing--;
+}
+
+void store_want_cycle(struct log_store *s)
+{
+    if (s->cycle || s->checkpoint.busy || s->checkpoint.wanted ||
+        env_now_ns(s->env) < s->cycle_after_ns)
+        return;
+    s->cycle = true;
+    s->cycle_after_ns = env_now_ns(s->env) + CYCLE_PAUSE_NS;
+    list_for_each(it, &s->behind)
+    {
+        struct plog *p = container_of(it, struct plog, behind_link);
+        if (p->fenced != 0 || p->in_cycle)
+            continue;
+        p->in_cycle = true;
+        s->cycle_missing++;
+        plog_want_destage(p);
+    }
+}
+
+static void cycle_check(struct log_store *s)
+{
+    bool journal_full = journal_used_bytes(s) > s->journal.ring_bytes / 2;
+    bool memory_full = s->behind_bytes > s->config.memory->size_bytes / 2 ||
+                       (!list_empty(&s->memory_waiters) && !list_empty(&s->behind));
+    if (!s->recovering && (journal_full || memory_full))
+        store_want_cycle(s);
+    if (s->cycle && s->cycle_missing == 0) {
+        s->cycle = false;
+        s->checkpoint.wanted = true;
+    }
+}
+
+static void retry_space(struct log_store *s)
+{
+    if (env_now_ns(s->env) < s->retry_ns)
+        return;
+    s->retry_ns = UINT64_MAX;
+    struct plog *p;
+    for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
+        if (p->failed_space)
+            plog_want_destage(p);
+}
+
+void destage_pump(struct log_store *s)
+{
+    retry_space(s);
+    while (s->destages_n < DESTAGES_MAX && !list_empty(&s->destage_ready)) {
+        struct plog *p = container_of(list_pop_head(&s->destage_ready), struct plog, destage_link);
+        destage_start(p);
+    }
+    cycle_check(s);
+}

@@ -1,0 +1,111 @@
+/* fetch.c: a contiguous copy of a piece of a segment: what is in the file by direct read, what is
+ * only in memory by copy. For reads that are not hot, and for look-ups by time. */
+#include "core/log/internal.h"
+
+#include <errno.h>
+
+/* Up to where readers may look. */
+uint64_t seg_visible_pos(const struct segment *seg)
+{
+    return seg->plog->config.write_caching ? seg->end_pos : seg->stable_pos;
+}
+
+void seg_fetch_free(struct seg_fetch *f)
+{
+    if (f->buf != NULL)
+        buddy_free(f->memory, f->buf);
+    f->buf = NULL;
+}
+
+static void fetch_end(struct seg_fetch *f, int rc)
+{
+    struct segment *seg = f->seg;
+    struct plog *p = seg->plog;
+    f->rc = rc;
+    if (rc < 0)
+        seg_fetch_free(f);
+    seg_file_release(seg);
+    f->on_done(f);
+    plog_unhold(p);
+}
+
+/* Memory always holds what is not destaged; what was destaged meanwhile is shortened away. */
+static void fetch_memory_part(struct seg_fetch *f)
+{
+    uint64_t pos = f->disk_end_pos;
+    while (pos < f->end_pos) {
+        uint32_t piece = (uint32_t)MIN(f->end_pos - pos, (uint64_t)BLOCK_BYTES);
+        if (!seg_peek(f->seg, pos, f->buf + (pos - f->from_pos), piece))
+            break;
+        pos += piece;
+    }
+    f->end_pos = pos;
+    fetch_end(f, 0);
+}
+
+static void on_fetch_read(struct env_op *op)
+{
+    struct seg_fetch *f = container_of(op, struct seg_fetch, op);
+    uint64_t want = f->disk_end_pos - f->from_pos;
+    if (op->res < 0 || (uint64_t)op->res < want)
+        fetch_end(f, op->res < 0 ? op->res : -EIO);
+    else
+        fetch_memory_part(f);
+}
+
+static void on_fetch_nothing(struct env_op *op)
+{
+    fetch_memory_part(container_of(op, struct seg_fetch, op));
+}
+
+static bool fetch_try(struct seg_fetch *f)
+{
+    struct segment *seg = f->seg;
+    struct log_store *s = seg->plog->store;
+    uint64_t end = MIN(f->want_pos + f->want_bytes, seg_visible_pos(seg));
+    f->from_pos = block_floor(f->want_pos);
+    f->end_pos = end;
+    f->memory = s->config.read_memory;
+    f->buf = buddy_alloc(f->memory, block_ceil(end) - f->from_pos);
+    if (f->buf == NULL)
+        return false;
+    uint64_t in_file = seg->state == SEGMENT_SEALED ? seg->end_pos : seg->destaged_pos;
+    f->disk_end_pos = MAX(MIN(end, in_file), f->from_pos);
+    f->op = (struct env_op){0};
+    if (f->disk_end_pos > f->from_pos) {
+        s->counters.reads_disk++;
+        s->counters.disk_read_bytes += f->disk_end_pos - f->from_pos;
+        env_read(s->env, &f->op, seg->file, f->buf, block_ceil(f->disk_end_pos) - f->from_pos,
+                 f->from_pos, on_fetch_read);
+    } else {
+        /* All in memory; still answer from the loop, so that callers see one order of events. */
+        env_names(s->env, &f->op, NULL, 0, on_fetch_nothing);
+    }
+    return true;
+}
+
+/* f->on_done later, with f->rc and, on success, [from_pos, end_pos) in buf: at least as much as was
+ * wanted or as is visible. Waits for memory. The segment must be loaded. */
+void seg_fetch_start(struct seg_fetch *f, struct segment *seg, uint64_t pos, uint64_t want_bytes,
+                     void (*on_done)(struct seg_fetch *f))
+{
+    struct log_store *s = seg->plog->store;
+    f->seg = seg;
+    f->want_pos = pos;
+    f->want_bytes = want_bytes;
+    f->on_done = on_done;
+    plog_hold(seg->plog);
+    seg_file_hold(seg);
+    if (!list_empty(&s->disk_waiters) || !fetch_try(f))
+        list_push_tail(&s->disk_waiters, &f->link);
+}
+
+void fetch_pump(struct log_store *s)
+{
+    for (struct list_node *it; (it = list_head(&s->disk_waiters)) != NULL;) {
+        struct seg_fetch *f = container_of(it, struct seg_fetch, link);
+        if (!fetch_try(f))
+            return;
+        list_remove(&f->link);
+    }
+}

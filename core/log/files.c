@@ -1,0 +1,251 @@
+/* files.c: how a segment gets its file (from the pool or new), and how it is sealed. All of it on
+ * names, in the helper thread, off the acknowledgement path: until a file is there, records are
+ * acknowledged through the journal. */
+#include "core/log/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define SPACE_RETRY_NS 1000000000ull
+#define OPEN_SEALED_MAX 512u
+
+struct names_job *names_job_begin(struct plog *p, struct segment *seg)
+{
+    ASSERT(p->job == NULL);
+    struct names_job *job = calloc(1, sizeof(*job));
+    if (job == NULL)
+        return NULL;
+    job->plog = p;
+    job->seg = seg;
+    p->job = job;
+    p->store->jobs_n++;
+    return job;
+}
+
+void names_job_end(struct names_job *job)
+{
+    job->plog->job = NULL;
+    job->plog->store->jobs_n--;
+    free(job->data[0]);
+    free(job->data[1]);
+    free(job);
+}
+
+struct env_name_step *names_job_step(struct names_job *job, enum env_step_kind kind,
+                                     const char *path)
+{
+    ASSERT(job->steps_n < NAMES_JOB_STEPS);
+    struct env_name_step *step = &job->steps[job->steps_n++];
+    *step = (struct env_name_step){.kind = kind, .path = path};
+    return step;
+}
+
+/* ---- a file for the active (or sealing) segment ---- */
+
+bool seg_file_ready(struct segment *seg)
+{
+    return seg->file_state == SEGMENT_FILE_OPEN && seg->plog->io != NULL;
+}
+
+static uint64_t file_size_for(struct segment *seg)
+{
+    const struct plog *p = seg->plog;
+    uint64_t need = block_ceil(seg->end_pos);
+    if (seg->state == SEGMENT_SEALING)
+        return need;
+    unsigned class = p->segment_class;
+    while (segment_class_bytes(p, class) < 4 * seg->end_pos && class + 1 < SEGMENT_CLASSES)
+        class++;
+    return MAX(need, segment_class_bytes(p, class));
+}
+
+static void space_missing(struct plog *p)
+{
+    struct log_store *s = p->store;
+    p->failed_space = true;
+    p->retry_ns = env_now_ns(s->env) + SPACE_RETRY_NS;
+    s->retry_ns = MIN(s->retry_ns, p->retry_ns);
+}
+
+/* The step that opened the file; NULL: none got that far. */
+static struct env_name_step *opening_step(struct names_job *job)
+{
+    for (unsigned i = 0; i < job->steps_n; i++)
+        if (job->steps[i].ret_file != NULL)
+            return &job->steps[i];
+    return NULL;
+}
+
+static bool file_fits(const struct segment *seg, uint64_t size_bytes)
+{
+    return size_bytes % BLOCK_BYTES == 0 && size_bytes >= block_ceil(seg->end_pos);
+}
+
+static void on_file_done(struct env_op *op)
+{
+    struct names_job *job = container_of(op, struct names_job, op);
+    struct plog *p = job->plog;
+    struct segment *seg = job->seg;
+    struct env_name_step *opened = opening_step(job);
+    int rc = op->res;
+    if (rc == 0 && opened->kind == ENV_STEP_OPEN && !file_fits(seg, opened->ret_size_bytes)) {
+        /* Found at start: sealed once already, or records came before it was opened. */
+        env_file_close(p->store->env, opened->ret_file);
+        seg->file_state = SEGMENT_FILE_NONE;
+        seg->resize_file = true;
+    } else if (rc == 0) {
+        seg->file = opened->ret_file;
+        seg->file_state = SEGMENT_FILE_OPEN;
+        seg->on_disk = p->dir_ready = true;
+        if (opened->kind == ENV_STEP_OPEN)
+            seg->capacity_bytes = opened->ret_size_bytes;
+        p->failed_space = false;
+    } else {
+        if (opened != NULL)
+            env_file_close(p->store->env, opened->ret_file);
+        seg->file_state = SEGMENT_FILE_NONE;
+        if (!seg->on_disk)
+            seg->capacity_bytes = 0;
+        if (rc == -ENOSPC || rc == -EDQUOT || rc == -EMFILE || rc == -ENFILE)
+            space_missing(p);
+        else
+            plog_fence(p, rc, "opening a segment file");
+    }
+    names_job_end(job);
+    plog_mark_dirty(p);
+    plog_want_destage(p);
+    plog_unhold(p);
+}
+
+static void steps_for_directory(struct names_job *job)
+{
+    struct plog *p = job->plog;
+    char text[64], id[23];
+    meta_uuid_text(&p->topic_id, id);
+    int len = snprintf(text, sizeof(text), "version: 0\ntopic_id: %s\n", id);
+    snprintf(job->paths[0], PATH_MAX, "%.4000s/partition.metadata", p->path);
+    job->data[0] = (uint8_t *)strdup(text);
+    names_job_step(job, ENV_STEP_MKDIR, p->path);
+    struct env_name_step *put = names_job_step(job, ENV_STEP_PUT, job->paths[0]);
+    put->data = job->data[0];
+    put->data_len = job->data[0] == NULL ? 0 : (size_t)len;
+    names_job_step(job, ENV_STEP_SYNC_DIR, p->store->config.data_dirs[p->dir]);
+}
+
+static void steps_for_new_file(struct names_job *job)
+{
+    struct segment *seg = job->seg;
+    struct plog *p = job->plog;
+    const char *path = job->paths[1];
+    ASSERT(seg->destaged_pos == 0);
+    seg->capacity_bytes = file_size_for(seg);
+    if (!p->dir_ready)
+        steps_for_directory(job);
+    if (pool_take(p->store, p->dir, seg->capacity_bytes, job->paths[2], PATH_MAX)) {
+        struct env_name_step *rename = names_job_step(job, ENV_STEP_RENAME, job->paths[2]);
+        rename->path2 = path;
+        names_job_step(job, ENV_STEP_SYNC_DIR, p->path);
+        names_job_step(job, ENV_STEP_OPEN, path);
+        return;
+    }
+    /* A leftover of the name holds nothing that counts: nothing was destaged to this segment. */
+    names_job_step(job, ENV_STEP_UNLINK, path);
+    names_job_step(job, ENV_STEP_CREATE, path)->size_bytes = seg->capacity_bytes;
+    names_job_step(job, ENV_STEP_SYNC_DIR, p->path);
+}
+
+/* Asks for the segment's file, unless that is under way; completion marks the partition. */
+void seg_file_want(struct segment *seg)
+{
+    struct plog *p = seg->plog;
+    if (p->io == NULL)
+        p->io = calloc(1, sizeof(*p->io));
+    if (seg->file_state != SEGMENT_FILE_NONE || p->job != NULL || p->removed || p->io == NULL)
+        return;
+    if (p->failed_space && env_now_ns(p->store->env) < p->retry_ns)
+        return;
+    struct names_job *job = names_job_begin(p, seg);
+    if (job == NULL)
+        return;
+    segment_path(seg, ".log", job->paths[1], PATH_MAX);
+    if (!seg->on_disk)
+        steps_for_new_file(job);
+    else if (seg->resize_file)
+        names_job_step(job, ENV_STEP_RESIZE, job->paths[1])->size_bytes = file_size_for(seg);
+    if (seg->on_disk)
+        names_job_step(job, ENV_STEP_OPEN, job->paths[1]);
+    seg->file_state = SEGMENT_FILE_OPENING;
+    plog_hold(p);
+    env_names(p->store->env, &job->op, job->steps, job->steps_n, on_file_done);
+}
+
+void seg_file_hold(struct segment *seg)
+{
+    seg->file_refs++;
+}
+
+/* The last user of a sealed segment's file closes it when many are open. */
+void seg_file_release(struct segment *seg)
+{
+    struct log_store *s = seg->plog->store;
+    ASSERT(seg->file_refs > 0);
+    if (--seg->file_refs > 0 || seg->state != SEGMENT_SEALED || seg->file == NULL)
+        return;
+    if (s->open_sealed_n <= OPEN_SEALED_MAX)
+        return;
+    env_file_close(s->env, seg->file);
+    seg->file = NULL;
+    seg->file_state = SEGMENT_FILE_NONE;
+    s->open_sealed_n--;
+}
+
+/* ---- sealing ---- */
+
+static void on_sealed(struct env_op *op)
+{
+    struct names_job *job = container_of(op, struct names_job, op);
+    struct plog *p = job->plog;
+    struct segment *seg = job->seg;
+    if (op->res == 0) {
+        seg->state = SEGMENT_SEALED;
+        seg->capacity_bytes = seg->end_pos;
+        p->store->open_sealed_n++;
+        seg_mark_clean(seg);
+    } else if (op->res == -ENOSPC || op->res == -EDQUOT) {
+        space_missing(p); /* the index files found no room; sealing is tried again */
+    } else {
+        plog_fence(p, op->res, "sealing a segment");
+    }
+    names_job_end(job);
+    seg_file_hold(seg);
+    seg_file_release(seg);
+    plog_want_destage(p);
+    plog_unhold(p);
+}
+
+/* Everything is destaged: cut the file to its length and write the index files. */
+void seg_seal(struct segment *seg)
+{
+    struct plog *p = seg->plog;
+    if (p->job != NULL || (p->failed_space && env_now_ns(p->store->env) < p->retry_ns))
+        return;
+    struct names_job *job = names_job_begin(p, seg);
+    if (job == NULL)
+        return;
+    names_job_step(job, ENV_STEP_RESIZE, segment_path(seg, ".log", job->paths[0], PATH_MAX))
+        ->size_bytes = seg->end_pos;
+    size_t len[2];
+    if (seg->index_complete &&
+        seg_index_encode(seg, &job->data[0], &len[0], &job->data[1], &len[1]) == 0) {
+        static const char *const suffix[2] = {".index", ".timeindex"};
+        for (unsigned i = 0; i < 2; i++) {
+            struct env_name_step *put = names_job_step(
+                job, ENV_STEP_PUT, segment_path(seg, suffix[i], job->paths[1 + i], PATH_MAX));
+            put->data = job->data[i];
+            put->data_len = len[i];
+        }
+    }
+    plog_hold(p);
+    env_names(p->store->env, &job->op, job->steps, job->steps_n, on_sealed);
+}

@@ -1,0 +1,424 @@
+/* internal.h: the structures shared by the files of core/log; nobody else includes it.
+ *
+ * Positions of a segment, always in this order (bytes from the start of the segment's file):
+ *   destaged_pos <= stable_pos <= queued_pos <= end_pos
+ *   end_pos      accepted into memory
+ *   queued_pos   handed to a journal write (or direct run) in flight; a batch boundary
+ *   stable_pos   durable: in the journal, or in the segment
+ *   destaged_pos durable in the segment's file; block aligned until the segment is sealed
+ * Memory chunks always cover [destaged_pos, end_pos); below that they are a cache. */
+#ifndef CORE_LOG_INTERNAL_H
+#define CORE_LOG_INTERNAL_H
+
+#include <limits.h>
+
+#include "core/base/assert.h"
+#include "core/base/bytes.h"
+#include "core/base/map.h"
+#include "core/log/log.h"
+
+#define GROUPS 3u                        /* journal writes in flight */
+#define GROUP_BYTES (1280u * 1024u)      /* longest journal write: one partition's share is below
+                                          * direct_min (at most 1 MiB), the rest is slack */
+#define CHUNK_BYTES_MIN 4096u
+#define CHUNK_BYTES_MAX (1024u * 1024u)
+#define SEG_IO_IOV_MAX 256u
+#define DESTAGE_CHUNK_BYTES (1024u * 1024u)
+#define DESTAGES_MAX 16u                 /* segment writes in flight, whole store */
+#define PRODUCER_BATCHES 5u              /* as Kafka: batches remembered per producer */
+#define SEGMENT_CLASSES 5u               /* file sizes 16 KiB << 4*i: 16 KiB .. 1 GiB */
+#define SEGMENT_CLASS_MIN_BYTES (16u * 1024u)
+#define TERMINATOR_BYTES 17u
+
+/* ---- on disk, little endian; the whole layout is in README.md ---- */
+
+#define JOURNAL_MAGIC 0x314c4e4a4e455021u  /* "!PENJNL1" */
+#define JOURNAL_SUPER_MAGIC 0x3150534a4e455021u
+#define JOURNAL_RING_START (2u * BLOCK_BYTES)
+
+struct journal_super { /* blocks 0 and 1, written in turn */
+    uint64_t magic, journal_id, incarnation, ring_bytes;
+    uint32_t crc, pad;
+};
+struct journal_header { /* first bytes of every journal write */
+    uint64_t magic, journal_id, incarnation, seq, virtual_pos, durable_seq;
+    uint32_t len_bytes;  /* whole write, whole blocks */
+    uint32_t used_bytes; /* header and records */
+    uint32_t prev_crc;   /* of the write before: the chain */
+    uint32_t crc;        /* of used_bytes, this field as 0 */
+};
+enum journal_record_kind {
+    RECORD_BATCHES = 1, /* data: whole batches */
+    RECORD_RUN,         /* headers of the batches, then the image of the last part-filled block;
+                         * the bytes themselves are in the segment */
+};
+struct journal_record {
+    uint32_t kind, len_bytes; /* with this struct and padding to 8 */
+    uint64_t number;
+    int64_t segment_base;
+    uint64_t pos;             /* in the segment, of the first new byte */
+    int64_t base_offset, end_offset;
+    uint64_t data_bytes;      /* new bytes in the log */
+    int32_t leader_epoch;
+    uint32_t headers_n;       /* RUN */
+};
+_Static_assert(sizeof(struct journal_super) == 40, "on disk");
+_Static_assert(sizeof(struct journal_header) == 64, "on disk");
+_Static_assert(sizeof(struct journal_record) == 64, "on disk");
+
+/* ---- in memory ---- */
+
+struct chunk { /* contiguous memory for [pos, pos + cap) of a segment */
+    struct list_node link;       /* segment.chunks, by pos */
+    struct list_node clean_link; /* store.clean: only a cache, may be evicted */
+    struct segment *seg;         /* NULL: dropped, freed when the last reference goes */
+    struct log_store *store;
+    uint8_t *data;
+    uint64_t pos;
+    uint32_t cap_bytes, fill_bytes;
+    unsigned refs;
+};
+
+struct index_entry { /* Kafka's: last offset of a batch, and where the batch starts */
+    uint32_t relative_offset, pos;
+};
+struct time_entry { /* largest timestamp so far, last offset of its batch */
+    int64_t timestamp;
+    uint32_t relative_offset;
+};
+struct seg_index {
+    struct index_entry *offsets;
+    struct time_entry *times;
+    uint32_t offsets_n, offsets_cap, times_n, times_cap;
+    uint64_t indexed_pos;   /* bytes since the last entry are not yet indexed */
+    int64_t max_timestamp;  /* -1: none */
+    int64_t max_timestamp_offset;
+};
+struct pin { /* the journal write at virtual_pos holds bytes of the segment from from_pos on */
+    uint64_t from_pos, virtual_pos;
+};
+
+enum segment_state { SEGMENT_OPEN, SEGMENT_SEALING, SEGMENT_SEALED };
+enum segment_file_state { SEGMENT_FILE_NONE, SEGMENT_FILE_OPENING, SEGMENT_FILE_OPEN };
+struct segment {
+    struct list_node link; /* plog.segments, by base_offset */
+    struct plog *plog;
+    enum segment_state state;
+    enum segment_file_state file_state;
+    int64_t base_offset, end_offset;
+    uint64_t end_pos, queued_pos, stable_pos, destaged_pos;
+    uint64_t image_pos;      /* bytes below are in the newest checkpoint, perhaps not in the journal */
+    uint64_t recovered_pos;  /* the checkpoint promises the journal to reach here */
+    uint64_t capacity_bytes; /* of the file; 0: none chosen yet */
+    bool size_known;         /* a sealed segment found at start has its size from the file */
+    bool index_complete;     /* covers the segment from its start, else only from index_from */
+    uint64_t index_from;
+    bool on_disk;            /* its file exists */
+    bool resize_file;        /* ... but has to be made longer first */
+    struct env_file *file;
+    unsigned file_refs;      /* I/O in flight on file */
+    struct list_node chunks;
+    struct seg_index index;
+    struct pin *pins;
+    uint32_t pins_first, pins_n, pins_cap;
+    int64_t first_timestamp; /* for roll by time; -1: empty */
+    uint64_t opened_ns;
+    struct list_node loads;  /* load_waiter: who needs file and index */
+    struct list_node load_link; /* store.load_waiting */
+    struct seg_load *load;
+};
+
+struct seg_io { /* the one segment write in flight of a partition: destage or run */
+    struct env_op op;
+    struct segment *seg;
+    struct group *group; /* of a run; NULL: destage */
+    uint64_t from_pos, to_pos, stable_to_pos;
+    bool busy, final, flushing;
+    struct chunk *chunks[SEG_IO_IOV_MAX];
+    unsigned chunks_n;
+    struct iovec iov[SEG_IO_IOV_MAX];
+    unsigned iov_n;
+};
+
+struct producer_batch {
+    int32_t first_sequence, last_sequence;
+    int64_t base_offset, last_offset, append_time_ms;
+};
+struct producer {
+    int64_t id;
+    int16_t epoch;
+    uint8_t batches_n;
+    int64_t last_ms;
+    struct producer_batch batches[PRODUCER_BATCHES]; /* oldest first */
+};
+struct epoch_entry {
+    int32_t epoch;
+    int64_t start_offset;
+};
+
+struct plog {
+    struct log_store *store;
+    uint64_t number;
+    bool attached, removed, failed_space;
+    int fenced; /* -errno: no appends any more */
+    struct meta_uuid topic_id;
+    char *name;       /* "topic-index" */
+    char *path;       /* data dir / name */
+    unsigned dir;
+    bool in_cycle;    /* the running cycle waits for it */
+    bool dir_ready;   /* directory and partition.metadata exist */
+    struct topic_config config;
+    int32_t leader_epoch;
+    int64_t log_start, end_offset, stable_offset;
+    int64_t recovered_offset; /* what the checkpoint counted already: replay does not count twice */
+    struct list_node segments;
+    struct list_node dirty_link;   /* store.dirty: bytes to queue */
+    struct list_node destage_link; /* store.destage_ready */
+    struct list_node behind_link;  /* store.behind: stable whole blocks to destage */
+    struct list_node notify_link;  /* store.notify: stable end moved */
+    struct list_node waiting;      /* log_append, by end_offset */
+    struct list_node watches;
+    struct epoch_entry *epochs;
+    uint32_t epochs_n, epochs_cap;
+    struct map producers;
+    struct seg_io *io;             /* allocated with the first segment write */
+    unsigned holds;                /* group extents, reads, jobs: not freed before they end */
+    uint32_t chunk_bytes;          /* size of the next chunk: grows with the rate */
+    uint64_t chunk_made_ns;
+    unsigned segment_class;        /* of the next segment file */
+    struct names_job *job;         /* name operation in flight (file creation, sealing, removal) */
+    plog_removed_fn on_removed;
+    void *on_removed_arg;
+    uint64_t retry_ns;             /* after a full disk */
+    bool hole;                     /* recovery: records are missing, what follows is void */
+};
+
+struct extent {
+    struct plog *plog;
+    struct segment *seg;
+    uint64_t to_pos;
+    int64_t end_offset;
+    bool run;
+};
+enum group_state { GROUP_FREE, GROUP_WRITING, GROUP_DONE };
+struct group { /* one journal write and the runs recorded in it */
+    struct log_store *store;
+    enum group_state state;
+    uint8_t *buf;
+    uint32_t used_bytes;
+    uint64_t seq, virtual_pos;
+    uint32_t prev_crc;
+    unsigned pending;
+    int rc;
+    struct env_op op;
+    struct extent *extents;
+    uint32_t extents_n, extents_cap;
+};
+
+struct journal {
+    unsigned id;
+    struct env_file *file;
+    uint64_t identity;       /* random, of this file */
+    uint64_t ring_bytes, incarnation;
+    uint64_t head_pos, tail_pos; /* virtual: ever growing; modulo ring_bytes is the place */
+    uint64_t next_seq, durable_seq;
+    uint32_t last_crc;
+    struct group groups[GROUPS];
+    unsigned first_group, groups_n; /* in flight, oldest first */
+};
+
+struct checkpointer {
+    bool busy, wanted;
+    uint64_t generation;
+    char *paths[2];
+    uint64_t sizes[2];
+    uint64_t tail_pos;  /* the journal tail once this checkpoint is durable */
+    uint8_t *buf;
+    uint64_t buf_bytes;
+    struct env_op op;
+    struct env_name_step steps[3];
+    struct env_file *file;
+};
+
+struct log_store {
+    struct env *env;
+    struct log_config config;
+    struct log_counters counters;
+    struct journal journal;
+    struct checkpointer checkpoint;
+    struct map plogs; /* by number */
+    struct list_node dirty, destage_ready, behind, notify, clean, memory_waiters, disk_waiters,
+        load_waiting;
+    unsigned destages_n, jobs_n;
+    bool cycle;              /* destage what was behind at its start, then checkpoint */
+    uint32_t cycle_missing;  /* partitions of the cycle not done yet */
+    uint64_t cycle_after_ns; /* no new cycle before */
+    uint64_t retry_ns;       /* partitions without disk space try again; UINT64_MAX: none */
+    uint32_t open_sealed_n;  /* sealed segments whose file is open */
+    bool recovering, abandoned;
+    int failed;              /* -errno: the journal is gone */
+    uint64_t behind_bytes;   /* stable, not destaged */
+    struct pool *pools;      /* one a data dir */
+    bool memory_freed;
+};
+
+/* chunk.c */
+int seg_reserve(struct segment *seg, uint64_t len_bytes);
+void seg_write_bytes(struct segment *seg, const uint8_t *data, uint64_t len_bytes);
+bool seg_peek(const struct segment *seg, uint64_t pos, void *buf, uint32_t len_bytes);
+struct chunk *seg_chunk_at(const struct segment *seg, uint64_t pos);
+void chunk_ref(struct chunk *c);
+void chunk_unref(struct chunk *c);
+void seg_mark_clean(struct segment *seg);
+void seg_drop_chunks(struct segment *seg);
+void seg_cut_chunks_below(struct segment *seg, uint64_t pos);
+void *store_alloc(struct log_store *s, size_t bytes);
+unsigned seg_iov(const struct segment *seg, uint64_t from, uint64_t to, struct iovec *iov,
+                 struct chunk **chunks, unsigned max, uint64_t *ret_to);
+
+/* index.c */
+void seg_index_add(struct seg_index *ix, const struct segment *seg, uint64_t pos,
+                   const struct batch_header *h);
+void seg_index_complete(struct segment *seg, struct seg_index *older);
+int seg_index_walk_memory(struct segment *seg, uint64_t to_pos);
+uint64_t seg_index_find(const struct segment *seg, int64_t offset);
+uint64_t seg_index_find_pos(const struct segment *seg, uint64_t pos);
+uint64_t seg_index_find_time(const struct segment *seg, int64_t timestamp_ms);
+void seg_index_fini(struct seg_index *ix);
+int seg_index_encode(struct segment *seg, uint8_t **ret_offsets, size_t *ret_offsets_len,
+                     uint8_t **ret_times, size_t *ret_times_len);
+int seg_index_decode(struct segment *seg, const char *offsets, size_t offsets_len,
+                     const char *times, size_t times_len);
+
+/* segment.c */
+struct segment *segment_create(struct plog *p, int64_t base_offset);
+void segment_destroy(struct segment *seg);
+struct segment *plog_active(const struct plog *p);
+struct segment *plog_segment_for(const struct plog *p, int64_t offset);
+char *segment_path(const struct segment *seg, const char *suffix, char *buf, size_t size);
+uint64_t segment_class_bytes(const struct plog *p, unsigned class);
+void segment_pin(struct segment *seg, uint64_t from_pos, uint64_t virtual_pos);
+uint64_t segment_image_end(const struct segment *seg);
+void segment_unpin(struct segment *seg);
+uint64_t segment_pin_of(const struct segment *seg);
+
+/* producer.c */
+int producer_check(struct plog *p, const struct batch_header *h, struct producer_batch *ret_dup);
+int producer_update(struct plog *p, const struct batch_header *h, int64_t base_offset,
+                    int64_t append_time_ms, int64_t now_ms);
+void producers_cut(struct plog *p, int64_t end_offset);
+void producers_expire(struct plog *p, int64_t now_ms);
+void producers_fini(struct plog *p);
+
+/* plog.c */
+struct plog *plog_create(struct log_store *s, const struct meta_topic *topic, int32_t index);
+void plog_destroy(struct plog *p);
+void plog_hold(struct plog *p);
+void plog_unhold(struct plog *p);
+int plog_epoch_note(struct plog *p, int32_t epoch, int64_t start_offset);
+void plog_epochs_cut(struct plog *p, int64_t end_offset);
+void plog_note_batch(struct plog *p, struct segment *seg, uint64_t pos,
+                     const struct batch_header *h);
+struct segment *plog_roll(struct plog *p);
+struct segment *plog_first_open(const struct plog *p);
+void seg_set_stable(struct segment *seg, uint64_t pos);
+void seg_set_destaged(struct segment *seg, uint64_t pos);
+void plog_mark_dirty(struct plog *p);
+void plog_want_destage(struct plog *p);
+void plog_notify(struct plog *p);
+void store_run_notifications(struct log_store *s);
+void plog_fence(struct plog *p, int rc, const char *what);
+
+/* journal.c */
+int journal_open(struct log_store *s, char *reason, size_t reason_size);
+void journal_close(struct log_store *s);
+void journal_pump(struct log_store *s);
+bool journal_idle(const struct log_store *s);
+uint64_t journal_used_bytes(const struct log_store *s);
+int journal_raise_incarnation(struct log_store *s);
+void group_part_done(struct group *g, int rc);
+uint64_t journal_place(const struct journal *j, uint64_t virtual_pos);
+uint32_t journal_write_crc(const uint8_t *write, uint32_t used_bytes);
+void store_fail(struct log_store *s, int rc, const char *what);
+
+/* files.c */
+#define NAMES_JOB_STEPS 8u
+struct names_job { /* one list of name operations of a partition in flight */
+    struct env_op op;
+    struct plog *plog;
+    struct segment *seg;
+    struct env_name_step steps[NAMES_JOB_STEPS];
+    unsigned steps_n;
+    uint8_t *data[2]; /* freed with the job */
+    char paths[4][PATH_MAX];
+};
+struct names_job *names_job_begin(struct plog *p, struct segment *seg);
+void names_job_end(struct names_job *job);
+struct env_name_step *names_job_step(struct names_job *job, enum env_step_kind kind,
+                                     const char *path);
+bool seg_file_ready(struct segment *seg);
+void seg_file_want(struct segment *seg);
+void seg_seal(struct segment *seg);
+void seg_file_hold(struct segment *seg);
+void seg_file_release(struct segment *seg);
+
+/* destage.c */
+void destage_pump(struct log_store *s);
+bool seg_io_start_run(struct plog *p, struct segment *seg, struct group *g, uint64_t to_pos);
+void store_want_cycle(struct log_store *s);
+void plog_leave_cycle(struct plog *p);
+
+/* checkpoint.c */
+void checkpoint_pump(struct log_store *s);
+int checkpoint_write_full(struct log_store *s);
+struct journal_start { /* where replay begins, and what the chain must be at durable_pos */
+    uint64_t tail_pos, durable_pos, durable_next_seq;
+    uint32_t durable_crc;
+};
+int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason,
+                    size_t reason_size);
+void checkpoint_fini(struct log_store *s);
+
+/* recovery.c */
+int recovery_replay(struct log_store *s, char *reason, size_t reason_size);
+
+/* load.c: file and index of a segment, made ready on demand */
+struct load_waiter {
+    struct list_node link;
+    void (*run)(struct load_waiter *w, int rc);
+};
+bool seg_loaded(const struct segment *seg);
+void seg_load_wait(struct segment *seg, struct load_waiter *w);
+void load_pump(struct log_store *s);
+
+/* fetch.c: bytes of a segment, from disk and memory, into one buffer */
+struct seg_fetch {
+    struct env_op op;
+    struct segment *seg;
+    struct buddy *memory;    /* config.read_memory */
+    uint8_t *buf;            /* of memory */
+    uint64_t from_pos, end_pos; /* what buf holds, once done */
+    uint64_t disk_end_pos;
+    int rc;
+    void (*on_done)(struct seg_fetch *f);
+    struct list_node link;   /* store.disk_waiters */
+    uint64_t want_pos, want_bytes;
+};
+uint64_t seg_visible_pos(const struct segment *seg);
+void seg_fetch_start(struct seg_fetch *f, struct segment *seg, uint64_t pos, uint64_t want_bytes,
+                     void (*on_done)(struct seg_fetch *f));
+void seg_fetch_free(struct seg_fetch *f);
+void fetch_pump(struct log_store *s);
+
+/* pool.c */
+int pools_open(struct log_store *s);
+void pools_fini(struct log_store *s);
+const char *pool_path(const struct log_store *s, unsigned dir);
+bool pool_take(struct log_store *s, unsigned dir, uint64_t bytes, char *buf, size_t size);
+bool pool_offer(struct log_store *s, unsigned dir, uint64_t bytes, char *buf, size_t size);
+void pool_added(struct log_store *s, unsigned dir, const char *path);
+
+/* remove.c */
+void remove_pump(struct plog *p);
+
+#endif

@@ -1,0 +1,522 @@
+/* journal.c: group commit. Whatever came in since the last write of any partition of the shard goes
+ * into one checksummed, chained write to the pre-written ring; a large run of one partition goes
+ * straight to its segment at the same time and only its headers into the journal.
+ * Happy path: journal_pump() forms a group from the dirty partitions -> the journal write and its
+ *   runs are submitted together -> group_part_done() for each -> groups retire in order, so the
+ *   stable end only ever moves over a contiguous prefix.
+ * Failure: a failed part of a group fences the store; nothing behind it is ever acknowledged. */
+#include "core/log/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/base/crc32c.h"
+#include "core/base/logger.h"
+
+#define RUN_BYTES_MAX (8u * 1024u * 1024u)
+
+uint64_t journal_used_bytes(const struct log_store *s)
+{
+    return s->journal.head_pos - s->journal.tail_pos;
+}
+
+bool journal_idle(const struct log_store *s)
+{
+    return s->journal.groups_n == 0;
+}
+
+void store_fail(struct log_store *s, int rc, const char *what)
+{
+    if (s->failed != 0)
+        return;
+    log_error("journal %u: %s failed (%s), no more records are taken", s->journal.id, what,
+              strerror(-rc));
+    s->failed = rc;
+    struct plog *p;
+    for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
+        plog_notify(p);
+}
+
+/* The checksum of a journal write, taken with its crc field as zero. */
+uint32_t journal_write_crc(const uint8_t *write, uint32_t used_bytes)
+{
+    struct journal_header h;
+    memcpy(&h, write, sizeof(h));
+    h.crc = 0;
+    return crc32c_extend(crc32c(&h, sizeof(h)), write + sizeof(h), used_bytes - sizeof(h));
+}
+
+/* Where the next write goes: a write never wraps, so near the end of the ring it skips to the
+ * start. Replay follows the same rule. */
+uint64_t journal_place(const struct journal *j, uint64_t virtual_pos)
+{
+    if (virtual_pos % j->ring_bytes + GROUP_BYTES > j->ring_bytes)
+        return (virtual_pos / j->ring_bytes + 1) * j->ring_bytes;
+    return virtual_pos;
+}
+
+/* ---- forming a group ---- */
+
+static struct group *group_begin(struct log_store *s)
+{
+    struct journal *j = &s->journal;
+    if (j->groups_n == GROUPS)
+        return NULL;
+    uint64_t head = journal_place(j, j->head_pos);
+    if (head + GROUP_BYTES - j->tail_pos > j->ring_bytes) {
+        store_want_cycle(s);
+        return NULL;
+    }
+    struct group *g = &j->groups[(j->first_group + j->groups_n) % GROUPS];
+    ASSERT(g->state == GROUP_FREE);
+    g->used_bytes = sizeof(struct journal_header);
+    g->virtual_pos = head;
+    g->extents_n = 0;
+    g->pending = 0;
+    g->rc = 0;
+    return g;
+}
+
+static uint32_t group_room(const struct group *g)
+{
+    return GROUP_BYTES - g->used_bytes;
+}
+
+static struct extent *extent_add(struct group *g)
+{
+    if (g->extents_n == g->extents_cap) {
+        uint32_t cap = MAX(g->extents_cap * 2, 64u);
+        struct extent *more = realloc(g->extents, cap * sizeof(*more));
+        if (more == NULL)
+            return NULL;
+        g->extents = more;
+        g->extents_cap = cap;
+    }
+    return &g->extents[g->extents_n++];
+}
+
+static bool batch_at(const struct segment *seg, uint64_t pos, uint8_t raw[BATCH_HEADER_BYTES],
+                     struct batch_header *ret)
+{
+    if (!seg_peek(seg, pos, raw, BATCH_HEADER_BYTES))
+        return false;
+    return batch_peek(raw, BATCH_HEADER_BYTES, ret) == 0;
+}
+
+static void record_begin(const struct group *g, struct segment *seg, enum journal_record_kind kind,
+                         struct journal_record *rec)
+{
+    uint8_t raw[BATCH_HEADER_BYTES];
+    struct batch_header first;
+    bool known = batch_at(seg, seg->queued_pos, raw, &first);
+    ASSERT(known);
+    ASSERT(group_room(g) > sizeof(*rec));
+    *rec = (struct journal_record){
+        .kind = kind,
+        .number = seg->plog->number,
+        .segment_base = seg->base_offset,
+        .pos = seg->queued_pos,
+        .base_offset = first.base_offset,
+        .leader_epoch = first.leader_epoch,
+    };
+}
+
+static void record_finish(struct group *g, struct journal_record *rec, uint32_t body_bytes)
+{
+    uint32_t len = (uint32_t)round_up_u64(sizeof(*rec) + body_bytes, 8);
+    rec->len_bytes = len;
+    memcpy(g->buf + g->used_bytes, rec, sizeof(*rec));
+    memset(g->buf + g->used_bytes + sizeof(*rec) + body_bytes, 0, len - sizeof(*rec) - body_bytes);
+    g->used_bytes += len;
+}
+
+static void extent_fill(struct extent *e, struct segment *seg, const struct journal_record *rec,
+                        bool run)
+{
+    *e = (struct extent){seg->plog, seg, rec->pos + rec->data_bytes, rec->end_offset, run};
+    seg->queued_pos = e->to_pos;
+    plog_hold(seg->plog);
+}
+
+/* How far whole batches from queued_pos fit into room bytes; 0 bytes: not even one. */
+static void batches_that_fit(const struct segment *seg, uint64_t room, uint64_t *ret_bytes,
+                             int64_t *ret_end_offset)
+{
+    uint64_t all = seg->end_pos - seg->queued_pos;
+    *ret_bytes = 0;
+    if (all <= room) {
+        *ret_bytes = all;
+        *ret_end_offset = seg->end_offset;
+        return;
+    }
+    uint8_t raw[BATCH_HEADER_BYTES];
+    struct batch_header h;
+    while (batch_at(seg, seg->queued_pos + *ret_bytes, raw, &h) && *ret_bytes + h.len_bytes <= room) {
+        *ret_bytes += h.len_bytes;
+        *ret_end_offset = h.base_offset + h.last_offset_delta + 1;
+    }
+}
+
+static bool add_batches(struct group *g, struct segment *seg)
+{
+    struct journal_record rec;
+    if (group_room(g) < sizeof(rec) + BATCH_HEADER_BYTES + 8)
+        return false;
+    record_begin(g, seg, RECORD_BATCHES, &rec);
+    batches_that_fit(seg, group_room(g) - sizeof(rec) - 8, &rec.data_bytes, &rec.end_offset);
+    struct extent *e = rec.data_bytes == 0 ? NULL : extent_add(g);
+    if (e == NULL)
+        return false;
+    bool copied = seg_peek(seg, rec.pos, g->buf + g->used_bytes + sizeof(rec),
+                           (uint32_t)rec.data_bytes);
+    ASSERT(copied);
+    record_finish(g, &rec, (uint32_t)rec.data_bytes);
+    segment_pin(seg, rec.pos, g->virtual_pos);
+    extent_fill(e, seg, &rec, false);
+    g->store->counters.journal_bytes += rec.data_bytes;
+    return true;
+}
+
+/* Headers of the batches of a run, as many as the record and the segment write can take. */
+static void run_headers(struct group *g, const struct segment *seg, struct journal_record *rec,
+                        uint64_t reach_pos)
+{
+    uint8_t *out = g->buf + g->used_bytes + sizeof(*rec);
+    uint32_t room = group_room(g) - (uint32_t)sizeof(*rec) - BLOCK_BYTES - 8;
+    struct batch_header h;
+    uint64_t pos = rec->pos;
+    while (pos < seg->end_pos && (rec->headers_n + 1) * BATCH_HEADER_BYTES <= room) {
+        if (!batch_at(seg, pos, out, &h) || block_floor(pos + h.len_bytes) > reach_pos)
+            break;
+        pos += h.len_bytes;
+        out += BATCH_HEADER_BYTES;
+        rec->headers_n++;
+        rec->end_offset = h.base_offset + h.last_offset_delta + 1;
+    }
+    rec->data_bytes = pos - rec->pos;
+}
+
+/* A large run: one write into the segment of everything from destaged_pos on. */
+static bool add_run(struct group *g, struct segment *seg)
+{
+    struct journal_record rec;
+    struct plog *p = seg->plog;
+    struct iovec iov[SEG_IO_IOV_MAX];
+    struct chunk *chunks[SEG_IO_IOV_MAX];
+    if (group_room(g) < sizeof(rec) + BATCH_HEADER_BYTES + BLOCK_BYTES + 8)
+        return false;
+    uint64_t reach, want = MIN(block_floor(seg->end_pos), seg->destaged_pos + RUN_BYTES_MAX);
+    want = MAX(want, block_floor(seg->queued_pos)); /* at least the first batch, see below */
+    seg_iov(seg, seg->destaged_pos, block_floor(seg->end_pos), iov, chunks, SEG_IO_IOV_MAX, &reach);
+    record_begin(g, seg, RECORD_RUN, &rec);
+    run_headers(g, seg, &rec, MIN(reach, want));
+    if (rec.headers_n == 0) /* one batch longer than RUN_BYTES_MAX */
+        run_headers(g, seg, &rec, reach);
+    uint64_t to_pos = rec.pos + rec.data_bytes, image_at = block_floor(to_pos);
+    if (rec.headers_n == 0 || image_at <= seg->destaged_pos)
+        return false;
+    struct extent *e = extent_add(g);
+    if (e == NULL)
+        return false;
+    uint32_t headers_len = rec.headers_n * BATCH_HEADER_BYTES, image_len = (uint32_t)(to_pos - image_at);
+    bool copied = seg_peek(seg, image_at, g->buf + g->used_bytes + sizeof(rec) + headers_len, image_len);
+    ASSERT(copied);
+    record_finish(g, &rec, headers_len + image_len);
+    extent_fill(e, seg, &rec, true);
+    bool started = seg_io_start_run(p, seg, g, image_at);
+    ASSERT(started);
+    g->store->counters.run_bytes += rec.data_bytes;
+    return true;
+}
+
+/* What this segment has to say in this group; false: nothing, or it has to wait. */
+static bool add_segment(struct group *g, struct segment *seg)
+{
+    struct plog *p = seg->plog;
+    const struct log_config *config = &p->store->config;
+    uint64_t fresh = seg->end_pos - seg->queued_pos;
+    if (fresh == 0)
+        return false;
+    if (fresh >= config->direct_min_bytes) {
+        if (p->io != NULL && p->io->busy)
+            return false; /* the next run grows meanwhile */
+        if (seg_file_ready(seg))
+            return add_run(g, seg);
+        seg_file_want(seg);
+    }
+    return add_batches(g, seg);
+}
+
+static bool plog_has_fresh(const struct plog *p)
+{
+    for (struct list_node *it = p->segments.prev; it != &p->segments; it = it->prev) {
+        struct segment *seg = container_of(it, struct segment, link);
+        if (seg->queued_pos < seg->end_pos)
+            return true;
+        if (seg->state == SEGMENT_SEALED)
+            break;
+    }
+    return false;
+}
+
+static void add_plog(struct group *g, struct plog *p)
+{
+    for (struct segment *seg = plog_first_open(p); seg != NULL;) {
+        add_segment(g, seg);
+        if (seg->queued_pos < seg->end_pos)
+            return; /* later segments must not get ahead */
+        struct list_node *next = seg->link.next;
+        seg = next == &p->segments ? NULL : container_of(next, struct segment, link);
+    }
+}
+
+static void group_fill(struct group *g)
+{
+    struct log_store *s = g->store;
+    struct list_node later;
+    list_init(&later);
+    while (group_room(g) > 2 * BLOCK_BYTES && !list_empty(&s->dirty)) {
+        struct plog *p = container_of(list_pop_head(&s->dirty), struct plog, dirty_link);
+        if (p->removed || p->fenced != 0)
+            continue;
+        add_plog(g, p);
+        if (plog_has_fresh(p))
+            list_push_tail(&later, &p->dirty_link);
+    }
+    list_splice_tail(&s->dirty, &later);
+}
+
+/* ---- completion ---- */
+
+static void group_retire(struct group *g)
+{
+    struct log_store *s = g->store;
+    if (g->rc < 0)
+        store_fail(s, g->rc, "group commit");
+    bool ok = s->failed == 0;
+    if (ok)
+        s->journal.durable_seq = g->seq;
+    for (uint32_t i = 0; i < g->extents_n; i++) {
+        struct extent *e = &g->extents[i];
+        struct plog *p = e->plog;
+        if (e->run)
+            p->io->busy = false;
+        if (ok && !p->removed) {
+            seg_set_stable(e->seg, e->to_pos);
+            p->stable_offset = e->end_offset;
+            if (e->run) {
+                seg_set_destaged(e->seg, block_floor(e->to_pos));
+                plog_want_destage(p); /* something may have waited for the run to end */
+            }
+            plog_notify(p);
+        }
+        plog_unhold(p);
+    }
+    g->state = GROUP_FREE;
+}
+
+static void journal_retire(struct log_store *s)
+{
+    struct journal *j = &s->journal;
+    while (j->groups_n > 0 && j->groups[j->first_group].state == GROUP_DONE) {
+        group_retire(&j->groups[j->first_group]);
+        j->first_group = (j->first_group + 1) % GROUPS;
+        j->groups_n--;
+    }
+}
+
+void group_part_done(struct group *g, int rc)
+{
+    ASSERT(g->state == GROUP_WRITING);
+    ASSERT(g->pending > 0);
+    if (rc < 0 && g->rc == 0)
+        g->rc = rc;
+    if (--g->pending > 0)
+        return;
+    g->state = GROUP_DONE;
+    journal_retire(g->store);
+}
+
+static void on_group_written(struct env_op *op)
+{
+    struct group *g = container_of(op, struct group, op);
+    group_part_done(g, op->res);
+}
+
+static void group_submit(struct group *g)
+{
+    struct log_store *s = g->store;
+    struct journal *j = &s->journal;
+    uint32_t len = (uint32_t)block_ceil(g->used_bytes);
+    memset(g->buf + g->used_bytes, 0, len - g->used_bytes);
+    struct journal_header h = {
+        .magic = JOURNAL_MAGIC,
+        .journal_id = j->identity,
+        .incarnation = j->incarnation,
+        .seq = j->next_seq++,
+        .virtual_pos = g->virtual_pos,
+        .durable_seq = j->durable_seq,
+        .len_bytes = len,
+        .used_bytes = g->used_bytes,
+        .prev_crc = j->last_crc,
+    };
+    memcpy(g->buf, &h, sizeof(h));
+    h.crc = journal_write_crc(g->buf, g->used_bytes);
+    memcpy(g->buf, &h, sizeof(h));
+    g->seq = h.seq;
+    g->prev_crc = h.prev_crc;
+    g->state = GROUP_WRITING;
+    g->pending++;
+    j->last_crc = h.crc;
+    j->head_pos = g->virtual_pos + len;
+    j->groups_n++;
+    s->counters.groups++;
+    env_write(s->env, &g->op, j->file, g->buf, len,
+              JOURNAL_RING_START + g->virtual_pos % j->ring_bytes, ENV_DSYNC, on_group_written);
+}
+
+void journal_pump(struct log_store *s)
+{
+    if (s->recovering || s->failed != 0)
+        return;
+    while (!list_empty(&s->dirty)) {
+        struct group *g = group_begin(s);
+        if (g == NULL)
+            return;
+        group_fill(g);
+        if (g->extents_n == 0)
+            return;
+        group_submit(g);
+    }
+}
+
+/* ---- opening ---- */
+
+static uint32_t super_crc(struct journal_super super)
+{
+    super.crc = 0;
+    return crc32c(&super, sizeof(super));
+}
+
+static bool super_read(struct log_store *s, uint8_t *block, unsigned which, struct journal_super *ret)
+{
+    struct journal_super super;
+    int rc = env_read_wait(s->env, s->journal.file, block, BLOCK_BYTES, which * BLOCK_BYTES);
+    if (rc != (int)BLOCK_BYTES)
+        return false;
+    memcpy(&super, block, sizeof(super));
+    if (super.magic != JOURNAL_SUPER_MAGIC || super.crc != super_crc(super) ||
+        super.ring_bytes < 2 * GROUP_BYTES || super.ring_bytes % BLOCK_BYTES != 0)
+        return false;
+    *ret = super;
+    return true;
+}
+
+static int super_write(struct log_store *s, uint8_t *block)
+{
+    struct journal *j = &s->journal;
+    struct journal_super super = {
+        .magic = JOURNAL_SUPER_MAGIC,
+        .journal_id = j->identity,
+        .incarnation = j->incarnation,
+        .ring_bytes = j->ring_bytes,
+    };
+    super.crc = super_crc(super);
+    memset(block, 0, BLOCK_BYTES);
+    memcpy(block, &super, sizeof(super));
+    int rc = env_write_wait(s->env, j->file, block, BLOCK_BYTES,
+                            (j->incarnation % 2) * BLOCK_BYTES, ENV_DSYNC);
+    return rc < 0 ? rc : 0;
+}
+
+static int journal_make(struct log_store *s, const char *path, uint8_t *block)
+{
+    char temp[PATH_MAX];
+    struct journal *j = &s->journal;
+    snprintf(temp, sizeof(temp), "%.4000s.new", path);
+    j->ring_bytes = block_floor(s->config.journal_bytes);
+    struct env_name_step make[] = {
+        {.kind = ENV_STEP_UNLINK, .path = temp},
+        {.kind = ENV_STEP_PREWRITE, .path = temp, .size_bytes = j->ring_bytes + JOURNAL_RING_START},
+    };
+    int rc = env_names_wait(s->env, make, 2);
+    if (rc != 0)
+        return rc;
+    j->file = make[1].ret_file;
+    j->identity = env_random(s->env);
+    j->incarnation = 0;
+    rc = super_write(s, block);
+    struct env_name_step publish[] = {
+        {.kind = ENV_STEP_RENAME, .path = temp, .path2 = path},
+        {.kind = ENV_STEP_SYNC_DIR, .path = s->config.journal_dir},
+    };
+    return rc != 0 ? rc : env_names_wait(s->env, publish, 2);
+}
+
+static int journal_adopt(struct log_store *s, uint64_t size_bytes, uint8_t *block, char *reason,
+                         size_t reason_size)
+{
+    struct journal *j = &s->journal;
+    struct journal_super super[2];
+    bool ok[2] = {super_read(s, block, 0, &super[0]), super_read(s, block, 1, &super[1])};
+    if (!ok[0] && !ok[1]) {
+        snprintf(reason, reason_size, "both superblocks of journal %u are damaged", j->id);
+        return -EBADMSG;
+    }
+    unsigned newest = !ok[0] || (ok[1] && super[1].incarnation > super[0].incarnation);
+    j->identity = super[newest].journal_id;
+    j->incarnation = super[newest].incarnation;
+    j->ring_bytes = super[newest].ring_bytes;
+    if (size_bytes < j->ring_bytes + JOURNAL_RING_START) {
+        snprintf(reason, reason_size, "journal %u is shorter than its superblock says", j->id);
+        return -EBADMSG;
+    }
+    return 0;
+}
+
+/* Opens or makes the journal file; the incarnation is not raised yet (recovery reads first). */
+int journal_open(struct log_store *s, char *reason, size_t reason_size)
+{
+    struct journal *j = &s->journal;
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%.4000s/journal-%u", s->config.journal_dir, j->id);
+    uint8_t *buffers = store_alloc(s, GROUPS * (size_t)GROUP_BYTES);
+    for (unsigned i = 0; i < GROUPS; i++) {
+        j->groups[i].store = s;
+        if (buffers != NULL)
+            j->groups[i].buf = buffers + i * (size_t)GROUP_BYTES;
+    }
+    if (buffers == NULL) {
+        snprintf(reason, reason_size, "not enough memory for the journal's buffers");
+        return -ENOMEM;
+    }
+    struct env_name_step open_step = {.kind = ENV_STEP_OPEN, .path = path};
+    int rc = env_names_wait(s->env, &open_step, 1);
+    if (rc == -ENOENT)
+        rc = journal_make(s, path, buffers);
+    else if (rc == 0) {
+        j->file = open_step.ret_file;
+        return journal_adopt(s, open_step.ret_size_bytes, buffers, reason, reason_size);
+    }
+    if (rc != 0)
+        snprintf(reason, reason_size, "%s: %s", path, strerror(-rc));
+    return rc;
+}
+
+int journal_raise_incarnation(struct log_store *s)
+{
+    s->journal.incarnation++;
+    return super_write(s, s->journal.groups[0].buf);
+}
+
+void journal_close(struct log_store *s)
+{
+    struct journal *j = &s->journal;
+    if (j->file != NULL)
+        env_file_close(s->env, j->file);
+    for (unsigned i = 0; i < GROUPS; i++)
+        free(j->groups[i].extents);
+    if (j->groups[0].buf != NULL)
+        buddy_free(s->config.memory, j->groups[0].buf);
+}

@@ -1,0 +1,166 @@
+/* log.h: the partition logs of one shard: a journal for group commit, segments for the data.
+ *
+ * Happy path: plog_append() copies a validated batch into the partition's memory and assigns its
+ *   offsets; log_store_pump(), once a turn, turns all that came into one journal write (and direct
+ *   runs into segments); when it is durable the stable offset moves and waiting appends finish.
+ *   plog_read() lends memory or reads segments; nothing unstable is ever visible (but for topics
+ *   with write.caching).
+ * Failure: a failed journal write fences the whole store, a failed segment write its partition:
+ *   appends answer -EIO from then on, reads of what is stable go on.
+ * Contract: see README.md in this folder for the protocol of journal, checkpoint and recovery.
+ * Threads: one shard owns a store; every call and callback runs there. */
+#ifndef CORE_LOG_LOG_H
+#define CORE_LOG_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "core/base/buddy.h"
+#include "core/base/list.h"
+#include "core/batch/batch.h"
+#include "core/meta/meta.h"
+#include "io/env.h"
+
+struct log_store;
+struct plog; /* one partition's log */
+
+struct log_config {
+    const char *journal_dir;
+    const char *const *data_dirs; /* indexed as meta_partition.dir */
+    unsigned data_dirs_n;
+    uint64_t journal_bytes;       /* whole ring, prewritten */
+    uint64_t direct_min_bytes;    /* a run of at least this goes straight to its segment */
+    uint64_t producer_expiry_ms;
+    unsigned pool_max_percent;    /* of the device, for recycled segment files */
+    struct buddy *memory;         /* partition buffers; borrowed */
+    struct buddy *read_memory;    /* buffers of disk reads; borrowed */
+};
+
+struct log_counters {
+    uint64_t appends, append_bytes, duplicates, groups, journal_bytes, run_bytes, destage_bytes;
+    uint64_t reads_hot, reads_disk, disk_read_bytes, checkpoints, evictions, memory_waits;
+};
+
+/* ---- store ---- */
+
+/* Blocking: opens or makes journal `journal_id`, attaches the partitions that meta gives to the
+ * shard of that number, and replays. Partitions that meta does not know are forgotten (deleted).
+ * config is borrowed until close. On failure reason says what and where. */
+int log_store_open(struct env *env, unsigned journal_id, const struct log_config *config,
+                   const struct meta_image *meta, struct log_store **ret, char *reason,
+                   size_t reason_size);
+/* Starts or advances whatever can advance; call once a turn, after the callbacks. */
+void log_store_pump(struct log_store *);
+/* Next time at which pump wants to be called though nothing completed; UINT64_MAX: none. */
+uint64_t log_store_deadline_ns(const struct log_store *);
+/* Blocking clean stop: everything into segments, terminators, checkpoint. Then frees. 0, or the
+ * first error (all is freed all the same). No append, read or lookup may be pending. */
+int log_store_close(struct log_store *);
+/* As a crash would leave it: frees memory, writes nothing. */
+void log_store_abandon(struct log_store *);
+const struct log_counters *log_store_counters(const struct log_store *);
+
+/* A new partition of this shard (created since open), empty. -EEXIST: is here already. */
+int log_store_attach(struct log_store *, const struct meta_topic *topic, int32_t index,
+                     struct plog **ret);
+struct plog *log_store_find(struct log_store *, uint64_t number); /* NULL: not here */
+/* A newer image of the topic: configuration may have changed. */
+void plog_configure(struct plog *, const struct meta_topic *topic);
+/* Deletes the partition: pending appends fail with -ENOENT, watchers are called, files go to the
+ * pool or away. on_done once its name is free again. */
+typedef void (*plog_removed_fn)(void *arg, int rc);
+void log_store_remove(struct log_store *, struct plog *, plog_removed_fn on_done, void *arg);
+
+/* ---- append ---- */
+
+struct log_append;
+typedef void (*log_append_fn)(struct log_append *a, int rc);
+struct log_append { /* lent from plog_append until on_done, when that returned 0 */
+    int64_t base_offset;    /* out; of the original when duplicate */
+    int64_t append_time_ms; /* out; -1 with CreateTime */
+    int64_t log_start_offset;
+    bool duplicate;
+    log_append_fn on_done;
+    int64_t end_offset;     /* private */
+    struct list_node link;  /* private */
+};
+/* One validated batch (batch_validate with this topic's limits), stamped in place and copied.
+ * 1: finished (wait_stable was false, or it is stable already), outputs set.
+ * 0: accepted, outputs set, on_done(rc) comes exactly once when it is stable or has failed.
+ * < 0, on_done never comes: -EAGAIN no memory now (log_store_wait_memory), -EIO fenced,
+ * -ENOENT removed, -EDOM larger than a segment, -EILSEQ out of order sequence,
+ * -ESTALE producer epoch fenced. */
+int plog_append(struct plog *, uint8_t *batch, const struct batch_header *header, bool wait_stable,
+                struct log_append *a, log_append_fn on_done);
+
+struct log_waiter {
+    struct list_node link; /* private */
+    void (*run)(struct log_waiter *w);
+};
+/* Calls run once when memory may be available again. */
+void log_store_wait_memory(struct log_store *, struct log_waiter *w);
+
+/* ---- read ---- */
+
+#define PLOG_READ_IOV_MAX 64u
+struct plog_read;
+typedef void (*plog_read_fn)(struct plog_read *r);
+struct plog_read { /* lent from plog_read until on_done, then owned by the caller until release */
+    int64_t offset;      /* in */
+    uint32_t max_bytes;  /* in */
+    bool at_least_one;   /* in: the first batch comes whole even when larger than max_bytes */
+    int rc;              /* out: 0; -ERANGE: offset outside the log; -EIO: damaged or unreadable;
+                          * -ENOENT: removed */
+    struct iovec iov[PLOG_READ_IOV_MAX]; /* out: whole batches, lent until plog_read_release */
+    unsigned iov_n;
+    uint32_t len_bytes;
+    plog_read_fn on_done;
+    struct plog *plog;   /* private from here on */
+    void *refs[PLOG_READ_IOV_MAX];
+    void *job;
+    bool starting, finished;
+};
+/* 1: finished, outputs set. 0: on_done will come. */
+int plog_read(struct plog *, struct plog_read *r, plog_read_fn on_done);
+/* Gives the memory back; once for every finished read, also a failed one. */
+void plog_read_release(struct plog_read *r);
+/* A cheap lower bound on how many bytes a read at offset would give now (0 at the end). */
+uint64_t plog_available_bytes(const struct plog *, int64_t offset);
+
+int64_t plog_start_offset(const struct plog *);
+int64_t plog_high_watermark(const struct plog *); /* visible end: stable, or end if write.caching */
+int64_t plog_end_offset(const struct plog *);     /* accepted end */
+int32_t plog_leader_epoch(const struct plog *);
+uint64_t plog_size_bytes(const struct plog *);
+/* KIP-279: largest epoch <= asked and its end offset; both -1 when unknown or newer than all. */
+void plog_epoch_end(const struct plog *, int32_t epoch, int32_t *ret_epoch, int64_t *ret_end);
+/* Leader epoch of the record at offset. */
+int32_t plog_epoch_at(const struct plog *, int64_t offset);
+
+/* Called (once per set) when the visible end moves or the partition goes away. */
+struct plog_watch {
+    struct list_node link; /* private; list_linked(): set */
+    void (*run)(struct plog_watch *w);
+};
+void plog_watch_set(struct plog *, struct plog_watch *w);
+void plog_watch_clear(struct plog_watch *w); /* not set: nothing */
+
+/* ---- look-up by time ---- */
+
+#define PLOG_TIME_MAX INT64_MIN /* the record with the largest timestamp */
+struct plog_lookup;
+typedef void (*plog_lookup_fn)(struct plog_lookup *l);
+struct plog_lookup { /* lent until on_done */
+    int64_t timestamp_ms; /* in: first visible record at or after it; or PLOG_TIME_MAX */
+    int rc;               /* out */
+    int64_t offset, found_ms; /* out; -1 when there is none */
+    plog_lookup_fn on_done;
+    struct plog *plog;    /* private from here on */
+    void *job;
+    bool starting;
+};
+/* 1: finished. 0: on_done will come. */
+int plog_lookup_time(struct plog *, struct plog_lookup *l, plog_lookup_fn on_done);
+
+#endif

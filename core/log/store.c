@@ -1,0 +1,246 @@
+/* store.c: all partition logs of a shard together: opening, the turn, closing. */
+#include "core/log/internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/base/logger.h"
+
+#define DISK_WAIT_NS 1000000ull /* memory of reads is given back by others: look again */
+
+static struct log_store *store_create(struct env *env, unsigned journal_id,
+                                      const struct log_config *config)
+{
+    struct log_store *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return NULL;
+    s->env = env;
+    s->config = *config;
+    s->journal.id = journal_id;
+    s->retry_ns = UINT64_MAX;
+    map_init(&s->plogs);
+    struct list_node *lists[] = {&s->dirty,          &s->destage_ready, &s->behind,
+                                 &s->notify,         &s->clean,         &s->memory_waiters,
+                                 &s->disk_waiters,   &s->load_waiting};
+    for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
+        list_init(lists[i]);
+    return s;
+}
+
+static void store_free(struct log_store *s)
+{
+    struct plog *p;
+    for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL; it = 0)
+        plog_destroy(p);
+    journal_close(s);
+    checkpoint_fini(s);
+    pools_fini(s);
+    map_fini(&s->plogs);
+    free(s);
+}
+
+static int attach_all(struct log_store *s, const struct meta_image *meta)
+{
+    for (unsigned i = 0; i < meta->topics_n; i++) {
+        const struct meta_topic *topic = meta->topics[i];
+        for (int32_t k = 0; k < topic->partitions_n; k++)
+            if (topic->partitions[k].shard == s->journal.id && plog_create(s, topic, k) == NULL)
+                return -ENOMEM;
+    }
+    return 0;
+}
+
+int log_store_open(struct env *env, unsigned journal_id, const struct log_config *config,
+                   const struct meta_image *meta, struct log_store **ret, char *reason,
+                   size_t reason_size)
+{
+    struct log_store *s = store_create(env, journal_id, config);
+    int rc = s == NULL ? -ENOMEM : journal_open(s, reason, reason_size);
+    if (rc == 0 && (rc = pools_open(s)) != 0)
+        snprintf(reason, reason_size, "opening the data directories: %s", strerror(-rc));
+    if (rc == 0 && (rc = attach_all(s, meta)) != 0)
+        snprintf(reason, reason_size, "not enough memory for the partitions");
+    if (rc == 0)
+        rc = recovery_replay(s, reason, reason_size);
+    if (rc != 0) {
+        if (s != NULL)
+            log_store_abandon(s);
+        return rc;
+    }
+    *ret = s;
+    return 0;
+}
+
+int log_store_attach(struct log_store *s, const struct meta_topic *topic, int32_t index,
+                     struct plog **ret)
+{
+    if (map_get(&s->plogs, topic->partitions[index].number) != NULL)
+        return -EEXIST;
+    struct plog *p = plog_create(s, topic, index);
+    if (p == NULL)
+        return -ENOMEM;
+    *ret = p;
+    return 0;
+}
+
+struct plog *log_store_find(struct log_store *s, uint64_t number)
+{
+    struct plog *p = map_get(&s->plogs, number);
+    return p == NULL || p->removed ? NULL : p;
+}
+
+const struct log_counters *log_store_counters(const struct log_store *s)
+{
+    return &s->counters;
+}
+
+/* ---- the turn ---- */
+
+void log_store_wait_memory(struct log_store *s, struct log_waiter *w)
+{
+    list_push_tail(&s->memory_waiters, &w->link);
+}
+
+static void run_memory_waiters(struct log_store *s)
+{
+    if (!s->memory_freed || list_empty(&s->memory_waiters))
+        return;
+    s->memory_freed = false;
+    struct list_node due;
+    list_init(&due);
+    list_splice_tail(&due, &s->memory_waiters);
+    for (struct list_node *it; (it = list_pop_head(&due)) != NULL;) {
+        struct log_waiter *w = container_of(it, struct log_waiter, link);
+        w->run(w);
+    }
+}
+
+void log_store_pump(struct log_store *s)
+{
+    store_run_notifications(s);
+    run_memory_waiters(s);
+    destage_pump(s);
+    checkpoint_pump(s);
+    journal_pump(s);
+    load_pump(s);
+    fetch_pump(s);
+}
+
+uint64_t log_store_deadline_ns(const struct log_store *s)
+{
+    if (!list_empty(&s->notify))
+        return 0;
+    uint64_t deadline = s->retry_ns;
+    if (!list_empty(&s->disk_waiters))
+        deadline = MIN(deadline, env_now_ns(s->env) + DISK_WAIT_NS);
+    if (!list_empty(&s->memory_waiters))
+        deadline = MIN(deadline, s->cycle_after_ns);
+    return deadline;
+}
+
+/* ---- closing ---- */
+
+static bool store_quiet(const struct log_store *s)
+{
+    return journal_idle(s) && s->destages_n == 0 && s->jobs_n == 0 && !s->checkpoint.busy &&
+           list_empty(&s->destage_ready) && list_empty(&s->notify);
+}
+
+static void settle(struct log_store *s)
+{
+    do {
+        log_store_pump(s);
+        if (store_quiet(s))
+            return;
+        env_turn(s->env, log_store_deadline_ns(s));
+    } while (true);
+}
+
+/* The last part-filled block goes to the file with a terminator behind it, so that Kafka's tools
+ * see a clean end: 17 bytes of which the length field says 0x7fffffff. It is not counted as
+ * destaged; the checkpoint holds the block's image. */
+static int write_terminated_tail(struct segment *seg)
+{
+    struct env *env = seg->plog->store->env;
+    uint64_t from = seg->destaged_pos, end = seg->end_pos;
+    uint8_t *block;
+    if (posix_memalign((void **)&block, BLOCK_BYTES, 2 * BLOCK_BYTES) != 0)
+        return -ENOMEM;
+    memset(block, 0, 2 * BLOCK_BYTES);
+    bool copied = seg_peek(seg, from, block, (uint32_t)(end - from));
+    ASSERT(copied);
+    be_store32(block + (end - from) + 8, 0x7fffffff);
+    uint64_t len = MIN(block_ceil(end + TERMINATOR_BYTES), seg->capacity_bytes) - from;
+    int rc = len == 0 ? 0 : env_write_wait(env, seg->file, block, len, from, 0);
+    if (rc >= 0)
+        rc = env_flush_wait(env, seg->file);
+    free(block);
+    return rc;
+}
+
+static int plog_close_active(struct plog *p)
+{
+    struct segment *seg = plog_active(p);
+    if (seg == NULL || seg->end_pos == 0 || seg->state != SEGMENT_OPEN || p->fenced != 0)
+        return p->fenced;
+    if (seg->stable_pos != seg->end_pos || seg->end_pos - seg->destaged_pos >= BLOCK_BYTES)
+        return -EIO;
+    while (!seg_file_ready(seg) && p->fenced == 0 && !p->failed_space) {
+        seg_file_want(seg);
+        env_turn(p->store->env, UINT64_MAX);
+    }
+    return seg_file_ready(seg) ? write_terminated_tail(seg) : -EIO;
+}
+
+static int close_all_active(struct log_store *s)
+{
+    int first_error = 0;
+    struct plog *p;
+    for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;) {
+        int rc = plog_close_active(p);
+        if (rc < 0 && first_error == 0)
+            first_error = rc;
+    }
+    return first_error;
+}
+
+int log_store_close(struct log_store *s)
+{
+    settle(s);
+    s->cycle_after_ns = 0;
+    store_want_cycle(s);
+    settle(s);
+    int rc = s->failed;
+    if (rc == 0)
+        rc = close_all_active(s);
+    settle(s);
+    if (s->failed == 0) {
+        int checkpoint_rc = checkpoint_write_full(s);
+        rc = rc != 0 ? rc : checkpoint_rc;
+    }
+    store_free(s);
+    return rc;
+}
+
+static bool io_in_flight(const struct log_store *s)
+{
+    if (!journal_idle(s) || s->destages_n > 0 || s->jobs_n > 0 || s->checkpoint.busy)
+        return true;
+    struct plog *p;
+    for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
+        if (p->holds > 0)
+            return true;
+    return false;
+}
+
+void log_store_abandon(struct log_store *s)
+{
+    s->abandoned = true;
+    s->failed = s->failed != 0 ? s->failed : -EIO;
+    while (io_in_flight(s)) {
+        load_pump(s);
+        env_turn(s->env, UINT64_MAX);
+    }
+    store_free(s);
+}

@@ -1,0 +1,293 @@
+#include "core/shard/controller.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/assert.h"
+#include "core/base/bytes.h"
+#include "core/base/logger.h"
+
+struct controller {
+    struct shard *shard;
+    struct meta_log *log;
+    struct meta_image *image;    /* the newest that all shards have applied */
+    struct list_node waiting;    /* struct meta_change, in order of arrival */
+    struct meta_change *current; /* at most one is being made */
+    unsigned spread_next;        /* shard of the next topic's first partition */
+    struct publish *publishes;   /* one a shard */
+    uint64_t dir_partitions[META_DIRS_MAX];
+};
+
+/* ---- making the record ---- */
+
+static unsigned dir_least_used(struct controller *c)
+{
+    unsigned best = 0;
+    for (unsigned i = 1; i < c->image->dirs_n; i++)
+        if (c->dir_partitions[i] < c->dir_partitions[best])
+            best = i;
+    c->dir_partitions[best]++;
+    return best;
+}
+
+static void dirs_count(struct controller *c)
+{
+    memset(c->dir_partitions, 0, sizeof(c->dir_partitions));
+    for (unsigned t = 0; t < c->image->topics_n; t++) {
+        const struct meta_topic *topic = c->image->topics[t];
+        for (int32_t p = 0; p < topic->partitions_n; p++)
+            if (topic->partitions[p].dir < META_DIRS_MAX)
+                c->dir_partitions[topic->partitions[p].dir]++;
+    }
+}
+
+static const struct broker_node *node_by_id(const struct broker *b, int32_t node_id)
+{
+    for (unsigned i = 0; i < b->nodes_n; i++)
+        if (b->nodes[i].node_id == node_id)
+            return &b->nodes[i];
+    return NULL;
+}
+
+/* Owner of partition `at` of `n` new ones; -ENXIO: the change names a node that is none. */
+static int shard_choose(const struct controller *c, const struct meta_change *change,
+                        unsigned first, int32_t at)
+{
+    const struct broker *b = c->shard->broker;
+    if (change->leaders == NULL)
+        return (int)((first + (unsigned)at) % b->shards_n);
+    const struct broker_node *node = node_by_id(b, change->leaders[at]);
+    if (node == NULL)
+        return -ENXIO;
+    return (int)(node->first_shard + (first + (unsigned)at) % node->shards_n);
+}
+
+/* n new partitions into the record, the first of them for shard `first` when spread. */
+static int record_partitions(struct controller *c, struct meta_change *change, unsigned first,
+                             int32_t n)
+{
+    struct meta_partition *parts = calloc((size_t)n, sizeof(*parts));
+    if (parts == NULL)
+        return -ENOMEM;
+    for (int32_t i = 0; i < n; i++) {
+        int owner = shard_choose(c, change, first, i);
+        if (owner < 0) {
+            free(parts);
+            dirs_count(c);
+            return owner;
+        }
+        parts[i] = (struct meta_partition){.number = c->image->next_number + (uint64_t)i,
+                                           .shard = (uint16_t)owner,
+                                           .dir = (uint16_t)dir_least_used(c)};
+    }
+    change->record.partitions = parts;
+    change->record.partitions_n = n;
+    return 0;
+}
+
+static int make_topic_create(struct controller *c, struct meta_change *change)
+{
+    size_t len = strlen(change->name);
+    if (meta_topic_by_name(c->image, change->name, len) != NULL)
+        return -EEXIST;
+    if (meta_topic_name_check(change->name, len) < 0)
+        return -EINVAL;
+    if (meta_topic_name_collides(c->image, change->name))
+        return -ENOTUNIQ;
+    if (change->partitions_n < 1 || change->partitions_n > META_PARTITIONS_MAX)
+        return -EDOM;
+    int rc = record_partitions(c, change, c->spread_next, change->partitions_n);
+    if (rc < 0)
+        return rc;
+    c->spread_next += (unsigned)change->partitions_n;
+    struct env *env = c->shard->env;
+    meta_uuid_make(env_random(env), env_random(env), &change->id);
+    change->record.kind = META_TOPIC_CREATE;
+    change->record.id = change->id;
+    change->record.name = change->name;
+    change->record.configs = change->configs;
+    change->record.configs_n = change->configs_n;
+    return 0;
+}
+
+static int make_topic_delete(struct controller *c, struct meta_change *change)
+{
+    if (meta_topic_by_id(c->image, &change->id) == NULL)
+        return -ENOENT;
+    change->record.kind = META_TOPIC_DELETE;
+    change->record.id = change->id;
+    return 0;
+}
+
+static int make_partitions_add(struct controller *c, struct meta_change *change)
+{
+    const struct meta_topic *topic =
+        meta_topic_by_name(c->image, change->name, strlen(change->name));
+    if (topic == NULL)
+        return -ENOENT;
+    if (change->partitions_n <= topic->partitions_n || change->partitions_n > META_PARTITIONS_MAX)
+        return -EDOM;
+    unsigned first = topic->partitions[topic->partitions_n - 1].shard + 1u;
+    change->id = topic->id;
+    change->record.kind = META_PARTITIONS_ADD;
+    change->record.id = topic->id;
+    return record_partitions(c, change, first, change->partitions_n - topic->partitions_n);
+}
+
+static int make_producer_ids(struct controller *c, struct meta_change *change)
+{
+    change->value = c->image->next_producer_id;
+    if (change->value > INT64_MAX - CHANGE_PRODUCER_ID_BLOCK)
+        return -EDOM;
+    change->record.kind = META_PRODUCER_IDS;
+    change->record.value = (uint64_t)change->value + CHANGE_PRODUCER_ID_BLOCK;
+    return 0;
+}
+
+static int (*const change_makers[])(struct controller *, struct meta_change *) = {
+    [CHANGE_TOPIC_CREATE] = make_topic_create,
+    [CHANGE_TOPIC_DELETE] = make_topic_delete,
+    [CHANGE_PARTITIONS_ADD] = make_partitions_add,
+    [CHANGE_PRODUCER_IDS] = make_producer_ids,
+};
+
+/* ---- the queue ---- */
+
+static void controller_pump(struct controller *c);
+
+static void on_answer(void *shard, struct env_msg *msg)
+{
+    (void)shard;
+    struct meta_change *change = container_of(msg, struct meta_change, msg);
+    change->on_done(change);
+}
+
+static void change_finish(struct controller *c, struct meta_change *change, int rc)
+{
+    free(change->record.partitions);
+    change->record.partitions = NULL;
+    change->rc = rc;
+    change->msg.run = on_answer;
+    env_post(c->shard->env, change->asker, &change->msg);
+}
+
+static void on_appended(struct meta_append *append, int rc)
+{
+    struct meta_change *change = container_of(append, struct meta_change, append);
+    struct controller *c = change->controller;
+    ASSERT(c->current == change);
+    if (rc < 0) {
+        log_error("metadata log: a change could not be written: %s", strerror(-rc));
+        meta_image_destroy(change->image);
+        dirs_count(c);
+        c->current = NULL;
+        change_finish(c, change, -EIO);
+        controller_pump(c);
+        return;
+    }
+    bool of_topic = change->kind != CHANGE_PRODUCER_IDS;
+    change->acks_missing = c->shard->broker->shards_n;
+    change->rc = 0;
+    for (unsigned i = 0; i < c->shard->broker->shards_n; i++) {
+        struct publish *p = &c->publishes[i];
+        *p = (struct publish){.msg.run = shard_apply, .controller = c, .image = change->image};
+        if (of_topic)
+            p->topic_id = change->id;
+        env_post(c->shard->env, i, &p->msg);
+    }
+}
+
+void controller_on_ack(void *shard, struct env_msg *msg)
+{
+    (void)shard;
+    struct publish *p = container_of(msg, struct publish, msg);
+    struct controller *c = p->controller;
+    struct meta_change *change = c->current;
+    ASSERT(change != NULL && change->acks_missing > 0);
+    if (change->rc == 0)
+        change->rc = p->rc;
+    if (--change->acks_missing > 0)
+        return;
+    meta_image_destroy(c->image);
+    c->image = change->image;
+    c->current = NULL;
+    if (change->kind == CHANGE_TOPIC_DELETE)
+        dirs_count(c);
+    change_finish(c, change, change->rc);
+    controller_pump(c);
+}
+
+static int change_start(struct controller *c, struct meta_change *change)
+{
+    if ((unsigned)change->kind >= ARRAY_LEN(change_makers))
+        return -EINVAL;
+    int rc = change_makers[change->kind](c, change);
+    if (rc < 0)
+        return rc;
+    rc = meta_image_apply(c->image, &change->record, &change->image);
+    if (rc < 0) {
+        dirs_count(c);
+        return rc;
+    }
+    c->current = change;
+    meta_log_append(c->log, &change->append, &change->record, change->image, on_appended);
+    return 0;
+}
+
+/* The only place that starts a change. */
+static void controller_pump(struct controller *c)
+{
+    while (c->current == NULL && !list_empty(&c->waiting)) {
+        struct meta_change *change =
+            container_of(list_pop_head(&c->waiting), struct meta_change, link);
+        int rc = change_start(c, change);
+        if (rc < 0)
+            change_finish(c, change, rc);
+    }
+}
+
+void controller_on_request(void *shard, struct env_msg *msg)
+{
+    struct shard *s = shard;
+    struct meta_change *change = container_of(msg, struct meta_change, msg);
+    ASSERT(s->controller != NULL);
+    change->controller = s->controller;
+    list_push_tail(&s->controller->waiting, &change->link);
+    controller_pump(s->controller);
+}
+
+/* ---- life ---- */
+
+int shard_init_controller(struct shard *s, struct meta_log *log, struct meta_image *image)
+{
+    ASSERT(s->index == 0 && s->controller == NULL);
+    struct controller *c = calloc(1, sizeof(*c));
+    if (c == NULL)
+        return -ENOMEM;
+    c->publishes = calloc(s->broker->shards_n, sizeof(*c->publishes));
+    if (c->publishes == NULL) {
+        free(c);
+        return -ENOMEM;
+    }
+    c->shard = s;
+    c->log = log;
+    c->image = image;
+    c->spread_next = (unsigned)(env_random(s->env) % s->broker->shards_n);
+    list_init(&c->waiting);
+    dirs_count(c);
+    s->controller = c;
+    return 0;
+}
+
+struct meta_image *shard_fini_controller(struct shard *s)
+{
+    struct controller *c = s->controller;
+    if (c == NULL)
+        return NULL;
+    struct meta_image *image = c->image;
+    free(c->publishes);
+    free(c);
+    s->controller = NULL;
+    return image;
+}

@@ -1,0 +1,173 @@
+#include "core/shard/shard.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/assert.h"
+#include "core/base/bytes.h"
+#include "core/base/logger.h"
+#include "core/shard/controller.h"
+#include "core/shard/producer_ids.h"
+#include "core/shard/timers.h"
+
+/* ---- applying a new image ---- */
+
+static void publish_step_done(struct publish *p, int rc)
+{
+    if (p->rc == 0)
+        p->rc = rc;
+    if (--p->pending > 0)
+        return;
+    p->msg.run = controller_on_ack;
+    env_post(p->shard->env, 0, &p->msg);
+}
+
+static void on_removed(void *arg, int rc)
+{
+    struct publish *p = arg;
+    /* A file that could not be removed costs space, not correctness: the topic is gone. */
+    if (rc < 0)
+        log_warn("shard %u: files of a deleted partition stay behind: %s", p->shard->index,
+                 strerror(-rc));
+    publish_step_done(p, 0);
+}
+
+static void topic_remove(struct shard *s, struct publish *p, const struct meta_topic *topic)
+{
+    for (int32_t i = 0; i < topic->partitions_n; i++) {
+        if (topic->partitions[i].shard != s->index)
+            continue;
+        struct plog *plog = log_store_find(s->logs, topic->partitions[i].number);
+        if (plog == NULL)
+            continue;
+        p->pending++;
+        log_store_remove(s->logs, plog, on_removed, p);
+    }
+}
+
+/* Attaches what is new of this topic and tells the rest about its configuration. */
+static int topic_adopt(struct shard *s, const struct meta_topic *topic)
+{
+    int first_error = 0;
+    for (int32_t i = 0; i < topic->partitions_n; i++) {
+        if (topic->partitions[i].shard != s->index)
+            continue;
+        struct plog *plog = log_store_find(s->logs, topic->partitions[i].number);
+        if (plog != NULL) {
+            plog_configure(plog, topic);
+            continue;
+        }
+        int rc = log_store_attach(s->logs, topic, i, &plog);
+        if (rc < 0 && first_error == 0) {
+            log_error("shard %u / %s-%d / attach: %s", s->index, topic->name, i, strerror(-rc));
+            first_error = rc;
+        }
+    }
+    return first_error;
+}
+
+void shard_apply(void *shard, struct env_msg *msg)
+{
+    struct shard *s = shard;
+    struct publish *p = container_of(msg, struct publish, msg);
+    p->shard = s;
+    p->pending = 1;
+    int rc = 0;
+    if (!meta_uuid_is_zero(&p->topic_id)) {
+        const struct meta_topic *before = meta_topic_by_id(s->meta, &p->topic_id);
+        const struct meta_topic *after = meta_topic_by_id(p->image, &p->topic_id);
+        if (after != NULL)
+            rc = topic_adopt(s, after);
+        else if (before != NULL)
+            topic_remove(s, p, before);
+    }
+    s->meta = p->image;
+    if (s->on_meta != NULL)
+        s->on_meta(s);
+    publish_step_done(p, rc);
+}
+
+void shard_meta_change(struct shard *s, struct meta_change *c, meta_change_fn on_done)
+{
+    c->on_done = on_done;
+    c->asker = s->index;
+    c->msg.run = controller_on_request;
+    c->record = (struct meta_record){0};
+    env_post(s->env, 0, &c->msg);
+}
+
+/* ---- life ---- */
+
+/* Half for partition buffers, half for requests and disk reads. */
+static int memory_init(struct shard *s, void *memory, size_t memory_bytes)
+{
+    size_t half = block_floor(memory_bytes / 2);
+    int rc = buddy_init(&s->log_memory, memory, half);
+    if (rc < 0)
+        return rc;
+    rc = buddy_init(&s->net_memory, (char *)memory + half, half);
+    if (rc < 0)
+        buddy_fini(&s->log_memory);
+    return rc;
+}
+
+int shard_init(struct shard *s, struct env *env, const struct broker *broker, void *memory,
+               size_t memory_bytes, const struct meta_image *meta, char *reason, size_t reason_size)
+{
+    *s = (struct shard){.env = env, .index = env->index, .broker = broker, .meta = meta};
+    snprintf(reason, reason_size, "no memory");
+    int rc = memory_init(s, memory, memory_bytes);
+    if (rc < 0)
+        return rc;
+    rc = producer_ids_init(s);
+    if (rc < 0)
+        goto err_memory;
+    s->log_config = broker->log;
+    s->log_config.memory = &s->log_memory;
+    s->log_config.read_memory = &s->net_memory;
+    rc = log_store_open(env, s->index, &s->log_config, meta, &s->logs, reason, reason_size);
+    if (rc < 0)
+        goto err_producer_ids;
+    env->shard = s;
+    return 0;
+err_producer_ids:
+    producer_ids_fini(s);
+err_memory:
+    ASSERT(rc < 0);
+    buddy_fini(&s->net_memory);
+    buddy_fini(&s->log_memory);
+    return rc;
+}
+
+void shard_turn(struct shard *s)
+{
+    env_turn(s->env, MIN(timers_deadline_ns(s), log_store_deadline_ns(s->logs)));
+    timers_run_due(s, env_now_ns(s->env));
+    log_store_pump(s->logs);
+    if (s->on_turn != NULL)
+        s->on_turn(s);
+}
+
+static void shard_free(struct shard *s)
+{
+    timers_fini(s);
+    producer_ids_fini(s);
+    buddy_fini(&s->net_memory);
+    buddy_fini(&s->log_memory);
+    s->logs = NULL;
+}
+
+int shard_fini(struct shard *s)
+{
+    int rc = log_store_close(s->logs);
+    shard_free(s);
+    return rc;
+}
+
+void shard_abandon(struct shard *s)
+{
+    log_store_abandon(s->logs);
+    shard_free(s);
+}

@@ -1,0 +1,508 @@
+#include "io/env_uring.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/base/assert.h"
+#include "core/base/bytes.h"
+#include "io/uring_env.h"
+
+enum {
+    ENTRIES_DEFAULT = 1024,
+    CQ_PER_SQ = 4, /* one op can bring several completions, and many wait long for theirs */
+    RETRIES_MAX = 100,
+    CANCEL_AGAIN_NS = 100 * 1000 * 1000,
+    WORKERS_FILES = 16,
+    WORKERS_OTHER = 4,
+};
+
+static const struct {
+    void (*prepare)(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe);
+    void (*complete)(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags);
+} kinds[ENV_OP_KINDS] = {
+    [ENV_OP_READ] = {uring_rw_prepare, uring_rw_complete},
+    [ENV_OP_WRITE] = {uring_rw_prepare, uring_rw_complete},
+    [ENV_OP_FLUSH] = {uring_flush_prepare, uring_flush_complete},
+    [ENV_OP_NAMES] = {NULL, NULL}, /* by the helper thread */
+    [ENV_OP_ACCEPT] = {uring_accept_prepare, uring_accept_complete},
+    [ENV_OP_RECV] = {uring_recv_prepare, uring_recv_complete},
+    [ENV_OP_RECV_ANY] = {uring_recv_any_prepare, uring_recv_any_complete},
+    [ENV_OP_SEND] = {uring_send_prepare, uring_send_complete},
+};
+
+static uint64_t clock_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+void uring_op_finish(struct uring_env *u, struct env_op *op, int res)
+{
+    op->res = res;
+    list_push_tail(&u->done, &op->link);
+}
+
+void uring_op_again(struct uring_env *u, struct env_op *op)
+{
+    ASSERT(!list_linked(&op->link));
+    list_push_tail(&u->pending, &op->link);
+}
+
+/* private_[3] counts: a descriptor that answers -EAGAIN for ever (O_NONBLOCK) ends as an error. */
+bool uring_op_retry(struct uring_env *u, struct env_op *op, int res)
+{
+    if (res != -EINTR && res != -EAGAIN)
+        return false;
+    uintptr_t tries = (uintptr_t)op->private_[3];
+    if (tries == RETRIES_MAX)
+        return false;
+    op->private_[3] = (void *)(tries + 1);
+    uring_op_again(u, op);
+    return true;
+}
+
+static uint64_t uring_now_ns(struct env *env)
+{
+    return uring_env_of(env)->now_ns;
+}
+
+static int64_t uring_wall_ms(struct env *env)
+{
+    struct timespec ts;
+    (void)env;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static uint64_t uring_random(struct env *env)
+{
+    return rng_next(&uring_env_of(env)->rng);
+}
+
+static void uring_submit(struct env *env, struct env_op *op)
+{
+    struct uring_env *u = uring_env_of(env);
+    int rc = 0;
+    ASSERT(!list_linked(&op->link));
+    ASSERT(op->kind == ENV_OP_NAMES || op->len_bytes <= INT32_MAX); /* res must hold it */
+    op->private_[3] = NULL;
+    if (op->kind == ENV_OP_NAMES)
+        rc = uring_names_submit(&u->names, op);
+    else if (op->kind == ENV_OP_ACCEPT)
+        rc = uring_accept_start(u, op);
+    if (rc < 0 && op->kind == ENV_OP_ACCEPT)
+        op->more = false;
+    if (rc < 0)
+        uring_op_finish(u, op, rc);
+    else if (op->kind != ENV_OP_NAMES)
+        uring_op_again(u, op);
+}
+
+static void uring_file_close(struct env *env, struct env_file *file)
+{
+    uring_files_close(&uring_env_of(env)->files, file);
+}
+
+static void uring_recv_return(struct env *env, struct env_op *op)
+{
+    struct uring_env *u = uring_env_of(env);
+    ASSERT(op->buf == uring_bufs_at(&u->bufs, op->buf_id));
+    uring_bufs_give(&u->bufs, op->buf_id);
+}
+
+static void uring_env_post(struct env *env, unsigned to, struct env_msg *msg)
+{
+    struct uring_env *u = uring_env_of(env);
+    ASSERT(to < env->count);
+    if (to == env->index) {
+        msg->from = to;
+        list_push_tail(&u->self, &msg->link);
+        return;
+    }
+    uring_post(u->group, env->index, to, msg);
+    u->wakes[to / 64] |= UINT64_C(1) << (to % 64);
+}
+
+/* Wake the shards that were posted to and sleep. False: the ring is full, the rest comes later. */
+static bool wakes_prepare(struct uring_env *u)
+{
+    for (unsigned w = 0; w < (u->env.count + 63) / 64; w++) {
+        while (u->wakes[w] != 0) {
+            unsigned to = w * 64 + (unsigned)__builtin_ctzll(u->wakes[w]);
+            if (io_uring_sq_space_left(&u->ring) == 0)
+                return false;
+            u->wakes[w] &= u->wakes[w] - 1;
+            if (!uring_post_settle(u->group, to))
+                continue;
+            int fd = uring_group_ring_fd(u->group, to);
+            if (!u->features.msg_ring || fd < 0) {
+                uring_group_ring_bell(u->group, to);
+                continue;
+            }
+            struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+            io_uring_prep_msg_ring(sqe, fd, 0, URING_TAG_WAKE, 0);
+            sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+            io_uring_sqe_set_data64(sqe, (uint64_t)to << 3 | URING_TAG_WAKE_SENT);
+        }
+    }
+    return true;
+}
+
+static void bell_prepare(struct uring_env *u)
+{
+    if (u->bell_armed)
+        return;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+    if (sqe == NULL)
+        return;
+    io_uring_prep_read(sqe, uring_group_bell_fd(u->group, u->env.index), &u->bell_value,
+                       sizeof(u->bell_value), 0);
+    io_uring_sqe_set_data64(sqe, URING_TAG_BELL);
+    u->bell_armed = true;
+}
+
+/* Make SQEs of all that waits; false if the ring was full first. */
+static bool prepare(struct uring_env *u)
+{
+    bool all = wakes_prepare(u);
+    bell_prepare(u);
+    if (u->bufs.returned_n > 0)
+        uring_bufs_prepare(&u->bufs, URING_TAG_QUIET);
+    struct list_node *node;
+    while ((node = list_head(&u->pending)) != NULL) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+        if (sqe == NULL)
+            return false;
+        struct env_op *op = container_of(node, struct env_op, link);
+        list_remove(node);
+        kinds[op->kind].prepare(u, op, sqe);
+        io_uring_sqe_set_data(sqe, op);
+        u->in_kernel++;
+        u->env.counters.submissions++;
+    }
+    return all && u->bell_armed && u->bufs.returned_n == 0;
+}
+
+/* wait_n 0: submit and let the kernel finish what it can; else wait, at most for timeout_ns. */
+static int enter(struct uring_env *u, unsigned wait_n, uint64_t timeout_ns)
+{
+    struct __kernel_timespec ts = {.tv_sec = (long long)(timeout_ns / 1000000000u),
+                                   .tv_nsec = (long long)(timeout_ns % 1000000000u)};
+    bool timed = wait_n > 0 && timeout_ns != UINT64_MAX;
+    u->env.counters.syscalls++;
+    return compat_enter(&u->ring, compat_sq_flush(&u->ring), wait_n,
+                        u->enter_flags | IORING_ENTER_GETEVENTS, timed ? &ts : NULL);
+}
+
+static bool kernel_has_work(const struct uring_env *u)
+{
+    unsigned flags = IO_URING_READ_ONCE(*u->ring.sq.kflags);
+    return (flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) != 0;
+}
+
+static bool has_callbacks(struct uring_env *u)
+{
+    return !list_empty(&u->done) || !list_empty(&u->self);
+}
+
+/* The one system call of the turn; more only when the queue is too small for what is queued. */
+static void submit_and_wait(struct uring_env *u, uint64_t deadline_ns)
+{
+    bool all = prepare(u);
+    while (!all) {
+        if (enter(u, 0, 0) < 0)
+            break; /* -EBUSY, -EAGAIN: completions must be taken first, which comes next */
+        all = prepare(u);
+    }
+    uint64_t now_ns = deadline_ns == 0 || deadline_ns == UINT64_MAX ? 0 : clock_ns();
+    bool wait = all && deadline_ns > now_ns && !has_callbacks(u) &&
+                io_uring_cq_ready(&u->ring) == 0 && uring_post_sleep(u->group, u->env.index);
+    if (wait) {
+        enter(u, 1, deadline_ns == UINT64_MAX ? UINT64_MAX : deadline_ns - now_ns);
+        uring_post_awake(u->group, u->env.index);
+    } else if (compat_sq_flush(&u->ring) > 0 || kernel_has_work(u)) {
+        enter(u, 0, 0);
+    }
+}
+
+static void reap_one(struct uring_env *u, const struct io_uring_cqe *cqe)
+{
+    unsigned tag = cqe->user_data & URING_TAG_MASK;
+    if (tag == URING_TAG_OP) {
+        struct env_op *op = (struct env_op *)(uintptr_t)cqe->user_data;
+        if ((cqe->flags & IORING_CQE_F_MORE) == 0)
+            u->in_kernel--;
+        u->env.counters.completions++;
+        kinds[op->kind].complete(u, op, cqe->res, cqe->flags);
+    } else if (tag == URING_TAG_BELL) {
+        u->bell_armed = false;
+    } else if (tag == URING_TAG_WAKE_SENT && cqe->res < 0) {
+        uring_group_ring_bell(u->group, (unsigned)(cqe->user_data >> 3));
+    }
+}
+
+static void reap(struct uring_env *u)
+{
+    struct io_uring_cqe *cqe;
+    unsigned head, n = 0;
+    io_uring_for_each_cqe(&u->ring, head, cqe)
+    {
+        reap_one(u, cqe);
+        n++;
+    }
+    io_uring_cq_advance(&u->ring, n);
+}
+
+static void names_reap(struct uring_env *u)
+{
+    struct list_node finished, *node;
+    list_init(&finished);
+    uring_names_take(&u->names, &finished);
+    while ((node = list_pop_head(&finished)) != NULL) {
+        struct env_op *op = container_of(node, struct env_op, link);
+        unsigned ran = op->res == 0 ? op->steps_n : op->failed_step;
+        for (unsigned i = 0; i < ran; i++) {
+            enum env_step_kind kind = op->steps[i].kind;
+            if (kind == ENV_STEP_CREATE || kind == ENV_STEP_PREWRITE || kind == ENV_STEP_OPEN)
+                uring_files_add(&u->files, op->steps[i].ret_file);
+        }
+        list_push_tail(&u->done, node);
+    }
+}
+
+static void run_messages(struct uring_env *u)
+{
+    struct list_node batch, *node;
+    list_init(&batch);
+    list_splice_tail(&batch, &u->self);
+    uring_post_collect(u->group, u->env.index, &batch);
+    while ((node = list_pop_head(&batch)) != NULL) {
+        struct env_msg *msg = container_of(node, struct env_msg, link);
+        u->env.counters.messages++;
+        msg->run(u->env.shard, msg);
+    }
+}
+
+static void op_call_back(struct uring_env *u, struct env_op *op)
+{
+    if (op->kind == ENV_OP_ACCEPT && op->private_[0] != NULL) {
+        uring_accept_deliver(u, op);
+        return;
+    }
+    env_done_fn on_released = op->kind == ENV_OP_SEND ? op->on_released : NULL;
+    op->busy = false;
+    op->on_done(op);
+    if (on_released != NULL)
+        on_released(op); /* sends copy: the buffers are free as soon as the bytes are taken */
+}
+
+/* Only what is done by now: what the callbacks finish at once waits for the next turn. */
+static void run_done(struct uring_env *u)
+{
+    struct list_node batch, *node;
+    list_init(&batch);
+    list_splice_tail(&batch, &u->done);
+    while ((node = list_pop_head(&batch)) != NULL)
+        op_call_back(u, container_of(node, struct env_op, link));
+}
+
+static void uring_turn(struct env *env, uint64_t deadline_ns)
+{
+    struct uring_env *u = uring_env_of(env);
+    env->counters.turns++;
+    submit_and_wait(u, deadline_ns);
+    u->now_ns = clock_ns();
+    reap(u);
+    names_reap(u);
+    run_messages(u);
+    run_done(u);
+}
+
+/* Cancel until the kernel has nothing of ours. What cannot be cancelled (a write on its way to the
+ * device) completes in its own time. Completions are counted, not looked at. */
+static void drain(struct uring_env *u)
+{
+    while (u->in_kernel > 0 || u->bell_armed) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+        if (sqe != NULL) {
+            io_uring_prep_rw(IORING_OP_ASYNC_CANCEL, sqe, -1, NULL, 0, 0);
+            sqe->cancel_flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL;
+            io_uring_sqe_set_data64(sqe, URING_TAG_QUIET);
+        }
+        enter(u, 2, CANCEL_AGAIN_NS); /* the cancel's own completion and one more */
+        struct io_uring_cqe *cqe;
+        unsigned head, n = 0;
+        io_uring_for_each_cqe(&u->ring, head, cqe)
+        {
+            unsigned tag = cqe->user_data & URING_TAG_MASK;
+            const struct env_op *op = (const struct env_op *)(uintptr_t)cqe->user_data;
+            if (tag == URING_TAG_BELL)
+                u->bell_armed = false;
+            if (tag == URING_TAG_OP && op->kind == ENV_OP_ACCEPT && cqe->res >= 0)
+                close(cqe->res);
+            if (tag == URING_TAG_OP && (cqe->flags & IORING_CQE_F_MORE) == 0)
+                u->in_kernel--;
+            n++;
+        }
+        io_uring_cq_advance(&u->ring, n);
+    }
+}
+
+static void uring_destroy(struct env *env)
+{
+    struct uring_env *u = uring_env_of(env);
+    for (unsigned to = 0; to < env->count; to++)
+        if ((u->wakes[to / 64] >> (to % 64) & 1) != 0 && uring_post_settle(u->group, to))
+            uring_group_ring_bell(u->group, to);
+    uring_group_set_ring(u->group, env->index, -1);
+    drain(u);
+    uring_names_fini(&u->names);
+    uring_accept_discard_all(u);
+    io_uring_queue_exit(&u->ring);
+    uring_files_fini(&u->files);
+    uring_bufs_fini(&u->bufs);
+    env_uring_group_destroy(u->own_group);
+    free(u->wakes);
+    free(u->msgs);
+    free(u);
+}
+
+static const struct env_ops uring_ops = {
+    .now_ns = uring_now_ns,
+    .wall_ms = uring_wall_ms,
+    .random = uring_random,
+    .submit = uring_submit,
+    .file_close = uring_file_close,
+    .recv_return = uring_recv_return,
+    .post = uring_env_post,
+    .turn = uring_turn,
+    .destroy = uring_destroy,
+};
+
+/* Kernel threads do what would block (each fsync, writes that must allocate): few, and on the
+ * shard's own cores, not anywhere on the machine. Refused, they are only more and elsewhere. */
+static void workers_limit(struct uring_env *u)
+{
+    unsigned limits[2] = {WORKERS_FILES, WORKERS_OTHER};
+    cpu_set_t mine;
+    io_uring_register_iowq_max_workers(&u->ring, limits);
+    if (sched_getaffinity(0, sizeof(mine), &mine) == 0)
+        io_uring_register_iowq_aff(&u->ring, sizeof(mine), &mine);
+}
+
+static int ring_open(struct uring_env *u, unsigned entries)
+{
+    const struct io_features *has = &u->features;
+    struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |
+                                              IORING_SETUP_SUBMIT_ALL};
+    params.cq_entries = entries * CQ_PER_SQ;
+    if (has->single_issuer)
+        params.flags |= IORING_SETUP_SINGLE_ISSUER;
+    if (has->defer_taskrun)
+        params.flags |= IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    else if (has->coop_taskrun)
+        params.flags |= IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+    int rc = io_uring_queue_init_params(entries, &u->ring, &params);
+    if (rc < 0)
+        return rc;
+    /* Saves looking up the ring's descriptor at each enter; only worth trying. */
+    if (io_uring_register_ring_fd(&u->ring) == 1)
+        u->enter_flags = IORING_ENTER_REGISTERED_RING;
+    workers_limit(u);
+    return 0;
+}
+
+static int parts_init(struct uring_env *u, const struct env_uring_config *config)
+{
+    int rc = uring_files_init(&u->files, &u->ring, &u->features, config);
+    if (rc == 0)
+        rc = uring_bufs_init(&u->bufs, &u->ring, u->features.buf_ring, config->recv_buffers,
+                             config->recv_buffer_bytes);
+    u->msgs = calloc(u->ring.sq.ring_entries, sizeof(*u->msgs));
+    u->wakes = calloc((u->env.count + 63) / 64, sizeof(*u->wakes));
+    if (rc == 0 && (u->msgs == NULL || u->wakes == NULL))
+        rc = -ENOMEM;
+    if (rc < 0)
+        return rc;
+    uint64_t seed;
+    if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+        seed = clock_ns();
+    rng_seed(&u->rng, seed);
+    uring_names_init(&u->names, uring_group_bell_fd(u->group, u->env.index));
+    return 0;
+}
+
+/* What a caller may leave out. */
+static int defaults_fill(struct uring_env *u, const struct env_uring_config *config)
+{
+    const char *reason;
+    int rc = 0;
+    if (config->features != NULL)
+        u->features = *config->features;
+    else
+        rc = io_probe(&u->features, &reason);
+    u->group = config->group;
+    if (rc == 0 && u->group == NULL) {
+        rc = env_uring_group_create(1, &u->own_group);
+        u->group = u->own_group;
+    }
+    if (rc == 0 && config->index >= uring_group_count(u->group))
+        rc = -EINVAL;
+    return rc;
+}
+
+int env_uring_create(const struct env_uring_config *config, struct env **ret)
+{
+    struct uring_env *u = calloc(1, sizeof(*u));
+    if (u == NULL)
+        return -ENOMEM;
+    list_init(&u->pending);
+    list_init(&u->done);
+    list_init(&u->self);
+    list_init(&u->accepts);
+    int rc = defaults_fill(u, config);
+    if (rc < 0)
+        goto err_free;
+    u->env.ops = &uring_ops;
+    u->env.index = config->index;
+    u->env.count = uring_group_count(u->group);
+    u->env.shard = config->shard;
+    u->now_ns = clock_ns();
+    rc = ring_open(u, config->entries > 0 ? config->entries : ENTRIES_DEFAULT);
+    if (rc < 0)
+        goto err_free;
+    rc = parts_init(u, config);
+    if (rc < 0)
+        goto err_ring;
+    uring_group_set_ring(u->group, config->index, u->ring.ring_fd);
+    *ret = &u->env;
+    return 0;
+
+err_ring:
+    ASSERT(rc < 0);
+    io_uring_queue_exit(&u->ring);
+    uring_files_fini(&u->files);
+    uring_bufs_fini(&u->bufs);
+    free(u->msgs);
+    free(u->wakes);
+err_free:
+    env_uring_group_destroy(u->own_group);
+    free(u);
+    return rc;
+}
+
+bool env_uring_file_buffered(const struct env_file *file)
+{
+    return file->buffered;
+}
+
+bool env_uring_has_fixed(const struct env *env)
+{
+    return container_of(env, const struct uring_env, env)->files.fixed_n > 0;
+}

@@ -1,0 +1,99 @@
+#include "io/sock.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static int listen_at(const struct addrinfo *at, int backlog, int *ret_fd)
+{
+    int on = 1, off = 0;
+    int fd = socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol);
+    if (fd < 0)
+        return -errno;
+    /* A restart must not wait for old connections to time out. */
+    int rc = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (rc == 0 && at->ai_family == AF_INET6) /* "::" takes IPv4 as well */
+        rc = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+    if (rc == 0)
+        rc = bind(fd, at->ai_addr, at->ai_addrlen);
+    if (rc == 0)
+        rc = listen(fd, backlog);
+    if (rc < 0) {
+        rc = -errno;
+        close(fd);
+        return rc;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+static int gai_errno(int gai)
+{
+    if (gai == EAI_SYSTEM)
+        return -errno;
+    return gai == EAI_MEMORY ? -ENOMEM : -EADDRNOTAVAIL;
+}
+
+static int listen_named(const char *host, uint16_t port, int backlog, int *ret_fd)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                             .ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found;
+    char service[8];
+    snprintf(service, sizeof(service), "%u", port);
+    int gai = getaddrinfo(host, service, &hints, &found);
+    if (gai != 0)
+        return gai_errno(gai);
+    /* The first that works; a name can have addresses of a family that this machine lacks. An
+     * address in use is the answer, though: another family would hide the other broker. */
+    int rc = -EADDRNOTAVAIL;
+    for (const struct addrinfo *at = found; at != NULL; at = at->ai_next) {
+        rc = listen_at(at, backlog, ret_fd);
+        if (rc == 0 || rc == -EADDRINUSE)
+            break;
+    }
+    freeaddrinfo(found);
+    return rc;
+}
+
+int sock_listen(const char *host, uint16_t port, int backlog, int *ret_fd)
+{
+    if (host != NULL && *host != '\0')
+        return listen_named(host, port, backlog, ret_fd);
+    int rc = listen_named("::", port, backlog, ret_fd);
+    /* Without IPv6 in the kernel, IPv4 is all there is. */
+    return rc == 0 || rc == -EADDRINUSE ? rc : listen_named("0.0.0.0", port, backlog, ret_fd);
+}
+
+int sock_local_port(int fd)
+{
+    struct sockaddr_storage addr;
+    socklen_t len = sizeof(addr);
+    if (getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
+        return -errno;
+    if (addr.ss_family == AF_INET)
+        return ntohs(((const struct sockaddr_in *)&addr)->sin_port);
+    if (addr.ss_family == AF_INET6)
+        return ntohs(((const struct sockaddr_in6 *)&addr)->sin6_port);
+    return -EAFNOSUPPORT;
+}
+
+void sock_peer_name(int fd, char ret[SOCK_NAME_BYTES])
+{
+    struct sockaddr_storage addr;
+    socklen_t len = sizeof(addr);
+    char host[48], port[8];
+    strcpy(ret, "?");
+    if (getpeername(fd, (struct sockaddr *)&addr, &len) < 0 ||
+        getnameinfo((const struct sockaddr *)&addr, len, host, sizeof(host), port, sizeof(port),
+                    NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        return;
+    const char *form = strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s";
+    snprintf(ret, SOCK_NAME_BYTES, form, host, port);
+}

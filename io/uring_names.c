@@ -1,0 +1,109 @@
+#include "io/uring_names.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/eventfd.h>
+
+#include "core/base/assert.h"
+
+void uring_names_init(struct uring_names *n, int bell_fd)
+{
+    pthread_mutex_init(&n->lock, NULL);
+    pthread_cond_init(&n->work, NULL);
+    list_init(&n->queued);
+    list_init(&n->finished);
+    atomic_init(&n->any_finished, false);
+    n->bell_fd = bell_fd;
+}
+
+static void op_run(struct env_op *op)
+{
+    op->res = 0;
+    for (unsigned i = 0; i < op->steps_n && op->res == 0; i++) {
+        op->res = uring_step_run(&op->steps[i]);
+        op->failed_step = i;
+    }
+}
+
+static void *names_main(void *arg)
+{
+    struct uring_names *n = arg;
+    pthread_mutex_lock(&n->lock);
+    while (!n->stop) {
+        struct list_node *node = list_pop_head(&n->queued);
+        if (node == NULL) {
+            pthread_cond_wait(&n->work, &n->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&n->lock);
+        op_run(container_of(node, struct env_op, link));
+        pthread_mutex_lock(&n->lock);
+        list_push_tail(&n->finished, node);
+        atomic_store(&n->any_finished, true);
+        eventfd_write(n->bell_fd, 1);
+    }
+    pthread_mutex_unlock(&n->lock);
+    return NULL;
+}
+
+/* Signals are for the threads that expect them. */
+static int thread_start(struct uring_names *n)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&n->thread, NULL, names_main, n);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc != 0)
+        return -rc;
+    n->started = true;
+    pthread_setname_np(n->thread, "penstock-names");
+    return 0;
+}
+
+int uring_names_submit(struct uring_names *n, struct env_op *op)
+{
+    int rc = n->started ? 0 : thread_start(n);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&n->lock);
+    list_push_tail(&n->queued, &op->link);
+    pthread_cond_signal(&n->work);
+    pthread_mutex_unlock(&n->lock);
+    return 0;
+}
+
+void uring_names_take(struct uring_names *n, struct list_node *ret)
+{
+    if (!atomic_load_explicit(&n->any_finished, memory_order_acquire))
+        return;
+    pthread_mutex_lock(&n->lock);
+    list_splice_tail(ret, &n->finished);
+    atomic_store(&n->any_finished, false);
+    pthread_mutex_unlock(&n->lock);
+}
+
+static void op_discard(struct env_op *op)
+{
+    unsigned ran = op->res == 0 ? op->steps_n : op->failed_step;
+    for (unsigned i = 0; i < ran; i++)
+        uring_step_discard(&op->steps[i]);
+}
+
+void uring_names_fini(struct uring_names *n)
+{
+    pthread_mutex_lock(&n->lock);
+    n->stop = true;
+    pthread_cond_signal(&n->work);
+    pthread_mutex_unlock(&n->lock);
+    if (n->started)
+        pthread_join(n->thread, NULL);
+    struct list_node *node;
+    while ((node = list_pop_head(&n->finished)) != NULL)
+        op_discard(container_of(node, struct env_op, link));
+    while (list_pop_head(&n->queued) != NULL)
+        ;
+    pthread_cond_destroy(&n->work);
+    pthread_mutex_destroy(&n->lock);
+}

@@ -1,0 +1,40 @@
+/* uring_names.h: the helper thread that does the blocking name steps of one shard. Private to io/.
+ * Happy path: submit queues the op, the thread (started at the first one) runs its steps in order
+ *   and rings the shard's bell; take hands finished ops back.
+ * Failure: the first failing step ends the op with its -errno in res and its index in failed_step;
+ *   what earlier steps made stays made, what a failing step half made is removed again.
+ * Threads: init, submit, take and fini on the shard's; the rest on its own. Between submit and take
+ *   the op and its steps belong to the helper. */
+#ifndef IO_URING_NAMES_H
+#define IO_URING_NAMES_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "core/base/list.h"
+#include "io/env.h"
+
+struct uring_names {
+    pthread_mutex_t lock;
+    pthread_cond_t work;
+    struct list_node queued, finished; /* env_op, under lock */
+    bool stop;                         /* under lock */
+    _Atomic bool any_finished;         /* lets take() look without the lock */
+    pthread_t thread;
+    bool started;
+    int bell_fd;
+};
+
+void uring_names_init(struct uring_names *n, int bell_fd);
+/* Waits for the job at work, frees what undelivered ops opened or read, drops the rest. */
+void uring_names_fini(struct uring_names *n);
+int uring_names_submit(struct uring_names *n, struct env_op *op);
+/* Moves the finished ops to the end of ret. */
+void uring_names_take(struct uring_names *n, struct list_node *ret);
+
+/* uring_steps.c: run one step now. 0 or -errno. */
+int uring_step_run(struct env_name_step *step);
+/* Undo what the step allocated: its file and its data. */
+void uring_step_discard(struct env_name_step *step);
+
+#endif

@@ -1,0 +1,130 @@
+#include "io/uring_env.h"
+
+#include <errno.h>
+#include <limits.h>
+
+#include "core/base/assert.h"
+#include "core/base/bytes.h"
+
+enum { SECTOR_BYTES = 512 /* no device writes or reads less */ };
+
+unsigned uring_iov_at(const struct env_op *op, size_t *ret_skip_bytes)
+{
+    uint64_t skip = op->done_bytes;
+    unsigned i = 0;
+    while (i < op->iov_n && skip >= op->iov[i].iov_len)
+        skip -= op->iov[i++].iov_len;
+    *ret_skip_bytes = i < op->iov_n ? (size_t)skip : 0;
+    return i;
+}
+
+static void sqe_set_file(struct io_uring_sqe *sqe, const struct env_file *file)
+{
+    if (file->slot >= 0) {
+        sqe->fd = file->slot;
+        sqe->flags |= IOSQE_FIXED_FILE;
+    } else {
+        sqe->fd = file->fd;
+    }
+}
+
+static void prepare_single(struct uring_env *u, const struct env_op *op, struct io_uring_sqe *sqe,
+                           void *base, size_t len_bytes, uint64_t offset_bytes)
+{
+    unsigned len = (unsigned)len_bytes; /* an op is below 2 GiB: env_submit */
+    int fixed = uring_files_fixed_find(&u->files, base, len_bytes);
+    if (op->kind == ENV_OP_READ && fixed >= 0)
+        io_uring_prep_read_fixed(sqe, -1, base, len, offset_bytes, fixed);
+    else if (op->kind == ENV_OP_READ)
+        io_uring_prep_read(sqe, -1, base, len, offset_bytes);
+    else if (fixed >= 0)
+        io_uring_prep_write_fixed(sqe, -1, base, len, offset_bytes, fixed);
+    else
+        io_uring_prep_write(sqe, -1, base, len, offset_bytes);
+}
+
+/* What is left after done_bytes. A position inside an iovec first finishes that one alone, so the
+ * caller's array is never copied nor changed. */
+void uring_rw_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe)
+{
+    size_t skip;
+    unsigned i = uring_iov_at(op, &skip), left = op->iov_n - i;
+    uint64_t offset_bytes = op->offset_bytes + op->done_bytes;
+    if (left == 0) {
+        io_uring_prep_nop(sqe);
+        return;
+    }
+    if (left == 1 || skip > 0)
+        prepare_single(u, op, sqe, (char *)op->iov[i].iov_base + skip, op->iov[i].iov_len - skip,
+                       offset_bytes);
+    else if (op->kind == ENV_OP_READ)
+        io_uring_prep_readv(sqe, -1, &op->iov[i], MIN(left, (unsigned)IOV_MAX), offset_bytes);
+    else
+        io_uring_prep_writev(sqe, -1, &op->iov[i], MIN(left, (unsigned)IOV_MAX), offset_bytes);
+    sqe_set_file(sqe, op->file);
+    if (op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) != 0)
+        sqe->rw_flags = RWF_DSYNC;
+}
+
+static void read_went_on(struct uring_env *u, struct env_op *op, uint64_t total_bytes)
+{
+    u->env.counters.read_bytes += total_bytes - op->done_bytes;
+    /* Nothing more, or an end that no device could make: end of file. Else ask again from the last
+     * whole block, which tells a device's short transfer from the end of the file. */
+    bool end = total_bytes == op->len_bytes || total_bytes % SECTOR_BYTES != 0 ||
+               block_floor(total_bytes) <= op->done_bytes;
+    if (end) {
+        uring_op_finish(u, op, (int)total_bytes);
+        return;
+    }
+    op->done_bytes = block_floor(total_bytes);
+    uring_op_again(u, op);
+}
+
+static void write_went_on(struct uring_env *u, struct env_op *op, uint64_t total_bytes)
+{
+    u->env.counters.write_bytes += total_bytes - op->done_bytes;
+    if (total_bytes == op->len_bytes) {
+        uring_op_finish(u, op, (int)total_bytes);
+        return;
+    }
+    if (block_floor(total_bytes) <= op->done_bytes) {
+        uring_op_finish(u, op, -EIO);
+        return;
+    }
+    op->done_bytes = block_floor(total_bytes);
+    uring_op_again(u, op);
+}
+
+void uring_rw_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags)
+{
+    (void)cqe_flags;
+    if (uring_op_retry(u, op, res))
+        return;
+    if (res < 0) {
+        uring_op_finish(u, op, res);
+        return;
+    }
+    uint64_t total_bytes = op->done_bytes + (unsigned)res;
+    ASSERT(total_bytes <= op->len_bytes);
+    if (op->kind == ENV_OP_READ)
+        read_went_on(u, op, total_bytes);
+    else
+        write_went_on(u, op, total_bytes);
+}
+
+void uring_flush_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe)
+{
+    (void)u;
+    io_uring_prep_fsync(sqe, -1, IORING_FSYNC_DATASYNC);
+    sqe_set_file(sqe, op->file);
+}
+
+void uring_flush_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags)
+{
+    (void)cqe_flags;
+    if (uring_op_retry(u, op, res))
+        return;
+    u->env.counters.flushes++;
+    uring_op_finish(u, op, res < 0 ? res : 0);
+}

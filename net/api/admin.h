@@ -1,0 +1,47 @@
+/* admin.h: what the handlers about topics share; private to net/api.
+ * Memory comes from the request's arena; NULL or -ENOMEM when that is full.
+ * Threads: the request's shard. */
+#ifndef NET_API_ADMIN_H
+#define NET_API_ADMIN_H
+
+#include "net/net.h"
+
+/* Bits 1 << operation code: what a client that asks may do, while everybody may do everything. */
+#define ADMIN_TOPIC_OPERATIONS                                                                     \
+    (1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11)
+#define ADMIN_CLUSTER_OPERATIONS (1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12)
+
+enum admin_config_source { /* Kafka's numbers */
+                           ADMIN_CONFIG_TOPIC = 1,
+                           ADMIN_CONFIG_STATIC_BROKER = 4,
+                           ADMIN_CONFIG_DEFAULT = 5,
+};
+
+/* "__consumer_offsets" and its like. */
+bool admin_topic_is_internal(struct wire_str name);
+struct wire_str admin_cluster_id(struct request *r);
+int32_t admin_controller_id(const struct shard *s);
+bool admin_node_known(const struct broker *b, int32_t node_id);
+
+__attribute__((format(printf, 2, 3))) struct wire_str admin_text(struct request *r, const char *fmt,
+                                                                 ...);
+/* A C string of a name; NULL also when a NUL is inside. */
+char *admin_name(struct request *r, struct wire_str name);
+
+/* Which keys occur more than once: ret[i] is 0 for a single one, 1 for the first of several and 2
+ * for its repetitions. A key is any bytes. */
+int admin_mark_duplicates(struct request *r, const struct wire_str *keys, int32_t n, uint8_t *ret);
+
+/* One entry of a replica assignment: known nodes, none twice, at least one. NULL, or what is wrong.
+ */
+const char *admin_replicas_check(const struct broker *b, const int32_t *nodes, int32_t n);
+
+/* Value of a topic config key as text, in an effective configuration. */
+struct wire_str admin_config_text(struct request *r, const struct topic_config_key *key,
+                                  const struct topic_config *config);
+
+/* What a failed metadata change is called. */
+int16_t admin_error_of(int rc);
+const char *admin_error_text(int16_t code);
+
+#endif

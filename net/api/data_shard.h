@@ -1,0 +1,24 @@
+/* data_shard.h: what Produce and Fetch keep on every shard beyond single requests: appends that
+ * wait for memory, and fetch sessions.
+ * Made at first use; data_shard_fini() when no request is left. Threads: the shard's own. */
+#ifndef NET_API_DATA_SHARD_H
+#define NET_API_DATA_SHARD_H
+
+#include "core/base/map.h"
+#include "core/shard/shard.h"
+
+struct fetch_sessions;
+
+struct data_shard {
+    struct list_node appends_waiting; /* of produce.c, in order of arrival */
+    struct log_waiter memory_waiter;  /* set while that list is not empty */
+    struct shard *shard;
+    struct fetch_sessions *sessions;
+    struct map fetches; /* address of a request -> fetch.c's state, until it is released */
+};
+
+/* NULL: no memory. */
+struct data_shard *data_shard_of(struct shard *s);
+void data_shard_fini(struct shard *s);
+
+#endif

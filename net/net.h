@@ -1,0 +1,149 @@
+/* net.h: the network layer of one shard: connections, requests, and the table of Kafka APIs.
+ *
+ * Happy path: a frame arrives -> header and body are decoded into the request's arena -> the API's
+ *   handler runs -> it answers, now or later, with request_reply() -> replies leave in the order of
+ *   their requests on that connection, several in one send.
+ * Failure: a frame that cannot be understood closes the connection with one log line; memory for
+ *   requests is bounded (the connection is not read while there is none).
+ * Lifetime: a request, its frame and its arena live until its reply has been released by the
+ *   kernel; a connection that goes away first leaves its requests alive until their handlers
+ * answer, and the answers are then dropped (handlers need not know). Threads: everything runs on
+ * the connection's shard. */
+#ifndef NET_NET_H
+#define NET_NET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/arena.h"
+#include "core/shard/shard.h"
+#include "net/wire/messages.h"
+#include "net/wire/wire.h"
+
+struct conn;
+struct request;
+
+/* Kafka's error codes; the only place where they have names, and where errno is mapped to them. */
+#define KAFKA_ERRORS(X)                                                                            \
+    X(UNKNOWN_SERVER_ERROR, -1)                                                                    \
+    X(NONE, 0)                                                                                     \
+    X(OFFSET_OUT_OF_RANGE, 1)                                                                      \
+    X(CORRUPT_MESSAGE, 2)                                                                          \
+    X(UNKNOWN_TOPIC_OR_PARTITION, 3)                                                               \
+    X(LEADER_NOT_AVAILABLE, 5)                                                                     \
+    X(NOT_LEADER_OR_FOLLOWER, 6)                                                                   \
+    X(REQUEST_TIMED_OUT, 7)                                                                        \
+    X(MESSAGE_TOO_LARGE, 10)                                                                       \
+    X(COORDINATOR_NOT_AVAILABLE, 15)                                                               \
+    X(INVALID_TOPIC_EXCEPTION, 17)                                                                 \
+    X(RECORD_LIST_TOO_LARGE, 18)                                                                   \
+    X(INVALID_REQUIRED_ACKS, 21)                                                                   \
+    X(INVALID_TIMESTAMP, 32)                                                                       \
+    X(UNSUPPORTED_VERSION, 35)                                                                     \
+    X(TOPIC_ALREADY_EXISTS, 36)                                                                    \
+    X(INVALID_PARTITIONS, 37)                                                                      \
+    X(INVALID_REPLICATION_FACTOR, 38)                                                              \
+    X(INVALID_REPLICA_ASSIGNMENT, 39)                                                              \
+    X(INVALID_CONFIG, 40)                                                                          \
+    X(NOT_CONTROLLER, 41)                                                                          \
+    X(INVALID_REQUEST, 42)                                                                         \
+    X(OUT_OF_ORDER_SEQUENCE_NUMBER, 45)                                                            \
+    X(INVALID_PRODUCER_EPOCH, 47)                                                                  \
+    X(INVALID_TRANSACTION_TIMEOUT, 50)                                                             \
+    X(TRANSACTIONAL_ID_AUTHORIZATION_FAILED, 53)                                                   \
+    X(KAFKA_STORAGE_ERROR, 56)                                                                     \
+    X(FETCH_SESSION_ID_NOT_FOUND, 70)                                                              \
+    X(INVALID_FETCH_SESSION_EPOCH, 71)                                                             \
+    X(TOPIC_DELETION_DISABLED, 73)                                                                 \
+    X(FENCED_LEADER_EPOCH, 74)                                                                     \
+    X(UNKNOWN_LEADER_EPOCH, 75)                                                                    \
+    X(UNSUPPORTED_COMPRESSION_TYPE, 76)                                                            \
+    X(INVALID_RECORD, 87)                                                                          \
+    X(PRODUCER_FENCED, 90)                                                                         \
+    X(UNKNOWN_TOPIC_ID, 100)                                                                       \
+    X(INCONSISTENT_TOPIC_ID, 103)                                                                  \
+    X(FETCH_SESSION_TOPIC_ID_ERROR, 106)                                                           \
+    X(MISMATCHED_ENDPOINT_TYPE, 114)                                                               \
+    X(UNSUPPORTED_ENDPOINT_TYPE, 115)                                                              \
+    X(REBOOTSTRAP_REQUIRED, 129)
+enum kafka_error {
+#define X(name, code) KAFKA_##name = code,
+    KAFKA_ERRORS(X)
+#undef X
+};
+int16_t kafka_error_of(int rc); /* 0 or -errno -> code */
+
+struct net_api { /* one row of the table in net/api.c */
+    int16_t key;
+    int16_t min_version, max_version; /* advertised */
+    int16_t served_min;               /* Produce advertises 0 but serves 3 */
+    void (*handle)(struct request *r, void *body);
+};
+extern const struct net_api net_apis[];
+extern const unsigned net_apis_count;
+const struct net_api *net_api_find(int16_t key); /* NULL: not served */
+
+struct request {
+    struct shard *shard;
+    struct conn *conn; /* NULL once the connection is gone */
+    const struct net_api *api;
+    int16_t version;
+    int32_t correlation_id;
+    struct wire_str client_id;
+    uint8_t *frame; /* the whole frame; records in it may be changed in place */
+    uint32_t frame_len;
+    struct arena arena;                     /* decoded body, handler state, response structs */
+    struct wire_writer reply;               /* encoded response, record bytes by reference */
+    void (*on_released)(struct request *r); /* optional: reply left (or was dropped): give back what
+                                             * it references */
+    void (*on_cancel)(struct request *r); /* optional, for handlers that wait long: called once when
+                                           * the client is gone or the broker stops; answer soon */
+    bool replied, no_reply;
+    struct list_node link; /* private: the connection's order */
+};
+
+/* Encodes `response` (the API's response struct of r->version) and sends it when it is its turn.
+ * Exactly one of reply, no_reply, fail per request. The response may be in r->arena or on the
+ * stack; record bytes it references must stay until on_released. */
+void request_reply(struct request *r, const void *response);
+void request_no_reply(struct request *r);                 /* acks=0 */
+void request_fail(struct request *r, const char *why);    /* logs, closes the connection */
+void *request_alloc(struct request *r, size_t len_bytes); /* zeroed; NULL: then request_fail */
+void request_cancel(struct request *r);                   /* calls on_cancel, at most once */
+
+/* ---- the handlers, one file each in net/api/; body is the decoded request struct ---- */
+void api_versions_handle(struct request *r, void *body);
+void create_partitions_handle(struct request *r, void *body);
+void create_topics_handle(struct request *r, void *body);
+void delete_topics_handle(struct request *r, void *body);
+void describe_cluster_handle(struct request *r, void *body);
+void fetch_handle(struct request *r, void *body);
+void init_producer_id_handle(struct request *r, void *body);
+void list_offsets_handle(struct request *r, void *body);
+void metadata_handle(struct request *r, void *body);
+void offset_for_leader_epoch_handle(struct request *r, void *body);
+void produce_handle(struct request *r, void *body);
+/* To a version of ApiVersions that is not served: its body is never read (KIP-511). */
+void api_versions_reply_unsupported(struct request *r);
+
+/* ---- what handlers share ---- */
+
+/* The node and address under which a shard's partitions are reached, as told to clients. */
+const struct broker_node *net_node_of_shard(const struct shard *s, unsigned shard);
+/* A topic by name or id in the shard's current image; NULL. */
+const struct meta_topic *net_topic(const struct shard *s, struct wire_str name,
+                                   const struct wire_uuid *id);
+
+/* ---- per-shard life ---- */
+struct net_config {
+    const int *listen_socks; /* of this shard's node; empty when another shard of it accepts */
+    unsigned listen_socks_n;
+};
+int net_init(struct shard *s, const struct net_config *config);
+/* Stops accepting and reading; open requests are answered or dropped. */
+void net_stop(struct shard *s);
+bool net_stopped(const struct shard *s); /* no connection and no request left */
+void net_abort(struct shard *s); /* closes connections that linger; their requests stay open */
+void net_fini(struct shard *s);
+
+#endif

@@ -1,0 +1,291 @@
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/base/assert.h"
+#include "core/base/bytes.h"
+#include "core/base/logger.h"
+#include "io/sock.h"
+#include "net/api/data_shard.h"
+#include "net/conn.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S UINT64_C(1000000000)
+#define ACCEPT_RETRY_MS 100u /* after a failed accept: most likely out of file descriptors */
+#define STARVED_RETRY_MS 1u
+#define IDLE_CHECK_MS_MAX 5000u
+
+static struct net *net_of(const struct shard *s)
+{
+    return s->net;
+}
+
+static void log_window_roll(struct net *net, uint64_t now)
+{
+    if (now - net->log_window_ns < NS_PER_S)
+        return;
+    if (net->log_dropped > 0)
+        log_warn("shard %u: %u more lines about connections left out", net->shard->index,
+                 net->log_dropped);
+    net->log_window_ns = now;
+    net->log_lines = net->log_dropped = 0;
+}
+
+void net_log(struct net *net, const char *fmt, ...)
+{
+    uint64_t now = env_now_ns(net->shard->env);
+    log_window_roll(net, now);
+    if (net->log_lines >= NET_LOG_LINES_PER_SECOND) {
+        net->log_dropped++;
+        return;
+    }
+    net->log_lines++;
+    char line[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(line, sizeof(line), fmt, args);
+    va_end(args);
+    log_warn("%s", line);
+}
+
+/* ---- accepting ---- */
+
+struct deal { /* a new connection on its way to the shard that will own it */
+    struct env_msg msg;
+    int sock;
+};
+
+static void on_dealt(void *shard, struct env_msg *msg)
+{
+    struct deal *deal = container_of(msg, struct deal, msg);
+    conn_open(net_of(shard), deal->sock);
+    free(deal);
+}
+
+/* The shards of a node take turns; only its first shard listens. */
+static void sock_deal(struct net *net, int sock)
+{
+    struct shard *s = net->shard;
+    const struct broker_node *node = net_node_of_shard(s, s->index);
+    unsigned to = node->first_shard + net->deal_next++ % node->shards_n;
+    if (to == s->index) {
+        conn_open(net, sock);
+        return;
+    }
+    struct deal *deal = calloc(1, sizeof(*deal));
+    if (deal == NULL) {
+        close(sock);
+        return;
+    }
+    deal->sock = sock;
+    deal->msg.run = on_dealt;
+    env_post(s->env, to, &deal->msg);
+}
+
+static void on_accept(struct env_op *op);
+
+static void on_accept_retry(struct shard_timer *t)
+{
+    struct net_listener *l = container_of(t, struct net_listener, retry);
+    if (!l->net->stopping)
+        env_accept(l->net->shard->env, &l->op, l->sock, on_accept);
+}
+
+static void on_accept(struct env_op *op)
+{
+    struct net_listener *l = container_of(op, struct net_listener, op);
+    struct shard *s = l->net->shard;
+    bool ended = !op->more;
+    if (op->res >= 0)
+        sock_deal(l->net, op->res);
+    else if (!l->net->stopping)
+        net_log(l->net, "shard %u: accept failed: %s", s->index, strerror(-op->res));
+    if (!ended || l->net->stopping)
+        return;
+    uint64_t wait_ms = op->res >= 0 ? 0 : ACCEPT_RETRY_MS;
+    shard_timer_set(s, &l->retry, env_now_ns(s->env) + wait_ms * NS_PER_MS, on_accept_retry);
+}
+
+/* ---- idle connections ---- */
+
+static void idle_check(struct conn *c, uint64_t now)
+{
+    const struct shard *s = c->net->shard;
+    uint64_t quiet_ms = (now - MIN(now, c->active_ns)) / NS_PER_MS;
+    char peer[SOCK_NAME_BYTES];
+    if (c->incoming != NULL && quiet_ms > CONN_STALLED_MS) {
+        sock_peer_name(c->sock, peer);
+        net_log(c->net, "shard %u: closing %s: a request of %u bytes does not arrive", s->index,
+                peer, c->incoming->r.frame_len);
+        conn_close(c);
+        return;
+    }
+    struct list_node *first = list_head(&c->order);
+    bool at_work = first != NULL && !container_of(first, struct request, link)->replied;
+    if (!at_work && quiet_ms > s->broker->connection_idle_ms)
+        conn_close(c);
+}
+
+static uint64_t idle_interval_ns(const struct net *net)
+{
+    uint64_t ms = net->shard->broker->connection_idle_ms / 4;
+    return MAX(MIN(ms, IDLE_CHECK_MS_MAX), 100) * NS_PER_MS;
+}
+
+/* Coarse, and only while there are connections: an idle broker sleeps. */
+static void on_idle_timer(struct shard_timer *t)
+{
+    struct net *net = container_of(t, struct net, idle_timer);
+    uint64_t now = env_now_ns(net->shard->env);
+    log_window_roll(net, now);
+    list_for_each_safe(node, next, &net->conns)
+        idle_check(container_of(node, struct conn, link), now);
+}
+
+/* ---- once a turn ---- */
+
+static void memory_retry(struct net *net)
+{
+    /* First come, first served: whoever is at the head of the queue gets what becomes free, so a
+     * large request is not overtaken for ever by small ones. */
+    for (struct list_node *node; (node = list_head(&net->memory_waiting)) != NULL;) {
+        struct conn *c = container_of(node, struct conn, wait);
+        list_remove(&c->wait);
+        conn_resume(c);
+        if (c->pause != CONN_PAUSED_MEMORY || c->state != CONN_OPEN)
+            continue;
+        list_remove(&c->wait);
+        list_push_head(&net->memory_waiting, &c->wait);
+        return;
+    }
+}
+
+static void on_starved_timer(struct shard_timer *t)
+{
+    struct net *net = container_of(t, struct net, starved_timer);
+    struct list_node now; /* those that starve again come back to the list */
+    list_init(&now);
+    list_splice_tail(&now, &net->starved);
+    for (struct list_node *node; (node = list_pop_head(&now)) != NULL;)
+        conn_resume(container_of(node, struct conn, wait));
+}
+
+static void timers_arm(struct net *net)
+{
+    struct shard *s = net->shard;
+    uint64_t now = env_now_ns(s->env);
+    if (!list_empty(&net->starved) && net->starved_timer.heap_at == 0)
+        shard_timer_set(s, &net->starved_timer, now + STARVED_RETRY_MS * NS_PER_MS,
+                        on_starved_timer);
+    bool wanted = !list_empty(&net->conns) || net->log_dropped > 0;
+    if (wanted && net->idle_timer.heap_at == 0)
+        shard_timer_set(s, &net->idle_timer, now + idle_interval_ns(net), on_idle_timer);
+}
+
+static void on_turn(struct shard *s)
+{
+    struct net *net = net_of(s);
+    conn_requests_drop(net);
+    memory_retry(net);
+    for (struct list_node *node; (node = list_pop_head(&net->dirty)) != NULL;)
+        conn_flush(container_of(node, struct conn, dirty));
+    conn_requests_drop(net);
+    timers_arm(net);
+}
+
+/* ---- life ---- */
+
+/* A frame must fit into the request memory even when that is fragmented: at most the largest block
+ * that it begins with. */
+static uint32_t frame_bytes_max(const struct shard *s)
+{
+    size_t block = BLOCK_BYTES;
+    while (block * 2 <= s->net_memory.size_bytes)
+        block *= 2;
+    if (block < s->broker->request_bytes_max && s->index == 0)
+        log_info("memory limits a request to %zu bytes", block);
+    return (uint32_t)MIN(block, (size_t)s->broker->request_bytes_max);
+}
+
+int net_init(struct shard *s, const struct net_config *config)
+{
+    struct net *net = calloc(1, sizeof(*net));
+    if (net == NULL)
+        return -ENOMEM;
+    net->listeners = calloc(MAX(config->listen_socks_n, 1u), sizeof(*net->listeners));
+    if (net->listeners == NULL) {
+        free(net);
+        return -ENOMEM;
+    }
+    net->shard = s;
+    list_init(&net->conns);
+    list_init(&net->dirty);
+    list_init(&net->memory_waiting);
+    list_init(&net->starved);
+    list_init(&net->dead);
+    net->frame_bytes_max = frame_bytes_max(s);
+    net->conns_max =
+        MAX((s->broker->connections_max + s->broker->shards_n - 1) / s->broker->shards_n, 1u);
+    s->net = net;
+    s->on_turn = on_turn;
+    net->listeners_n = config->listen_socks_n;
+    for (unsigned i = 0; i < net->listeners_n; i++) {
+        struct net_listener *l = &net->listeners[i];
+        l->net = net;
+        l->sock = config->listen_socks[i];
+        env_accept(s->env, &l->op, l->sock, on_accept);
+    }
+    return 0;
+}
+
+void net_stop(struct shard *s)
+{
+    struct net *net = net_of(s);
+    s->stopping = net->stopping = true;
+    for (unsigned i = 0; i < net->listeners_n; i++) {
+        shard_timer_clear(s, &net->listeners[i].retry);
+        shutdown(net->listeners[i].sock, SHUT_RDWR); /* ends the accept */
+    }
+    list_for_each_safe(node, next, &net->conns) {
+        struct conn *c = container_of(node, struct conn, link);
+        list_for_each_safe(request, request_next, &c->order)
+            request_cancel(container_of(request, struct request, link));
+        conn_drain(c);
+    }
+}
+
+bool net_stopped(const struct shard *s)
+{
+    const struct net *net = net_of(s);
+    for (unsigned i = 0; i < net->listeners_n; i++)
+        if (net->listeners[i].op.busy)
+            return false;
+    return net->conns_n == 0 && net->requests_n == 0;
+}
+
+void net_abort(struct shard *s)
+{
+    list_for_each_safe(node, next, &net_of(s)->conns)
+        conn_close(container_of(node, struct conn, link));
+}
+
+void net_fini(struct shard *s)
+{
+    struct net *net = net_of(s);
+    shard_timer_clear(s, &net->idle_timer);
+    shard_timer_clear(s, &net->starved_timer);
+    data_shard_fini(s);
+    conn_requests_fini(net);
+    for (struct conn_send *send; (send = net->sends_free) != NULL;) {
+        net->sends_free = send->next_free;
+        free(send);
+    }
+    free(net->listeners);
+    free(net);
+    s->net = NULL;
+    s->on_turn = NULL;
+}

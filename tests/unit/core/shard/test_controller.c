@@ -1,0 +1,371 @@
+/* Three shards on one modelled machine, turned by one thread: what the controller promises. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/bytes.h"
+#include "core/shard/shard.h"
+#include "io/env_mem.h"
+
+#define SHARDS 3u
+#define MEMORY_BYTES (16u << 20)
+#define TURNS_MAX 200000u
+
+static const char *const dirs[] = {"/data", "/data2"};
+
+struct cluster {
+    struct mem_world *world;
+    struct broker broker;
+    struct env *envs[SHARDS];
+    struct shard shards[SHARDS];
+    void *memory[SHARDS];
+    struct meta_log *log;
+};
+
+static struct cluster cluster;
+static unsigned answers;
+
+static void record_add(struct cluster *c, struct meta_image **image, enum meta_record_kind kind,
+                       uint64_t value, uint8_t id)
+{
+    struct meta_record record = {.kind = kind, .value = value, .id.b = {id}};
+    struct meta_image *next;
+    cr_assert_eq(meta_image_apply(*image, &record, &next), 0);
+    cr_assert_eq(meta_log_append_wait(c->log, &record, next), 0);
+    meta_image_destroy(*image);
+    *image = next;
+}
+
+static void cluster_open(struct cluster *c)
+{
+    struct meta_image *image;
+    char reason[256] = "";
+    for (unsigned i = 0; i < SHARDS; i++)
+        c->envs[i] = env_mem_create(c->world, i, SHARDS, &c->shards[i]);
+    struct env_name_step mkdirs[] = {{.kind = ENV_STEP_MKDIR, .path = dirs[0]},
+                                     {.kind = ENV_STEP_MKDIR, .path = dirs[1]},
+                                     {.kind = ENV_STEP_SYNC_DIR, .path = "/"}};
+    cr_assert_eq(env_names_wait(c->envs[0], mkdirs, 3), 0);
+    cr_assert_eq(meta_log_open(c->envs[0], dirs[0], &c->broker.topic_defaults, &c->log, &image,
+                               reason, sizeof(reason)),
+                 0, "%s", reason);
+    if (image->dirs_n == 0) {
+        record_add(c, &image, META_CLUSTER, 0, 1);
+        record_add(c, &image, META_DIR_ADD, 0, 2);
+        record_add(c, &image, META_DIR_ADD, 0, 3);
+        record_add(c, &image, META_SHARDS, SHARDS, 0);
+    } else {
+        record_add(c, &image, META_EPOCHS_RAISE, 0, 0);
+    }
+    for (unsigned i = 0; i < SHARDS; i++) {
+        c->memory[i] = aligned_alloc(BLOCK_BYTES, MEMORY_BYTES);
+        cr_assert_eq(shard_init(&c->shards[i], c->envs[i], &c->broker, c->memory[i], MEMORY_BYTES,
+                                image, reason, sizeof(reason)),
+                     0, "%s", reason);
+    }
+    cr_assert_eq(shard_init_controller(&c->shards[0], c->log, image), 0);
+}
+
+static void cluster_create(struct cluster *c)
+{
+    memset(c, 0, sizeof(*c));
+    answers = 0;
+    c->world = mem_world_create(11);
+    struct broker *b = &c->broker;
+    b->advertise = ADVERTISE_SHARD;
+    b->shards_n = b->nodes_n = SHARDS;
+    for (unsigned i = 0; i < SHARDS; i++) {
+        b->nodes[i] =
+            (struct broker_node){.node_id = (int32_t)i + 10, .first_shard = i, .shards_n = 1};
+        b->node_of_shard[i] = i;
+    }
+    topic_config_defaults(&b->topic_defaults);
+    b->log = (struct log_config){.journal_dir = dirs[0],
+                                 .data_dirs = dirs,
+                                 .data_dirs_n = 2,
+                                 .journal_bytes = 4u << 20,
+                                 .direct_min_bytes = 1u << 20,
+                                 .producer_expiry_ms = 86400000,
+                                 .pool_max_percent = 10};
+    cluster_open(c);
+}
+
+static void cluster_free(struct cluster *c)
+{
+    meta_log_close(c->log);
+    for (unsigned i = 0; i < SHARDS; i++) {
+        env_destroy(c->envs[i]);
+        free(c->memory[i]);
+    }
+}
+
+static void cluster_close(struct cluster *c)
+{
+    for (unsigned i = 0; i < SHARDS; i++)
+        cr_assert_eq(shard_fini(&c->shards[i]), 0);
+    meta_image_destroy(shard_fini_controller(&c->shards[0]));
+    cluster_free(c);
+    mem_world_destroy(c->world);
+}
+
+static void cluster_crash(struct cluster *c)
+{
+    mem_world_power_off(c->world);
+    for (unsigned i = 0; i < SHARDS; i++)
+        shard_abandon(&c->shards[i]);
+    meta_image_destroy(shard_fini_controller(&c->shards[0]));
+    cluster_free(c);
+    mem_world_crash(c->world);
+    memset(c->shards, 0, sizeof(c->shards));
+}
+
+/* Turns all shards until so many answers have come. */
+static void turn_until(struct cluster *c, unsigned wanted)
+{
+    for (unsigned turns = 0; answers < wanted; turns++) {
+        cr_assert_lt(turns, TURNS_MAX, "no answer");
+        shard_turn(&c->shards[turns % SHARDS]);
+    }
+}
+
+static void on_answer(struct meta_change *change)
+{
+    (void)change;
+    answers++;
+}
+
+static int change_make(struct cluster *c, unsigned asker, struct meta_change *change)
+{
+    unsigned before = answers;
+    shard_meta_change(&c->shards[asker], change, on_answer);
+    turn_until(c, before + 1);
+    return change->rc;
+}
+
+static int topic_create(struct cluster *c, unsigned asker, const char *name, int32_t n,
+                        const int32_t *leaders, struct meta_uuid *ret_id)
+{
+    struct meta_change change = {
+        .kind = CHANGE_TOPIC_CREATE, .name = name, .partitions_n = n, .leaders = leaders};
+    int rc = change_make(c, asker, &change);
+    if (ret_id != NULL)
+        *ret_id = change.id;
+    return rc;
+}
+
+static const struct meta_topic *topic_on(struct cluster *c, unsigned shard, const char *name)
+{
+    return meta_topic_by_name(c->shards[shard].meta, name, strlen(name));
+}
+
+/* Every partition is at its owner, and only there. */
+static void assert_attached(struct cluster *c, const char *name, unsigned ret_per_shard[SHARDS])
+{
+    const struct meta_topic *topic = topic_on(c, 0, name);
+    memset(ret_per_shard, 0, SHARDS * sizeof(unsigned));
+    for (int32_t p = 0; p < topic->partitions_n; p++) {
+        for (unsigned s = 0; s < SHARDS; s++) {
+            bool is_here = log_store_find(c->shards[s].logs, topic->partitions[p].number) != NULL;
+            cr_assert_eq(is_here, topic->partitions[p].shard == s, "%s-%d on %u", name, p, s);
+            ret_per_shard[s] += is_here;
+        }
+    }
+}
+
+Test(controller, a_created_topic_is_on_every_shard_when_the_answer_comes)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    struct meta_uuid id;
+    unsigned per_shard[SHARDS];
+    cr_assert_eq(topic_create(c, 2, "t", 7, NULL, &id), 0);
+    for (unsigned i = 0; i < SHARDS; i++) {
+        const struct meta_topic *topic = topic_on(c, i, "t");
+        cr_assert_not_null(topic);
+        cr_assert_eq(memcmp(&topic->id, &id, sizeof(id)), 0);
+        cr_assert_eq(topic->partitions_n, 7);
+    }
+    assert_attached(c, "t", per_shard);
+    unsigned in_dir[2] = {0};
+    for (unsigned i = 0; i < SHARDS; i++)
+        cr_assert(per_shard[i] >= 2 && per_shard[i] <= 3, "spread: %u on %u", per_shard[i], i);
+    for (int p = 0; p < 7; p++)
+        in_dir[topic_on(c, 0, "t")->partitions[p].dir]++;
+    cr_assert(in_dir[0] + in_dir[1] == 7 && in_dir[0] >= 3 && in_dir[1] >= 3);
+    cluster_close(c);
+}
+
+Test(controller, what_cannot_be_made_changes_nothing)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    cr_assert_eq(topic_create(c, 0, "a.b", 1, NULL, NULL), 0);
+    const struct meta_image *before = c->shards[1].meta;
+    const int32_t unknown_leader[] = {10, 99};
+    struct meta_change grow = {.kind = CHANGE_PARTITIONS_ADD, .name = "a.b", .partitions_n = 1};
+    struct meta_change grow_nothing = {
+        .kind = CHANGE_PARTITIONS_ADD, .name = "x", .partitions_n = 2};
+    struct meta_change drop_nothing = {.kind = CHANGE_TOPIC_DELETE, .id.b = {9}};
+    cr_assert_eq(topic_create(c, 1, "a.b", 1, NULL, NULL), -EEXIST);
+    cr_assert_eq(topic_create(c, 1, "a_b", 1, NULL, NULL), -ENOTUNIQ);
+    cr_assert_eq(topic_create(c, 1, "a/b", 1, NULL, NULL), -EINVAL);
+    cr_assert_eq(topic_create(c, 1, "x", 0, NULL, NULL), -EDOM);
+    cr_assert_eq(topic_create(c, 1, "x", 2, unknown_leader, NULL), -ENXIO);
+    cr_assert_eq(change_make(c, 1, &grow), -EDOM);
+    cr_assert_eq(change_make(c, 1, &grow_nothing), -ENOENT);
+    cr_assert_eq(change_make(c, 1, &drop_nothing), -ENOENT);
+    cr_assert_eq(c->shards[1].meta, before);
+    cluster_close(c);
+}
+
+Test(controller, leaders_that_are_given_are_taken)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    const int32_t leaders[] = {12, 10, 12}, more[] = {11};
+    unsigned per_shard[SHARDS];
+    struct meta_change grow = {
+        .kind = CHANGE_PARTITIONS_ADD, .name = "t", .partitions_n = 4, .leaders = more};
+    cr_assert_eq(topic_create(c, 1, "t", 3, leaders, NULL), 0);
+    assert_attached(c, "t", per_shard);
+    cr_assert(per_shard[0] == 1 && per_shard[1] == 0 && per_shard[2] == 2);
+    cr_assert_eq(change_make(c, 0, &grow), 0);
+    assert_attached(c, "t", per_shard);
+    cr_assert(per_shard[0] == 1 && per_shard[1] == 1 && per_shard[2] == 2);
+    cluster_close(c);
+}
+
+Test(controller, a_deleted_name_is_free_when_the_answer_comes)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    struct meta_uuid id, id_again;
+    unsigned per_shard[SHARDS];
+    for (unsigned round = 0; round < 5; round++) {
+        cr_assert_eq(topic_create(c, round % SHARDS, "t", 4, NULL, &id), 0);
+        struct meta_change drop = {.kind = CHANGE_TOPIC_DELETE, .id = id};
+        uint64_t number = topic_on(c, 0, "t")->partitions[0].number;
+        cr_assert_eq(change_make(c, (round + 1) % SHARDS, &drop), 0);
+        for (unsigned i = 0; i < SHARDS; i++) {
+            cr_assert_null(topic_on(c, i, "t"));
+            cr_assert_null(log_store_find(c->shards[i].logs, number));
+        }
+        cr_assert_eq(topic_create(c, 0, "t", 2, NULL, &id_again), 0);
+        cr_assert_neq(memcmp(&id, &id_again, sizeof(id)), 0, "ids are never used again");
+        assert_attached(c, "t", per_shard);
+        drop = (struct meta_change){.kind = CHANGE_TOPIC_DELETE, .id = id_again};
+        cr_assert_eq(change_make(c, 0, &drop), 0);
+    }
+    cluster_close(c);
+}
+
+Test(controller, changes_of_several_shards_at_once_are_all_answered)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    enum { MANY = 30 };
+    static struct meta_change changes[MANY];
+    static char names[MANY][8];
+    for (int i = 0; i < MANY; i++) {
+        snprintf(names[i], sizeof(names[i]), "t%d", i / 2); /* each twice: the second one exists */
+        changes[i] =
+            (struct meta_change){.kind = CHANGE_TOPIC_CREATE, .name = names[i], .partitions_n = 3};
+        shard_meta_change(&c->shards[(unsigned)i % SHARDS], &changes[i], on_answer);
+    }
+    turn_until(c, MANY);
+    unsigned made = 0, existed = 0;
+    for (int i = 0; i < MANY; i++) {
+        made += changes[i].rc == 0;
+        existed += changes[i].rc == -EEXIST;
+    }
+    cr_assert(made == MANY / 2 && existed == MANY / 2);
+    cr_assert_eq(c->shards[2].meta->topics_n, MANY / 2);
+    cluster_close(c);
+}
+
+Test(controller, changes_survive_a_crash_and_epochs_rise)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    unsigned per_shard[SHARDS];
+    cr_assert_eq(topic_create(c, 1, "t", 5, NULL, NULL), 0);
+    int32_t epoch = topic_on(c, 0, "t")->partitions[3].leader_epoch;
+    cluster_crash(c);
+    cluster_open(c);
+    assert_attached(c, "t", per_shard);
+    cr_assert_eq(topic_on(c, 0, "t")->partitions[3].leader_epoch, epoch + 1);
+    cluster_close(c);
+}
+
+Test(controller, a_failed_log_fails_the_change_and_all_later_ones)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    mem_world_fail_at(c->world, MEM_FAULT_WRITE_EIO, 1);
+    cr_assert_eq(topic_create(c, 1, "t", 5, NULL, NULL), -EIO);
+    cr_assert_eq(topic_create(c, 1, "u", 5, NULL, NULL), -EIO);
+    for (unsigned i = 0; i < SHARDS; i++)
+        cr_assert_null(topic_on(c, i, "t"));
+    cluster_close(c);
+}
+
+struct id_asker {
+    struct producer_id_waiter waiter;
+    struct shard *shard;
+    int64_t *ids;
+    unsigned wanted, got;
+};
+
+static void ids_ask(struct id_asker *a);
+
+static void on_ids(struct producer_id_waiter *w, int rc)
+{
+    cr_assert_eq(rc, 0);
+    ids_ask(container_of(w, struct id_asker, waiter));
+}
+
+static void ids_ask(struct id_asker *a)
+{
+    a->waiter.on_done = on_ids;
+    while (a->got < a->wanted) {
+        if (shard_producer_id(a->shard, &a->waiter, &a->ids[a->got]) == 0)
+            return;
+        a->got++;
+    }
+    answers++;
+}
+
+static int int64_compare(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+Test(controller, producer_ids_are_never_given_twice)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    enum { EACH = 2500, ROUNDS = 2 };
+    static int64_t ids[SHARDS * EACH * ROUNDS];
+    static struct id_asker askers[SHARDS];
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        answers = 0;
+        for (unsigned i = 0; i < SHARDS; i++) {
+            askers[i] = (struct id_asker){
+                .shard = &c->shards[i], .ids = ids + (round * SHARDS + i) * EACH, .wanted = EACH};
+            ids_ask(&askers[i]);
+        }
+        turn_until(c, SHARDS);
+        if (round == 0) { /* what is left of the blocks is lost, not given again */
+            cluster_crash(c);
+            cluster_open(c);
+        }
+    }
+    qsort(ids, ARRAY_LEN(ids), sizeof(ids[0]), int64_compare);
+    cr_assert_geq(ids[0], 0);
+    for (size_t i = 1; i < ARRAY_LEN(ids); i++)
+        cr_assert_neq(ids[i], ids[i - 1]);
+    cluster_close(c);
+}

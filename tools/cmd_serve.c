@@ -1,0 +1,296 @@
+#include "tools/cmd_serve.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "core/base/bytes.h"
+#include "core/base/logger.h"
+#include "io/probe.h"
+#include "io/sock.h"
+#include "numa/mem.h"
+#include "numa/placement.h"
+#include "numa/topo.h"
+#include "tools/cmd_version.h"
+#include "tools/config.h"
+#include "tools/serve_run.h"
+
+#define LISTEN_BACKLOG 1024
+#define FILES_WANTED (1u << 20) /* as root; one a connection and a few a partition */
+
+struct machine {
+    struct topo *topo;
+    struct placement placement;
+    struct io_features features;
+};
+
+/* Each step returns 0, or -1 after its line on stderr. */
+
+static int fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static int fail(const char *fmt, ...)
+{
+    va_list args;
+    fputs("penstock: ", stderr);
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    fputc('\n', stderr);
+    return -1;
+}
+
+/* ---- machine ---- */
+
+/* Soft to hard; and the hard limit too where that is allowed. Whatever stays too low is told later
+ * by what needs it. */
+static void limit_raise(int resource, rlim_t wanted)
+{
+    struct rlimit limit;
+    if (getrlimit(resource, &limit) < 0)
+        return;
+    struct rlimit more = {MAX(limit.rlim_max, wanted), MAX(limit.rlim_max, wanted)};
+    if (setrlimit(resource, &more) == 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(resource, &limit);
+}
+
+static int huge_pages_of(const struct topo *topo, uint64_t **ret)
+{
+    uint64_t *free_bytes = calloc(MAX(topo->n_nodes, 1u), sizeof(*free_bytes));
+    if (free_bytes == NULL)
+        return -ENOMEM;
+    for (size_t i = 0; i < topo->n_nodes; i++)
+        free_bytes[i] = mem_huge_free_bytes((int)topo->nodes[i].os_index);
+    *ret = free_bytes;
+    return 0;
+}
+
+static int machine_place(const struct serve_config *config, struct machine *m)
+{
+    uint64_t *huge_free = NULL;
+    int rc = huge_pages_of(m->topo, &huge_free);
+    if (rc < 0)
+        return fail("placement: %s", strerror(-rc));
+    struct placement_settings settings = {.shards = (unsigned)config->shards,
+                                          .memory_bytes = (uint64_t)config->memory_bytes,
+                                          .huge_free_bytes = huge_free};
+    rc = placement_compute(m->topo, &settings, &m->placement);
+    free(huge_free);
+    if (rc < 0)
+        return fail("%s", m->placement.reason);
+    if (m->placement.n_shards <= BROKER_SHARDS_MAX)
+        return 0;
+    size_t n = m->placement.n_shards;
+    placement_fini(&m->placement);
+    return fail("%zu shards: %u is the most", n, BROKER_SHARDS_MAX);
+}
+
+static int machine_open(const struct serve_config *config, struct machine *m)
+{
+    const char *reason = "";
+    if (io_probe(&m->features, &reason) < 0)
+        return fail("%s", reason);
+    int rc = topo_discover(&m->topo);
+    if (rc < 0)
+        return fail("the machine's topology cannot be read: %s", strerror(-rc));
+    rc = config->cpus == NULL ? 0 : topo_restrict(m->topo, config->cpus);
+    if (rc < 0)
+        rc = fail("cpus %s: %s", config->cpus, strerror(-rc));
+    else
+        rc = machine_place(config, m);
+    if (rc < 0)
+        topo_destroy(m->topo);
+    return rc;
+}
+
+static void machine_close(struct machine *m)
+{
+    placement_fini(&m->placement);
+    topo_destroy(m->topo);
+}
+
+/* ---- broker ---- */
+
+static void broker_fill(const struct serve_config *config, unsigned shards_n, struct broker *b)
+{
+    b->advertise = (enum advertise_mode)config->advertise;
+    b->shards_n = shards_n;
+    b->log.journal_bytes = (uint64_t)config->journal_bytes;
+    b->log.direct_min_bytes = (uint64_t)config->direct_min_bytes;
+    b->log.producer_expiry_ms = (uint64_t)config->producer_id_expiration_ms;
+    b->log.pool_max_percent = (unsigned)config->pool_max_percent;
+    b->topic_defaults = config->topic_defaults;
+    b->topic_values = config->topic_values;
+    b->rack = config->rack;
+    b->default_partitions = (int32_t)config->num_partitions;
+    b->auto_create_topics = config->auto_create_topics;
+    b->delete_topics_enabled = config->delete_topics;
+    b->refuse_replication = config->replication_policy == CONFIG_REPLICATION_REFUSE;
+    b->request_bytes_max = (uint32_t)config->socket_request_max_bytes;
+    b->fetch_bytes_max = (uint32_t)config->fetch_max_bytes;
+    b->connections_max = (uint32_t)MIN(config->max_connections, UINT32_MAX);
+    b->requests_in_flight_max = (uint32_t)config->connection_requests_max;
+    b->connection_idle_ms = config->connections_max_idle_ms < 0
+                                ? UINT64_MAX
+                                : (uint64_t)config->connections_max_idle_ms;
+    b->fetch_sessions_max = (unsigned)config->fetch_sessions_max;
+}
+
+/* What clients are told: not a wildcard. */
+static int advertised_host(const struct serve_config *config, char *ret, size_t ret_size)
+{
+    const char *host = config->advertised_host;
+    if (host == NULL || host[0] == '\0')
+        host = config->listen_host;
+    bool wildcard =
+        host == NULL || host[0] == '\0' || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
+    if (wildcard && gethostname(ret, ret_size) < 0)
+        return fail("the host's name: %s", strerror(errno));
+    if (!wildcard && (size_t)snprintf(ret, ret_size, "%s", host) >= ret_size)
+        return fail("advertised host: longer than %zu characters", ret_size - 1);
+    ret[ret_size - 1] = '\0';
+    return 0;
+}
+
+/* Which shards make one Kafka node: each its own, those of one NUMA node, or all. */
+static unsigned node_of(const struct broker *b, const struct placement *placement, unsigned shard)
+{
+    if (b->advertise == ADVERTISE_HOST)
+        return 0;
+    return b->advertise == ADVERTISE_NUMA ? placement->shards[shard].group : shard;
+}
+
+static int nodes_fill(const struct serve_config *config, const struct placement *placement,
+                      struct broker *b)
+{
+    char host[sizeof(b->nodes[0].host)];
+    if (advertised_host(config, host, sizeof(host)) < 0)
+        return -1;
+    uint16_t port = config->advertised_port != 0 ? config->advertised_port : config->listen_port;
+    for (unsigned i = 0; i < b->shards_n; i++) {
+        unsigned at = node_of(b, placement, i);
+        struct broker_node *node = &b->nodes[at];
+        b->node_of_shard[i] = at;
+        if (node->shards_n++ > 0)
+            continue;
+        node->first_shard = i;
+        node->node_id = (int32_t)(config->node_id + at);
+        node->port = (uint16_t)(port + at);
+        memcpy(node->host, host, sizeof(host));
+        b->nodes_n = MAX(b->nodes_n, at + 1);
+    }
+    if (port + b->nodes_n - 1 > UINT16_MAX || config->listen_port + b->nodes_n - 1 > UINT16_MAX)
+        return fail("port %u: %u nodes need as many consecutive ports", config->listen_port,
+                    b->nodes_n);
+    return 0;
+}
+
+/* All ports before anything slow, so that one in use is told at once. */
+static int listen_all(const struct serve_config *config, struct serve_setup *setup)
+{
+    for (unsigned i = 0; i < setup->broker.nodes_n; i++) {
+        uint16_t port = (uint16_t)(config->listen_port + i);
+        int rc = sock_listen(config->listen_host, port, LISTEN_BACKLOG, &setup->listen_socks[i]);
+        if (rc == 0)
+            continue;
+        const char *host = config->listen_host;
+        fail("listen on %s:%u: %s", host != NULL && host[0] != '\0' ? host : "*", port,
+             strerror(-rc));
+        while (i-- > 0)
+            close(setup->listen_socks[i]);
+        return -1;
+    }
+    return 0;
+}
+
+static void start_log(const struct serve_setup *setup, const struct machine *m)
+{
+    static const char *const modes[] = {"shard", "numa", "host"};
+    const struct broker *b = &setup->broker;
+    const struct io_features *f = &m->features;
+    log_info("penstock %s: %u shards on %zu of %zu cores, %zu NUMA node(s), %llu MiB, advertised "
+             "as %u node(s) (%s)",
+             penstock_version(), b->shards_n,
+             MIN(m->placement.n_shards, topo_allowed_cores(m->topo)), m->topo->n_cores,
+             m->topo->n_nodes, (unsigned long long)(m->placement.memory_bytes >> 20), b->nodes_n,
+             modes[b->advertise]);
+    log_info("kernel %u.%u: registered buffers %s, receive buffers %s, multishot accept %s, ring "
+             "messages %s, zero-copy send %s",
+             f->kernel_major, f->kernel_minor,
+             f->fixed_unlimited ? "yes"
+             : f->fixed_buffers ? "limited by RLIMIT_MEMLOCK"
+                                : "no",
+             f->buf_ring ? "by ring" : "no", f->accept_multishot ? "yes" : "no",
+             f->msg_ring ? "yes" : "no", f->send_zc ? "there" : "no");
+    for (unsigned i = 0; i < setup->dirs.data_n; i++)
+        log_info("data directory %s", setup->dirs.data[i].path);
+    log_info("journals in %s, %llu MiB a shard", setup->dirs.journal.path,
+             (unsigned long long)(b->log.journal_bytes >> 20));
+}
+
+static int serve_with_dirs(const struct serve_config *config, struct machine *m,
+                           struct serve_setup *setup)
+{
+    char reason[512] = "";
+    if (dirs_open(&setup->dirs, config->data_dirs, config->data_dirs_n, config->journal_dir,
+                  (unsigned)config->lock_timeout_ms, reason, sizeof(reason)) < 0)
+        return fail("%s", reason);
+    start_log(setup, m);
+    int exit_code = serve_run(setup);
+    dirs_close(&setup->dirs);
+    return exit_code;
+}
+
+static int serve_on(const struct serve_config *config, struct machine *m)
+{
+    struct serve_setup *setup = calloc(1, sizeof(*setup));
+    if (setup == NULL)
+        return fail("%s", strerror(ENOMEM));
+    setup->placement = &m->placement;
+    setup->features = &m->features;
+    broker_fill(config, (unsigned)m->placement.n_shards, &setup->broker);
+    int rc = nodes_fill(config, &m->placement, &setup->broker);
+    if (rc == 0)
+        rc = listen_all(config, setup);
+    if (rc == 0) {
+        setup->ready_host = setup->broker.nodes[0].host;
+        setup->ready_port = setup->broker.nodes[0].port;
+        rc = serve_with_dirs(config, m, setup);
+        for (unsigned i = 0; i < setup->broker.nodes_n; i++)
+            close(setup->listen_socks[i]);
+    }
+    free(setup);
+    return rc;
+}
+
+static int serve(const struct serve_config *config)
+{
+    logger_level = (enum log_level)config->log_level;
+    for (unsigned i = 0; i < config->warnings_n; i++)
+        log_warn("%s", config->warnings[i]);
+    limit_raise(RLIMIT_NOFILE, FILES_WANTED);
+    limit_raise(RLIMIT_MEMLOCK, RLIM_INFINITY);
+    signal(SIGPIPE, SIG_IGN);
+    struct machine m = {0};
+    if (machine_open(config, &m) < 0)
+        return 1;
+    int rc = serve_on(config, &m);
+    machine_close(&m);
+    return rc < 0 ? 1 : rc;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    struct serve_config config;
+    int rc = serve_config_parse(argc, argv, &config, stderr, stdout);
+    if (rc != 0)
+        return rc < 0 ? 0 : rc; /* -1: help was asked for */
+    int exit_code = serve(&config);
+    serve_config_fini(&config);
+    return exit_code;
+}

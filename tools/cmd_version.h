@@ -1,0 +1,11 @@
+/* cmd_version.h: `penstock version`: version, kernel and what the binary was built with.
+ * Returns the exit code. argv[0] is "version". Threads: the main thread. */
+#ifndef TOOLS_CMD_VERSION_H
+#define TOOLS_CMD_VERSION_H
+
+/* The version that this binary was built as; `git describe` when it was built in a checkout. */
+const char *penstock_version(void);
+
+int cmd_version(int argc, char **argv);
+
+#endif

@@ -1,0 +1,51 @@
+/* main.c: the penstock command: finds the subcommand and runs it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/bytes.h"
+#include "tools/cmd_doctor.h"
+#include "tools/cmd_serve.h"
+#include "tools/cmd_topo.h"
+#include "tools/cmd_version.h"
+
+#define EXIT_USAGE 2
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv); /* argv[0] is the name; returns the exit code */
+    const char *summary;
+} commands[] = {
+    {"serve", cmd_serve, "run the broker"},
+    {"topo", cmd_topo, "show the machine and which core each shard gets"},
+    {"doctor", cmd_doctor, "check kernel, limits and disks, and say what is missing"},
+    {"version", cmd_version, "print the version"},
+};
+
+static void help(FILE *out)
+{
+    fprintf(out, "usage: penstock COMMAND [OPTION]...\n\n"
+                 "A log broker that speaks the Kafka protocol.\n\ncommands:\n");
+    for (unsigned i = 0; i < ARRAY_LEN(commands); i++)
+        fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fprintf(out, "\n`penstock COMMAND --help` says more.\n");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        help(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        help(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0)
+        return cmd_version(1, argv + 1);
+    for (unsigned i = 0; i < ARRAY_LEN(commands); i++)
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "penstock: unknown command '%s'; see penstock --help\n", argv[1]);
+    return EXIT_USAGE;
+}

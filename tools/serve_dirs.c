@@ -1,0 +1,230 @@
+#include "tools/serve_dirs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "core/base/bytes.h"
+#include "io/dirlock.h"
+
+#define PROPERTIES_NAME "meta.properties"
+
+/* ---- making and locking ---- */
+
+static int id_make(struct meta_uuid *ret)
+{
+    uint64_t random[2];
+    if (getrandom(random, sizeof(random), 0) != sizeof(random))
+        return -EIO;
+    meta_uuid_make(random[0], random[1], ret);
+    return 0;
+}
+
+/* ---- properties ---- */
+
+static int line_parse(struct serve_dir *dir, char *line)
+{
+    line[strcspn(line, "\r\n")] = '\0';
+    char *value = strchr(line, '=');
+    if (line[0] == '#' || value == NULL)
+        return 0;
+    *value++ = '\0';
+    if (strcmp(line, "cluster.id") == 0)
+        return meta_uuid_parse(value, &dir->cluster_id);
+    if (strcmp(line, "directory.id") == 0)
+        return meta_uuid_parse(value, &dir->id);
+    if (strcmp(line, "version") == 0)
+        return strcmp(value, "1") == 0 ? 0 : -EINVAL;
+    return 0;
+}
+
+static int properties_read(struct serve_dir *dir)
+{
+    char path[PATH_MAX + 32], line[512];
+    snprintf(path, sizeof(path), "%s/%s", dir->path, PROPERTIES_NAME);
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return errno == ENOENT ? id_make(&dir->id) : -errno;
+    int rc = 0;
+    while (rc == 0 && fgets(line, sizeof(line), f) != NULL)
+        rc = line_parse(dir, line);
+    fclose(f);
+    if (rc == 0 && (meta_uuid_is_zero(&dir->id) || meta_uuid_is_zero(&dir->cluster_id)))
+        rc = -EINVAL;
+    dir->has_properties = rc == 0;
+    return rc;
+}
+
+static int file_write_durably(const char *dir, const char *path, const char *text)
+{
+    char temporary[PATH_MAX + 40];
+    snprintf(temporary, sizeof(temporary), "%s.new", path);
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return -errno;
+    size_t len = strlen(text);
+    int rc = write(fd, text, len) == (ssize_t)len && fsync(fd) == 0 ? 0 : -EIO;
+    close(fd);
+    if (rc == 0 && rename(temporary, path) < 0)
+        rc = -errno;
+    int dir_fd = rc == 0 ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (rc == 0 && (dir_fd < 0 || fsync(dir_fd) < 0))
+        rc = -errno;
+    if (dir_fd >= 0)
+        close(dir_fd);
+    return rc;
+}
+
+int dirs_write(struct serve_dirs *d, const struct meta_uuid *cluster_id, int32_t node_id,
+               char *reason, size_t reason_size)
+{
+    char path[PATH_MAX + 32], text[256], cluster[23], id[23];
+    meta_uuid_text(cluster_id, cluster);
+    for (unsigned i = 0; i < d->data_n; i++) {
+        struct serve_dir *dir = &d->data[i];
+        if (dir->has_properties)
+            continue;
+        meta_uuid_text(&dir->id, id);
+        snprintf(path, sizeof(path), "%s/%s", dir->path, PROPERTIES_NAME);
+        snprintf(text, sizeof(text), "cluster.id=%s\ndirectory.id=%s\nnode.id=%d\nversion=1\n",
+                 cluster, id, node_id);
+        int rc = file_write_durably(dir->path, path, text);
+        if (rc < 0) {
+            snprintf(reason, reason_size, "%s: %s", path, strerror(-rc));
+            return rc;
+        }
+        dir->has_properties = true;
+        dir->cluster_id = *cluster_id;
+    }
+    return 0;
+}
+
+int dirs_check(const struct serve_dirs *d, const struct meta_uuid *cluster_id, bool is_new,
+               char *reason, size_t reason_size)
+{
+    char cluster[23];
+    for (unsigned i = 0; i < d->data_n; i++) {
+        const struct serve_dir *dir = &d->data[i];
+        if (!dir->has_properties)
+            continue;
+        meta_uuid_text(&dir->cluster_id, cluster);
+        if (is_new) {
+            snprintf(reason, reason_size,
+                     "data directory %s belongs to cluster %s, but %s has no metadata log",
+                     dir->path, cluster, d->journal.path);
+            return -EINVAL;
+        }
+        if (memcmp(&dir->cluster_id, cluster_id, sizeof(*cluster_id)) != 0) {
+            snprintf(reason, reason_size,
+                     "data directory %s belongs to another cluster than the metadata log in %s: %s",
+                     dir->path, d->journal.path, cluster);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+/* ---- all of them ---- */
+
+/* Locks the directory, makes it if missing, and learns its true path. */
+static int dir_lock(struct serve_dir *dir, const char *path, unsigned wait_ms, char *reason,
+                    size_t reason_size)
+{
+    dir->lock_fd = -1;
+    int rc = dirlock_acquire(path, wait_ms, &dir->lock_fd);
+    if (rc == 0 && realpath(path, dir->path) == NULL) {
+        rc = -errno;
+        close(dir->lock_fd);
+    }
+    if (rc == 0)
+        return 0;
+    dir->lock_fd = -1;
+    snprintf(reason, reason_size, "directory %s: %s", path,
+             rc == -EBUSY ? "in use by another process" : strerror(-rc));
+    return rc;
+}
+
+/* A second lock of the same directory would wait for ourselves. */
+static const struct serve_dir *dir_find(const struct serve_dirs *d, const char *path)
+{
+    char true_path[PATH_MAX];
+    if (realpath(path, true_path) == NULL)
+        return NULL;
+    for (unsigned i = 0; i < d->data_n; i++)
+        if (strcmp(d->data[i].path, true_path) == 0)
+            return &d->data[i];
+    return NULL;
+}
+
+static int data_dir_add(struct serve_dirs *d, const char *path, unsigned wait_ms, char *reason,
+                        size_t reason_size)
+{
+    struct serve_dir *dir = &d->data[d->data_n];
+    *dir = (struct serve_dir){.lock_fd = -1};
+    if (dir_find(d, path) != NULL) {
+        snprintf(reason, reason_size, "data directory %s is named twice", path);
+        return -EINVAL;
+    }
+    int rc = dir_lock(dir, path, wait_ms, reason, reason_size);
+    if (rc < 0)
+        return rc;
+    d->data_n++;
+    rc = properties_read(dir);
+    if (rc < 0)
+        snprintf(reason, reason_size, "%s/%s: %s", dir->path, PROPERTIES_NAME,
+                 rc == -EINVAL ? "not understood" : strerror(-rc));
+    return rc;
+}
+
+static int journal_open(struct serve_dirs *d, const char *path, unsigned wait_ms, char *reason,
+                        size_t reason_size)
+{
+    const struct serve_dir *same = path == NULL ? &d->data[0] : dir_find(d, path);
+    if (same == NULL)
+        return dir_lock(&d->journal, path, wait_ms, reason, reason_size);
+    memcpy(d->journal.path, same->path, sizeof(same->path));
+    return 0;
+}
+
+int dirs_open(struct serve_dirs *d, const char *const *data, unsigned data_n, const char *journal,
+              unsigned lock_wait_ms, char *reason, size_t reason_size)
+{
+    d->data_n = 0;
+    d->journal = (struct serve_dir){.lock_fd = -1};
+    if (data_n == 0 || data_n > META_DIRS_MAX) {
+        snprintf(reason, reason_size, "log.dirs: 1 to %d directories are possible", META_DIRS_MAX);
+        return -EINVAL;
+    }
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < data_n; i++)
+        rc = data_dir_add(d, data[i], lock_wait_ms, reason, reason_size);
+    if (rc == 0)
+        rc = journal_open(d, journal, lock_wait_ms, reason, reason_size);
+    if (rc < 0)
+        dirs_close(d);
+    return rc;
+}
+
+unsigned dirs_lock_fds(const struct serve_dirs *d, int *ret)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < d->data_n; i++)
+        ret[n++] = d->data[i].lock_fd;
+    if (d->journal.lock_fd >= 0)
+        ret[n++] = d->journal.lock_fd;
+    return n;
+}
+
+void dirs_close(struct serve_dirs *d)
+{
+    int fds[META_DIRS_MAX + 1];
+    unsigned n = dirs_lock_fds(d, fds);
+    for (unsigned i = 0; i < n; i++)
+        close(fds[i]);
+    d->data_n = 0;
+    d->journal.lock_fd = -1;
+}

@@ -1,0 +1,143 @@
+#include "tools/serve_meta.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/base/logger.h"
+
+/* Applies the record to the image and makes it durable. */
+static int record_write(struct serve_meta *m, const struct meta_record *record)
+{
+    struct meta_image *next;
+    int rc = meta_image_apply(m->image, record, &next);
+    if (rc < 0)
+        return rc;
+    rc = meta_log_append_wait(m->log, record, next);
+    if (rc < 0) {
+        meta_image_destroy(next);
+        return rc;
+    }
+    meta_image_destroy(m->image);
+    m->image = next;
+    return 0;
+}
+
+static int record_write_kind(struct serve_meta *m, enum meta_record_kind kind, uint64_t value,
+                             const struct meta_uuid *id)
+{
+    struct meta_record record = {.kind = kind, .value = value};
+    if (id != NULL)
+        record.id = *id;
+    return record_write(m, &record);
+}
+
+static int cluster_settle(struct env *env, struct serve_meta *m, const struct serve_dirs *dirs,
+                          char *reason, size_t reason_size)
+{
+    m->is_new = meta_uuid_is_zero(&m->image->cluster_id);
+    int rc = dirs_check(dirs, &m->image->cluster_id, m->is_new, reason, reason_size);
+    if (rc < 0 || !m->is_new)
+        return rc;
+    struct meta_uuid id;
+    meta_uuid_make(env_random(env), env_random(env), &id);
+    return record_write_kind(m, META_CLUSTER, 0, &id);
+}
+
+/* Index in the image of a directory's id, or -1. */
+static int dir_index(const struct meta_image *image, const struct meta_uuid *id)
+{
+    for (unsigned i = 0; i < image->dirs_n; i++)
+        if (memcmp(&image->dirs[i], id, sizeof(*id)) == 0)
+            return (int)i;
+    return -1;
+}
+
+static int dirs_settle(struct serve_meta *m, const struct serve_dirs *dirs, char *reason,
+                       size_t reason_size)
+{
+    memset(m->data_dirs, 0, sizeof(m->data_dirs));
+    for (unsigned i = 0; i < dirs->data_n; i++) {
+        const struct serve_dir *dir = &dirs->data[i];
+        if (dir_index(m->image, &dir->id) < 0) {
+            int rc = record_write_kind(m, META_DIR_ADD, 0, &dir->id);
+            if (rc < 0)
+                return rc;
+        }
+        m->data_dirs[dir_index(m->image, &dir->id)] = dir->path;
+    }
+    for (unsigned i = 0; i < m->image->dirs_n; i++) {
+        char id[23];
+        if (m->data_dirs[i] != NULL)
+            continue;
+        meta_uuid_text(&m->image->dirs[i], id);
+        snprintf(reason, reason_size,
+                 "log.dirs: the data directory with directory.id=%s is missing", id);
+        return -ENOENT;
+    }
+    return 0;
+}
+
+/* A run with more shards left journals behind; what they hold must reach its partitions first. */
+static int drain_old_journals(const struct serve_meta *m, unsigned shards_n, char *reason,
+                              size_t reason_size)
+{
+    if (m->image->shards <= shards_n)
+        return 0;
+    snprintf(reason, reason_size,
+             "the data belongs to %u shards: start with --shards %u or more (now %u)",
+             m->image->shards, m->image->shards, shards_n);
+    return -EINVAL;
+}
+
+static int records_settle(struct env *env, struct serve_meta *m, struct serve_dirs *dirs,
+                          unsigned shards_n, int32_t node_id, char *reason, size_t reason_size)
+{
+    int rc = cluster_settle(env, m, dirs, reason, reason_size);
+    if (rc == 0)
+        rc = dirs_settle(m, dirs, reason, reason_size);
+    if (rc == 0)
+        rc = dirs_write(dirs, &m->image->cluster_id, node_id, reason, reason_size);
+    if (rc == 0)
+        rc = drain_old_journals(m, shards_n, reason, reason_size);
+    if (rc == 0 && !m->is_new && !m->was_clean)
+        rc = record_write_kind(m, META_EPOCHS_RAISE, 0, NULL);
+    if (rc == 0 && m->image->shards != shards_n)
+        rc = record_write_kind(m, META_SHARDS, shards_n, NULL);
+    if (rc == 0)
+        rc = record_write_kind(m, META_START, 0, NULL);
+    return rc;
+}
+
+int serve_meta_open(struct env *env, struct serve_dirs *dirs, const struct topic_config *defaults,
+                    unsigned shards_n, int32_t node_id, struct serve_meta *ret, char *reason,
+                    size_t reason_size)
+{
+    *ret = (struct serve_meta){0};
+    int rc = meta_log_open(env, dirs->journal.path, defaults, &ret->log, &ret->image, reason,
+                           reason_size);
+    if (rc < 0)
+        return rc;
+    ret->was_clean = ret->image->clean;
+    reason[0] = '\0';
+    rc = records_settle(env, ret, dirs, shards_n, node_id, reason, reason_size);
+    if (rc == 0)
+        return 0;
+    if (reason[0] == '\0')
+        snprintf(reason, reason_size, "metadata log in %s: %s", dirs->journal.path, strerror(-rc));
+    serve_meta_close(ret);
+    return rc;
+}
+
+int serve_meta_stop(struct serve_meta *m)
+{
+    return record_write_kind(m, META_STOP, 0, NULL);
+}
+
+void serve_meta_close(struct serve_meta *m)
+{
+    if (m->log != NULL)
+        meta_log_close(m->log);
+    meta_image_destroy(m->image);
+    *m = (struct serve_meta){0};
+}

@@ -1,0 +1,418 @@
+#include "tools/serve_run.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "core/base/bytes.h"
+#include "core/base/logger.h"
+#include "io/env_uring.h"
+#include "net/net.h"
+#include "numa/mem.h"
+#include "tools/serve_meta.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+#define STOP_WAIT_MS 5000u /* for open requests */
+#define STOP_ABORT_MS 500u /* then for closed connections to come back */
+#define STOP_POLL_MS 10u
+#define RECV_BUFFERS 256u
+#define RECV_BUFFER_BYTES (16u << 10)
+#define FIXED_PIECE_BYTES (UINT64_C(1) << 30) /* the kernel's limit for one registered buffer */
+#define FIXED_PIECES_MAX 64u
+
+struct runner { /* one shard's thread */
+    struct serve *serve;
+    struct shard shard;
+    struct env *env;
+    struct mem_region memory;
+    struct net_config net;
+    pthread_t thread;
+    struct env_msg stop_msg;
+    struct shard_timer poll_timer;
+    bool opened, stop_asked, open_at_stop;
+    int rc;
+    char reason[512];
+};
+
+struct serve {
+    struct serve_setup *setup;
+    struct env_uring_group *group;
+    struct runner *runners;
+    unsigned shards_n;
+    struct serve_meta meta;
+    pthread_barrier_t barrier;
+    atomic_uint failed, listening, drained, ended;
+    int event_fd; /* main thread: something changed */
+};
+
+static void main_wake(struct serve *v)
+{
+    uint64_t one = 1;
+    if (write(v->event_fd, &one, sizeof(one)) < 0)
+        log_error("eventfd: %s", strerror(errno));
+}
+
+/* ---- start, on the shard's thread ---- */
+
+static unsigned memory_pieces(const struct mem_region *m, struct iovec *ret)
+{
+    unsigned n = 0;
+    for (uint64_t at = 0; at < m->len_bytes && n < FIXED_PIECES_MAX; at += FIXED_PIECE_BYTES)
+        ret[n++] = (struct iovec){(char *)m->base + at, MIN(FIXED_PIECE_BYTES, m->len_bytes - at)};
+    return n;
+}
+
+/* Core, memory, ring. */
+static int runner_prepare(struct runner *r)
+{
+    const struct serve_setup *setup = r->serve->setup;
+    unsigned index = (unsigned)(r - r->serve->runners);
+    const struct placement_shard *place = &setup->placement->shards[index];
+    int lock_fds[META_DIRS_MAX + 1];
+    struct iovec fixed[FIXED_PIECES_MAX];
+    int rc = mem_pin_thread((int)place->pu_os_index);
+    if (rc < 0)
+        log_warn("shard %u: cannot be pinned to CPU %u: %s", index, place->pu_os_index,
+                 strerror(-rc));
+    rc = mem_map(place->memory_bytes, (int)place->node_os_index, &r->memory);
+    if (rc < 0) {
+        snprintf(r->reason, sizeof(r->reason), "shard %u: %llu bytes of memory: %s", index,
+                 (unsigned long long)place->memory_bytes, strerror(-rc));
+        return rc;
+    }
+    struct env_uring_config config = {.index = index,
+                                      .group = r->serve->group,
+                                      .fixed = fixed,
+                                      .fixed_n = memory_pieces(&r->memory, fixed),
+                                      .lock_fds = lock_fds,
+                                      .lock_fds_n = dirs_lock_fds(&setup->dirs, lock_fds),
+                                      .recv_buffers = RECV_BUFFERS,
+                                      .recv_buffer_bytes = RECV_BUFFER_BYTES,
+                                      .shard = &r->shard,
+                                      .features = setup->features};
+    rc = env_uring_create(&config, &r->env);
+    if (rc < 0)
+        snprintf(r->reason, sizeof(r->reason), "shard %u: io_uring: %s", index, strerror(-rc));
+    return rc;
+}
+
+static int runner_open_meta(struct runner *r)
+{
+    struct serve_setup *setup = r->serve->setup;
+    int rc = serve_meta_open(r->env, &setup->dirs, &setup->broker.topic_defaults,
+                             r->serve->shards_n, setup->broker.nodes[0].node_id, &r->serve->meta,
+                             r->reason, sizeof(r->reason));
+    if (rc < 0)
+        return rc;
+    /* Other shards read the broker only behind the next barrier. */
+    setup->broker.log.journal_dir = setup->dirs.journal.path;
+    setup->broker.log.data_dirs = r->serve->meta.data_dirs;
+    setup->broker.log.data_dirs_n = r->serve->meta.image->dirs_n;
+    return 0;
+}
+
+static int runner_open(struct runner *r)
+{
+    struct serve *v = r->serve;
+    int rc = shard_init(&r->shard, r->env, &v->setup->broker, r->memory.base, r->memory.len_bytes,
+                        v->meta.image, r->reason, sizeof(r->reason));
+    if (rc < 0)
+        return rc;
+    r->opened = true;
+    if (r->shard.index == 0) {
+        rc = shard_init_controller(&r->shard, v->meta.log, v->meta.image);
+        if (rc < 0)
+            snprintf(r->reason, sizeof(r->reason), "controller: %s", strerror(-rc));
+    }
+    return rc;
+}
+
+static int runner_listen(struct runner *r)
+{
+    int rc = net_init(&r->shard, &r->net);
+    if (rc < 0)
+        snprintf(r->reason, sizeof(r->reason), "shard %u: network: %s", r->shard.index,
+                 strerror(-rc));
+    return rc;
+}
+
+/* One step that all shards take together; false when any of them failed. */
+static bool runner_step(struct runner *r, int (*step)(struct runner *))
+{
+    r->rc = step == NULL ? 0 : step(r);
+    if (r->rc < 0)
+        atomic_fetch_add(&r->serve->failed, 1);
+    pthread_barrier_wait(&r->serve->barrier);
+    bool all_well = atomic_load(&r->serve->failed) == 0;
+    pthread_barrier_wait(
+        &r->serve->barrier); /* nobody fails the next step before all have looked */
+    return all_well;
+}
+
+static bool runner_start(struct runner *r)
+{
+    bool first = r == &r->serve->runners[0];
+    return runner_step(r, runner_prepare) && runner_step(r, first ? runner_open_meta : NULL) &&
+           runner_step(r, runner_open) && runner_step(r, runner_listen);
+}
+
+/* ---- stop, on the shard's thread ---- */
+
+static void on_stop(void *shard, struct env_msg *msg)
+{
+    (void)shard;
+    container_of(msg, struct runner, stop_msg)->stop_asked = true;
+}
+
+static void on_poll(struct shard_timer *t)
+{
+    (void)t; /* only ends the turn */
+}
+
+static void runner_turn_soon(struct runner *r)
+{
+    shard_timer_set(&r->shard, &r->poll_timer, env_now_ns(r->env) + STOP_POLL_MS * NS_PER_MS,
+                    on_poll);
+    shard_turn(&r->shard);
+}
+
+static void runner_turn_until_stopped(struct runner *r, uint64_t wait_ms)
+{
+    uint64_t deadline = env_now_ns(r->env) + wait_ms * NS_PER_MS;
+    while (!net_stopped(&r->shard) && env_now_ns(r->env) < deadline)
+        runner_turn_soon(r);
+}
+
+static void runner_drain(struct runner *r)
+{
+    net_stop(&r->shard);
+    runner_turn_until_stopped(r, STOP_WAIT_MS);
+    if (!net_stopped(&r->shard)) {
+        net_abort(&r->shard);
+        runner_turn_until_stopped(r, STOP_ABORT_MS);
+    }
+    r->open_at_stop = !net_stopped(&r->shard);
+    /* Others may still need this shard for what they have open. */
+    atomic_fetch_add(&r->serve->drained, 1);
+    while (atomic_load(&r->serve->drained) < r->serve->shards_n)
+        runner_turn_soon(r);
+    shard_timer_clear(&r->shard, &r->poll_timer);
+}
+
+static void runner_close_store(struct runner *r)
+{
+    if (r->open_at_stop) {
+        snprintf(r->reason, sizeof(r->reason), "shard %u: requests did not finish in time",
+                 r->shard.index);
+        r->rc = -ETIMEDOUT;
+        shard_abandon(&r->shard);
+        return;
+    }
+    net_fini(&r->shard);
+    r->rc = shard_fini(&r->shard);
+    if (r->rc < 0)
+        snprintf(r->reason, sizeof(r->reason), "shard %u: %s", r->shard.index, strerror(-r->rc));
+}
+
+static void runner_close_meta(struct runner *r)
+{
+    struct serve *v = r->serve;
+    v->meta.image = shard_fini_controller(&r->shard);
+    if (atomic_load(&v->failed) == 0) {
+        r->rc = serve_meta_stop(&v->meta);
+        if (r->rc < 0) {
+            atomic_fetch_add(&v->failed, 1);
+            snprintf(r->reason, sizeof(r->reason), "metadata log: %s", strerror(-r->rc));
+        }
+    }
+    serve_meta_close(&v->meta);
+}
+
+static void counters_log(const struct runner *r)
+{
+    const struct env_counters *c = &r->env->counters;
+    log_info("shard %u: %llu turns, %llu system calls, %llu operations; bytes: %llu received, %llu "
+             "written, %llu read, %llu sent; %llu flushes, %llu messages",
+             r->shard.index, (unsigned long long)c->turns, (unsigned long long)c->syscalls,
+             (unsigned long long)c->submissions, (unsigned long long)c->received_bytes,
+             (unsigned long long)c->write_bytes, (unsigned long long)c->read_bytes,
+             (unsigned long long)c->sent_bytes, (unsigned long long)c->flushes,
+             (unsigned long long)c->messages);
+}
+
+static void runner_stop(struct runner *r)
+{
+    counters_log(r); /* of serving, without the stop itself */
+    runner_drain(r);
+    pthread_barrier_wait(&r->serve->barrier);
+    runner_close_store(r);
+    if (r->rc < 0)
+        atomic_fetch_add(&r->serve->failed, 1);
+    pthread_barrier_wait(&r->serve->barrier);
+    if (r->shard.index == 0)
+        runner_close_meta(r);
+    pthread_barrier_wait(&r->serve->barrier);
+}
+
+/* After a start that failed: what is open is left as a crash would leave it. */
+static void runner_give_up(struct runner *r)
+{
+    pthread_barrier_wait(&r->serve->barrier);
+    if (r->opened)
+        shard_abandon(&r->shard);
+    if (r == &r->serve->runners[0]) {
+        if (r->shard.controller != NULL)
+            r->serve->meta.image = shard_fini_controller(&r->shard);
+        serve_meta_close(&r->serve->meta);
+    }
+    pthread_barrier_wait(&r->serve->barrier);
+}
+
+static void *runner_main(void *arg)
+{
+    struct runner *r = arg;
+    char name[16];
+    snprintf(name, sizeof(name), "shard-%u", (unsigned)(r - r->serve->runners) % 10000);
+    pthread_setname_np(pthread_self(), name);
+    if (runner_start(r)) {
+        if (atomic_fetch_add(&r->serve->listening, 1) + 1 == r->serve->shards_n)
+            main_wake(r->serve);
+        while (!r->stop_asked)
+            shard_turn(&r->shard);
+        runner_stop(r);
+    } else {
+        runner_give_up(r);
+    }
+    env_destroy(r->env);
+    mem_unmap(&r->memory);
+    atomic_fetch_add(&r->serve->ended, 1);
+    main_wake(r->serve);
+    return NULL;
+}
+
+/* ---- main thread ---- */
+
+static void ready_print(const struct serve_setup *setup)
+{
+    bool v6 = strchr(setup->ready_host, ':') != NULL;
+    char at[300];
+    snprintf(at, sizeof(at), v6 ? "[%s]:%u" : "%s:%u", setup->ready_host, setup->ready_port);
+    printf("penstock ready %s shards=%u data=%s", at, setup->broker.shards_n,
+           setup->dirs.data[0].path);
+    for (unsigned i = 1; i < setup->dirs.data_n; i++)
+        printf(",%s", setup->dirs.data[i].path);
+    printf("\necho hello | kcat -P -b %s -t demo\nkcat -C -b %s -t demo -e\n", at, at);
+    fflush(stdout);
+}
+
+static void stop_all(struct serve *v)
+{
+    for (unsigned i = 0; i < v->shards_n; i++) {
+        v->runners[i].stop_msg.run = on_stop;
+        env_uring_group_wake(v->group, i, &v->runners[i].stop_msg);
+    }
+}
+
+/* Until every thread has ended. */
+static void main_wait(struct serve *v, int signal_fd)
+{
+    bool told_ready = false, stopping = false;
+    struct pollfd fds[2] = {{.fd = v->event_fd, .events = POLLIN},
+                            {.fd = signal_fd, .events = POLLIN}};
+    while (atomic_load(&v->ended) < v->shards_n) {
+        if (poll(fds, ARRAY_LEN(fds), -1) < 0)
+            continue;
+        uint64_t count;
+        struct signalfd_siginfo info;
+        if ((fds[0].revents & POLLIN) && read(v->event_fd, &count, sizeof(count)) > 0 &&
+            !told_ready && !stopping && atomic_load(&v->listening) == v->shards_n) {
+            ready_print(v->setup);
+            told_ready = true;
+        }
+        if (!(fds[1].revents & POLLIN) || read(signal_fd, &info, sizeof(info)) <= 0)
+            continue;
+        if (stopping) {
+            log_error("second signal: stopped at once");
+            _exit(1);
+        }
+        log_info("%s: stopping", strsignal((int)info.ssi_signo));
+        stopping = true;
+        stop_all(v);
+    }
+}
+
+static int threads_start(struct serve *v)
+{
+    for (unsigned i = 0; i < v->shards_n; i++) {
+        struct runner *r = &v->runners[i];
+        const struct broker *b = &v->setup->broker;
+        const struct broker_node *node = &b->nodes[b->node_of_shard[i]];
+        r->serve = v;
+        if (node->first_shard == i) /* the others of its node are dealt their connections */
+            r->net = (struct net_config){&v->setup->listen_socks[b->node_of_shard[i]], 1};
+        int rc = pthread_create(&r->thread, NULL, runner_main, r);
+        if (rc != 0) { /* those that run wait at a barrier that will never be complete */
+            fprintf(stderr, "penstock: thread for shard %u: %s\n", i, strerror(rc));
+            _exit(1);
+        }
+    }
+    return 0;
+}
+
+static int result_tell(const struct serve *v)
+{
+    for (unsigned i = 0; i < v->shards_n; i++) {
+        if (v->runners[i].rc >= 0)
+            continue;
+        fprintf(stderr, "penstock: %s\n", v->runners[i].reason);
+        return 1;
+    }
+    log_info("stopped");
+    return 0;
+}
+
+static int serve_threads(struct serve *v, int signal_fd)
+{
+    int rc = env_uring_group_create(v->shards_n, &v->group);
+    if (rc < 0) {
+        fprintf(stderr, "penstock: io_uring: %s\n", strerror(-rc));
+        return 1;
+    }
+    pthread_barrier_init(&v->barrier, NULL, v->shards_n);
+    threads_start(v);
+    main_wait(v, signal_fd);
+    for (unsigned i = 0; i < v->shards_n; i++)
+        pthread_join(v->runners[i].thread, NULL);
+    pthread_barrier_destroy(&v->barrier);
+    env_uring_group_destroy(v->group);
+    return result_tell(v);
+}
+
+int serve_run(struct serve_setup *setup)
+{
+    struct serve v = {.setup = setup, .shards_n = setup->broker.shards_n};
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* before threads, which inherit it */
+    int exit_code = 1, signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    v.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    v.runners = calloc(v.shards_n, sizeof(*v.runners));
+    if (signal_fd < 0 || v.event_fd < 0 || v.runners == NULL)
+        fprintf(stderr, "penstock: %s\n", strerror(errno));
+    else
+        exit_code = serve_threads(&v, signal_fd);
+    free(v.runners);
+    close(v.event_fd);
+    close(signal_fd);
+    return exit_code;
+}
