@@ -15,6 +15,7 @@
 #include "core/base/logger.h"
 
 enum { RETRY_MS = 20, SAY_AFTER_MS = 1000, DIR_MODE = 0755, LOCK_MODE = 0644 };
+enum { PF_EXITING = 0x4 }; /* include/linux/sched.h; shown in /proc/PID/stat, proc(5) */
 
 static int64_t clock_ms(void)
 {
@@ -45,8 +46,66 @@ static int dirs_make(const char *dir)
     return rc;
 }
 
+/* ---- who owns it ---- */
+
+struct owner {
+    int pid;
+    unsigned long long started; /* field 22 of /proc/PID/stat: tells a reused pid apart */
+};
+
+/* False: there is no such process, or it is a zombie or on its way out (then its last writes may
+ * still hold the lock, and waiting is right). */
+static bool process_lives(int pid, unsigned long long *ret_started)
+{
+    char path[64], text[1024];
+    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return false;
+    size_t len = fread(text, 1, sizeof(text) - 1, f);
+    fclose(f);
+    text[len] = '\0';
+    char *at = strrchr(text, ')'); /* the name may hold anything */
+    char state;
+    unsigned flags;
+    if (at == NULL || sscanf(at, ") %c %*d %*d %*d %*d %*d %u", &state, &flags) != 2 ||
+        sscanf(at,
+               ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+               ret_started) != 1)
+        return false;
+    return state != 'Z' && state != 'X' && (flags & PF_EXITING) == 0;
+}
+
+static void owner_write(int fd)
+{
+    char text[64];
+    unsigned long long started;
+    if (!process_lives(getpid(), &started))
+        return;
+    int len = snprintf(text, sizeof(text), "%d %llu\n", (int)getpid(), started);
+    if (ftruncate(fd, 0) < 0 || pwrite(fd, text, (size_t)len, 0) != len)
+        log_debug("the lock file could not be written: %s", strerror(errno));
+}
+
+static bool owner_lives(int fd, int *ret_pid)
+{
+    char text[64];
+    struct owner owner;
+    unsigned long long started;
+    ssize_t len = pread(fd, text, sizeof(text) - 1, 0);
+    if (len <= 0)
+        return false;
+    text[len] = '\0';
+    if (sscanf(text, "%d %llu", &owner.pid, &owner.started) != 2 ||
+        !process_lives(owner.pid, &started) || started != owner.started)
+        return false;
+    *ret_pid = owner.pid;
+    return true;
+}
+
 static int lock_wait(int fd, const char *dir, unsigned timeout_ms)
 {
+    int pid;
     int64_t start_ms = clock_ms();
     bool said = false;
     for (;;) {
@@ -57,10 +116,12 @@ static int lock_wait(int fd, const char *dir, unsigned timeout_ms)
         int64_t waited_ms = clock_ms() - start_ms;
         if (waited_ms >= timeout_ms)
             return -EBUSY;
+        if (waited_ms >= SAY_AFTER_MS && owner_lives(fd, &pid)) {
+            log_info("%s is in use by process %d", dir, pid);
+            return -EBUSY;
+        }
         if (!said && waited_ms >= SAY_AFTER_MS) {
-            log_info("waiting for the lock of %s: another process owns it, or its last writes "
-                     "are not done",
-                     dir);
+            log_info("waiting for the lock of %s: the last writes of its owner are not done", dir);
             said = true;
         }
         nanosleep(&(struct timespec){.tv_nsec = RETRY_MS * 1000000L}, NULL);
@@ -87,6 +148,7 @@ int dirlock_acquire(const char *dir, unsigned timeout_ms, int *ret_fd)
         close(fd);
         return rc;
     }
+    owner_write(fd);
     *ret_fd = fd;
     return 0;
 }

@@ -78,6 +78,7 @@ enum env_step_kind {
     ENV_STEP_UNLINK,   /* path; a missing one is fine */
     ENV_STEP_RENAME,   /* path -> path2, replacing */
     ENV_STEP_SYNC_DIR, /* path: fsync of the directory */
+    ENV_STEP_SYNC_FS,  /* path: syncfs, all names and completed writes of its file system */
     ENV_STEP_CREATE,   /* path, size_bytes: new file (-EEXIST), space reserved (fallocate); ret_file */
     ENV_STEP_PREWRITE, /* path, size_bytes: as CREATE, but zeros really written and fsynced; ret_file */
     ENV_STEP_OPEN,     /* path: existing file for direct reads and writes; ret_file, ret_size_bytes */

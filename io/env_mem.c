@@ -920,6 +920,27 @@ static int step_sync_dir(struct mem_env *e, struct env_name_step *s)
     return 0;
 }
 
+/* Everything that has taken effect on the device is stable afterwards. */
+static int step_sync_fs(struct mem_env *e, struct env_name_step *s)
+{
+    struct mem_path p;
+    struct mem_world *w = e->world;
+    int rc = path_find_existing(w, s->path, &p);
+    if (rc != 0)
+        return rc;
+    struct mem_device *dev = device_of(w, p.inode);
+    list_for_each_safe(it, next, &dev->dirty)
+        inode_flush(container_of(it, struct mem_inode, dirty_link), UINT64_MAX, true);
+    list_for_each(it, &w->changes) {
+        struct mem_change *c = container_of(it, struct mem_change, link);
+        c->marked = c->sized != NULL
+                        ? device_of(w, c->sized) == dev
+                        : c->sets_n > 0 && device_of(w, c->sets[0].entry->dir) == dev;
+    }
+    names_commit_marked(w);
+    return 0;
+}
+
 /* A new file with its name pending and its size reserved. */
 static int file_create(struct mem_env *e, struct env_name_step *s)
 {
@@ -1119,7 +1140,8 @@ static const struct {
 } step_table[ENV_STEP_KINDS] = {
     [ENV_STEP_MKDIR] = {step_mkdir, true},       [ENV_STEP_RMDIR] = {step_rmdir, true},
     [ENV_STEP_UNLINK] = {step_unlink, true},     [ENV_STEP_RENAME] = {step_rename, true},
-    [ENV_STEP_SYNC_DIR] = {step_sync_dir, true}, [ENV_STEP_CREATE] = {step_create, true},
+    [ENV_STEP_SYNC_DIR] = {step_sync_dir, true}, [ENV_STEP_SYNC_FS] = {step_sync_fs, true},
+    [ENV_STEP_CREATE] = {step_create, true},
     [ENV_STEP_PREWRITE] = {step_prewrite, true}, [ENV_STEP_OPEN] = {step_open, false},
     [ENV_STEP_RESIZE] = {step_resize, true},     [ENV_STEP_PUT] = {step_put, true},
     [ENV_STEP_GET] = {step_get, false},          [ENV_STEP_LIST] = {step_list, false},

@@ -66,6 +66,16 @@ static int step_sync_dir(struct env_name_step *s)
     return dir_sync(s->path);
 }
 
+static int step_sync_fs(struct env_name_step *s)
+{
+    int fd = open(s->path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int rc = rc_of(syncfs(fd));
+    close(fd);
+    return rc;
+}
+
 /* Direct if the file system can, else buffered with the flag set. */
 static int direct_open(const char *path, int flags, struct env_file **ret)
 {
@@ -361,7 +371,8 @@ static int step_stat(struct env_name_step *s)
 static int (*const step_runs[])(struct env_name_step *) = {
     [ENV_STEP_MKDIR] = step_mkdir,       [ENV_STEP_RMDIR] = step_rmdir,
     [ENV_STEP_UNLINK] = step_unlink,     [ENV_STEP_RENAME] = step_rename,
-    [ENV_STEP_SYNC_DIR] = step_sync_dir, [ENV_STEP_CREATE] = step_create,
+    [ENV_STEP_SYNC_DIR] = step_sync_dir, [ENV_STEP_SYNC_FS] = step_sync_fs,
+    [ENV_STEP_CREATE] = step_create,
     [ENV_STEP_PREWRITE] = step_prewrite, [ENV_STEP_OPEN] = step_open,
     [ENV_STEP_RESIZE] = step_resize,     [ENV_STEP_PUT] = step_put,
     [ENV_STEP_GET] = step_get,           [ENV_STEP_LIST] = step_list,

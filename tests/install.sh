@@ -76,8 +76,8 @@ add_backports() {
     local mirror list=/etc/apt/sources.list.d/penstock-tests-backports.list
     apt-cache policy | grep -q 'a=stable-backports\|n=bookworm-backports' && return 0
     [ -s $list ] && return 0
-    mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
-        sed -n 's/ bookworm main$//p' | head -1)
+    mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' \
+        'Created-By: Packages' | sed -n 's/ bookworm main$//p' | head -1)
     [ -n "$mirror" ] || mirror=http://deb.debian.org/debian
     echo "deb $mirror bookworm-backports main" | $SUDO tee $list > /dev/null
     apt_is_fresh=
@@ -163,7 +163,8 @@ need_command node "command -v node && command -v npm" nodejs npm
 need_command python-venv have_venv python3-venv python3-pip
 install_go
 
-once java "$(key_of tests/clients/java/pom.xml)" copy_jars "$root/tests/clients/java/pom.xml" "$clients/java/jars"
+once java "$(key_of tests/clients/java/pom.xml)" \
+    copy_jars "$root/tests/clients/java/pom.xml" "$clients/java/jars"
 once venv "$(key_of tests/clients/requirements.txt)" make_venv
 once kafkajs "$(key_of tests/clients/kafkajs/package.json)" make_node
 [ -e "$clients/go.missing" ] ||

@@ -120,6 +120,7 @@ static void broker_fill(const struct serve_config *config, unsigned shards_n, st
 {
     b->advertise = (enum advertise_mode)config->advertise;
     b->shards_n = shards_n;
+    b->log.shards_n = shards_n;
     b->log.journal_bytes = (uint64_t)config->journal_bytes;
     b->log.direct_min_bytes = (uint64_t)config->direct_min_bytes;
     b->log.producer_expiry_ms = (uint64_t)config->producer_id_expiration_ms;

@@ -5,6 +5,9 @@
 #include <string.h>
 
 #include "core/base/logger.h"
+#include "numa/mem.h"
+
+#define DRAIN_MEMORY_BYTES (512ull << 20) /* touched only as far as it is needed */
 
 /* Applies the record to the image and makes it durable. */
 static int record_write(struct serve_meta *m, const struct meta_record *record)
@@ -78,28 +81,62 @@ static int dirs_settle(struct serve_meta *m, const struct serve_dirs *dirs, char
     return 0;
 }
 
-/* A run with more shards left journals behind; what they hold must reach its partitions first. */
-static int drain_old_journals(const struct serve_meta *m, unsigned shards_n, char *reason,
-                              size_t reason_size)
+/* Opens and closes one journal of an earlier shard: all it holds is in segments and its checkpoint
+ * then, from where the partitions' new owner takes it over. */
+static int drain_journal(struct env *env, const struct serve_meta *m, unsigned journal_id,
+                         struct log_config *log, char *reason, size_t reason_size)
 {
-    if (m->image->shards <= shards_n)
-        return 0;
-    snprintf(reason, reason_size,
-             "the data belongs to %u shards: start with --shards %u or more (now %u)",
-             m->image->shards, m->image->shards, shards_n);
-    return -EINVAL;
+    struct mem_region region;
+    struct buddy memory;
+    struct log_store *store;
+    int rc = mem_map(DRAIN_MEMORY_BYTES, MEM_NODE_ANY, &region);
+    if (rc < 0)
+        return rc;
+    rc = buddy_init(&memory, region.base, region.len_bytes);
+    if (rc == 0) {
+        log->memory = log->read_memory = &memory;
+        rc = log_store_open(env, journal_id, log, m->image, &store, reason, reason_size);
+        if (rc == 0)
+            rc = log_store_close(store);
+        buddy_fini(&memory);
+    }
+    mem_unmap(&region);
+    return rc;
+}
+
+/* A run with more shards left journals behind; what they hold must be settled before their
+ * partitions move. */
+static int drain_old_journals(struct env *env, const struct serve_meta *m,
+                              const struct log_config *config, const struct serve_dirs *dirs,
+                              char *reason, size_t reason_size)
+{
+    struct log_config log = *config;
+    log.shards_n = m->image->shards;
+    log.journal_dir = dirs->journal.path;
+    log.data_dirs = m->data_dirs;
+    log.data_dirs_n = m->image->dirs_n;
+    for (unsigned id = config->shards_n; id < m->image->shards; id++) {
+        int rc = drain_journal(env, m, id, &log, reason, reason_size);
+        if (rc < 0)
+            return rc;
+        log_info("shard %u of %u is no more: its partitions move to shard %u", id,
+                 m->image->shards, id % config->shards_n);
+    }
+    return 0;
 }
 
 static int records_settle(struct env *env, struct serve_meta *m, struct serve_dirs *dirs,
-                          unsigned shards_n, int32_t node_id, char *reason, size_t reason_size)
+                          const struct log_config *log, int32_t node_id, char *reason,
+                          size_t reason_size)
 {
+    unsigned shards_n = log->shards_n;
     int rc = cluster_settle(env, m, dirs, reason, reason_size);
     if (rc == 0)
         rc = dirs_settle(m, dirs, reason, reason_size);
     if (rc == 0)
         rc = dirs_write(dirs, &m->image->cluster_id, node_id, reason, reason_size);
     if (rc == 0)
-        rc = drain_old_journals(m, shards_n, reason, reason_size);
+        rc = drain_old_journals(env, m, log, dirs, reason, reason_size);
     if (rc == 0 && !m->is_new && !m->was_clean)
         rc = record_write_kind(m, META_EPOCHS_RAISE, 0, NULL);
     if (rc == 0 && m->image->shards != shards_n)
@@ -110,8 +147,8 @@ static int records_settle(struct env *env, struct serve_meta *m, struct serve_di
 }
 
 int serve_meta_open(struct env *env, struct serve_dirs *dirs, const struct topic_config *defaults,
-                    unsigned shards_n, int32_t node_id, struct serve_meta *ret, char *reason,
-                    size_t reason_size)
+                    const struct log_config *log, int32_t node_id, struct serve_meta *ret,
+                    char *reason, size_t reason_size)
 {
     *ret = (struct serve_meta){0};
     int rc = meta_log_open(env, dirs->journal.path, defaults, &ret->log, &ret->image, reason,
@@ -120,7 +157,7 @@ int serve_meta_open(struct env *env, struct serve_dirs *dirs, const struct topic
         return rc;
     ret->was_clean = ret->image->clean;
     reason[0] = '\0';
-    rc = records_settle(env, ret, dirs, shards_n, node_id, reason, reason_size);
+    rc = records_settle(env, ret, dirs, log, node_id, reason, reason_size);
     if (rc == 0)
         return 0;
     if (reason[0] == '\0')

@@ -5,6 +5,7 @@
 #ifndef TOOLS_SERVE_META_H
 #define TOOLS_SERVE_META_H
 
+#include "core/log/log.h"
 #include "core/meta/meta_log.h"
 #include "io/env.h"
 #include "tools/serve_dirs.h"
@@ -16,8 +17,10 @@ struct serve_meta {
     const char *data_dirs[META_DIRS_MAX]; /* indexed as meta_partition.dir; borrowed from dirs */
 };
 
+/* log: how stores are to be opened, with the new shard count; directories and memory are not set
+ * yet. A start with fewer shards drains the journals of the others here. */
 int serve_meta_open(struct env *env, struct serve_dirs *dirs, const struct topic_config *defaults,
-                    unsigned shards_n, int32_t node_id, struct serve_meta *ret, char *reason,
+                    const struct log_config *log, int32_t node_id, struct serve_meta *ret, char *reason,
                     size_t reason_size);
 /* The last record of a clean stop. */
 int serve_meta_stop(struct serve_meta *m);

@@ -108,7 +108,7 @@ static int runner_open_meta(struct runner *r)
 {
     struct serve_setup *setup = r->serve->setup;
     int rc = serve_meta_open(r->env, &setup->dirs, &setup->broker.topic_defaults,
-                             r->serve->shards_n, setup->broker.nodes[0].node_id, &r->serve->meta,
+                             &setup->broker.log, setup->broker.nodes[0].node_id, &r->serve->meta,
                              r->reason, sizeof(r->reason));
     if (rc < 0)
         return rc;

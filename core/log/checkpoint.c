@@ -17,7 +17,9 @@
 
 #define CHECKPOINT_MAGIC 0x31504b434e455021u
 #define CHECKPOINT_VERSION 1u
-#define CHECKPOINT_BYTES_MAX (4ull << 30)
+#define CHECKPOINT_BYTES_MAX (64ull << 30)
+#define WRITE_BYTES_MAX (8ull << 20)
+#define READ_BYTES_MAX (1ull << 30) /* one operation carries less than 2 GiB */
 
 struct checkpoint_header { /* on disk, little endian; padded to a block */
     uint64_t magic;
@@ -246,7 +248,20 @@ static void on_checkpoint_written(struct env_op *op)
     checkpoint_end(s, op->res);
 }
 
-/* The file may have grown (fallocated, not yet written), so flush it rather than write synced. */
+static void on_checkpoint_data(struct env_op *op);
+
+/* In pieces; then, as the file may have grown (fallocated, not yet written), a flush of its own. */
+static void checkpoint_write_next(struct log_store *s)
+{
+    struct checkpointer *c = &s->checkpoint;
+    uint64_t at = c->written_bytes, len = MIN(c->buf_bytes - at, WRITE_BYTES_MAX);
+    c->written_bytes += len;
+    if (len > 0)
+        env_write(s->env, &c->op, c->file, c->buf + at, len, at, 0, on_checkpoint_data);
+    else
+        env_flush(s->env, &c->op, c->file, on_checkpoint_written);
+}
+
 static void on_checkpoint_data(struct env_op *op)
 {
     struct checkpointer *c = container_of(op, struct checkpointer, op);
@@ -254,7 +269,7 @@ static void on_checkpoint_data(struct env_op *op)
     if (op->res < 0)
         checkpoint_end(s, op->res);
     else
-        env_flush(s->env, &c->op, c->file, on_checkpoint_written);
+        checkpoint_write_next(s);
 }
 
 static void on_checkpoint_opened(struct env_op *op)
@@ -271,7 +286,8 @@ static void on_checkpoint_opened(struct env_op *op)
         return;
     }
     c->sizes[which] = MAX(c->sizes[which], c->buf_bytes);
-    env_write(s->env, &c->op, c->file, c->buf, c->buf_bytes, 0, 0, on_checkpoint_data);
+    c->written_bytes = 0;
+    checkpoint_write_next(s);
 }
 
 static void checkpoint_submit(struct log_store *s)
@@ -297,7 +313,7 @@ static void checkpoint_submit(struct log_store *s)
 void checkpoint_pump(struct log_store *s)
 {
     struct checkpointer *c = &s->checkpoint;
-    if (!c->wanted || c->busy || s->failed != 0)
+    if (!c->wanted || c->busy || s->failed != 0 || s->closing)
         return;
     c->wanted = false;
     struct plog *p;
@@ -425,8 +441,11 @@ static int load_plog(struct in *in, struct log_store *s)
     struct plog_entry e;
     if (!get(in, &e, sizeof(e)))
         return -EBADMSG;
-    struct plog *p = map_get(&s->plogs, e.number); /* NULL: deleted since; its entry is skipped */
-    if (p != NULL) {
+    struct plog *p = map_get(&s->plogs, e.number);
+    if (p != NULL && p->loaded) /* taken over before: this shard's own state is newer */
+        p = NULL;
+    if (p != NULL) { /* else deleted since, or another shard's: the entry is skipped */
+        p->loaded = true;
         p->log_start = e.log_start;
         p->stable_offset = p->end_offset = p->recovered_offset = e.stable_offset;
         p->dir_ready = e.dir_ready;
@@ -440,69 +459,170 @@ static int load_plog(struct in *in, struct log_store *s)
     return rc;
 }
 
-/* Reads one checkpoint file whole; NULL: missing, torn or of another journal. */
-static uint8_t *checkpoint_read(struct log_store *s, unsigned which, struct checkpoint_header *ret)
+struct loaded { /* one checkpoint file */
+    struct checkpoint_header h;
+    uint8_t *buf; /* NULL: missing, torn or of another journal */
+    uint64_t size_bytes;
+};
+
+static bool checkpoint_sane(const struct loaded *l, uint64_t identity)
 {
-    struct checkpointer *c = &s->checkpoint;
-    struct env_name_step open_step = {.kind = ENV_STEP_OPEN, .path = c->paths[which]};
-    if (env_names_wait(s->env, &open_step, 1) != 0)
-        return NULL;
-    uint64_t size = block_floor(open_step.ret_size_bytes);
-    uint8_t *buf = NULL;
-    c->sizes[which] = size;
-    if (size >= BLOCK_BYTES && size <= CHECKPOINT_BYTES_MAX &&
-        posix_memalign((void **)&buf, BLOCK_BYTES, size) == 0 &&
-        env_read_wait(s->env, open_step.ret_file, buf, size, 0) == (int)size) {
-        struct checkpoint_header h;
-        memcpy(&h, buf, sizeof(h));
-        uint32_t crc = h.crc;
-        bool sane = h.magic == CHECKPOINT_MAGIC && h.version == CHECKPOINT_VERSION &&
-                    h.identity == s->journal.identity && h.body_bytes <= size - sizeof(h) &&
-                    h.tail_pos <= h.durable_pos;
-        memset(buf + offsetof(struct checkpoint_header, crc), 0, sizeof(h.crc));
-        if (sane && crc32c(buf, sizeof(h) + h.body_bytes) == crc) {
-            *ret = h;
-            env_file_close(s->env, open_step.ret_file);
-            return buf;
-        }
+    const struct checkpoint_header *h = &l->h;
+    if (h->magic != CHECKPOINT_MAGIC || h->version != CHECKPOINT_VERSION ||
+        (identity != 0 && h->identity != identity) || h->tail_pos > h->durable_pos ||
+        h->body_bytes > l->size_bytes - sizeof(*h))
+        return false;
+    memset(l->buf + offsetof(struct checkpoint_header, crc), 0, sizeof(h->crc));
+    return crc32c(l->buf, sizeof(*h) + h->body_bytes) == h->crc;
+}
+
+/* identity 0: of whatever journal. */
+static void checkpoint_read(struct log_store *s, const char *path, uint64_t identity,
+                            struct loaded *ret)
+{
+    struct env_name_step step = {.kind = ENV_STEP_OPEN, .path = path};
+    *ret = (struct loaded){0};
+    if (env_names_wait(s->env, &step, 1) != 0)
+        return;
+    uint64_t size = block_floor(step.ret_size_bytes);
+    ret->size_bytes = size;
+    bool ok = size >= BLOCK_BYTES && size <= CHECKPOINT_BYTES_MAX &&
+              posix_memalign((void **)&ret->buf, BLOCK_BYTES, size) == 0;
+    for (uint64_t at = 0; ok && at < size; at += READ_BYTES_MAX) {
+        uint64_t len = MIN(size - at, READ_BYTES_MAX);
+        ok = env_read_wait(s->env, step.ret_file, ret->buf + at, len, at) == (int)len;
     }
-    env_file_close(s->env, open_step.ret_file);
-    free(buf);
-    return NULL;
+    env_file_close(s->env, step.ret_file);
+    if (ok)
+        memcpy(&ret->h, ret->buf, sizeof(ret->h));
+    if (ok && checkpoint_sane(ret, identity))
+        return;
+    free(ret->buf);
+    ret->buf = NULL;
+}
+
+static char *checkpoint_path(const struct log_store *s, unsigned journal_id, unsigned which)
+{
+    char *path = NULL;
+    return asprintf(&path, "%s/journal-%u.checkpoint-%u", s->config.journal_dir, journal_id,
+                    which) < 0
+               ? NULL
+               : path;
+}
+
+/* The newer of a journal's two checkpoints; buf NULL: there is none. The paths are the caller's. */
+static void checkpoint_newest(struct log_store *s, unsigned journal_id, uint64_t identity,
+                              char *paths[2], uint64_t sizes[2], struct loaded *ret)
+{
+    struct loaded l[2];
+    for (unsigned i = 0; i < 2; i++) {
+        paths[i] = checkpoint_path(s, journal_id, i);
+        l[i] = (struct loaded){0};
+        if (paths[i] != NULL)
+            checkpoint_read(s, paths[i], identity, &l[i]);
+        sizes[i] = l[i].size_bytes;
+    }
+    unsigned newest =
+        l[0].buf == NULL || (l[1].buf != NULL && l[1].h.generation > l[0].h.generation);
+    free(l[!newest].buf);
+    *ret = l[newest];
+}
+
+static int load_plogs(struct log_store *s, const struct loaded *l)
+{
+    struct in in = {l->buf + sizeof(l->h), l->buf + sizeof(l->h) + l->h.body_bytes};
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < l->h.plogs_n; i++)
+        rc = load_plog(&in, s);
+    return rc;
 }
 
 /* Loads the newest complete checkpoint; without any, everything is in the journal from its start. */
 int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason, size_t reason_size)
 {
     struct checkpointer *c = &s->checkpoint;
-    struct checkpoint_header h[2];
-    uint8_t *buf[2];
-    for (unsigned i = 0; i < 2; i++) {
-        char path[PATH_MAX];
-        snprintf(path, sizeof(path), "%.4000s/journal-%u.checkpoint-%u", s->config.journal_dir,
-                 s->journal.id, i);
-        c->paths[i] = strdup(path);
-        buf[i] = c->paths[i] == NULL ? NULL : checkpoint_read(s, i, &h[i]);
-    }
+    struct loaded l;
+    checkpoint_newest(s, s->journal.id, s->journal.identity, c->paths, c->sizes, &l);
     *ret = (struct journal_start){.durable_next_seq = 1};
-    int rc = 0;
-    if (buf[0] != NULL || buf[1] != NULL) {
-        unsigned newest = buf[0] == NULL ||
-                          (buf[1] != NULL && h[1].generation > h[0].generation);
-        const struct checkpoint_header *chosen = &h[newest];
-        struct in in = {buf[newest] + sizeof(*chosen),
-                        buf[newest] + sizeof(*chosen) + chosen->body_bytes};
-        c->generation = chosen->generation;
-        *ret = (struct journal_start){chosen->tail_pos, chosen->durable_pos,
-                                      chosen->durable_next_seq, chosen->durable_crc};
-        for (uint32_t i = 0; rc == 0 && i < chosen->plogs_n; i++)
-            rc = load_plog(&in, s);
-        if (rc != 0)
-            snprintf(reason, reason_size, "%s: %s", c->paths[newest], strerror(-rc));
-    }
-    free(buf[0]);
-    free(buf[1]);
+    if (l.buf == NULL)
+        return 0;
+    c->generation = l.h.generation;
+    *ret = (struct journal_start){l.h.tail_pos, l.h.durable_pos, l.h.durable_next_seq,
+                                  l.h.durable_crc};
+    int rc = load_plogs(s, &l);
+    if (rc != 0)
+        snprintf(reason, reason_size, "checkpoint of journal %u: %s", s->journal.id, strerror(-rc));
+    free(l.buf);
     return rc;
+}
+
+/* ---- journals of shards that are no more ---- */
+
+/* Ids of journals left by a run with more shards that are this shard's to take over. */
+static unsigned *taken_journals(struct log_store *s, unsigned *ret_n)
+{
+    struct env_name_step list = {.kind = ENV_STEP_LIST, .path = s->config.journal_dir};
+    *ret_n = 0;
+    if (env_names_wait(s->env, &list, 1) != 0)
+        return NULL;
+    unsigned *ids = calloc(list.ret_count + 1, sizeof(*ids));
+    const char *name = list.ret_data;
+    for (size_t i = 0; ids != NULL && i < list.ret_count; i++, name += strlen(name) + 1) {
+        unsigned id;
+        char extra;
+        if (sscanf(name, "journal-%u%c", &id, &extra) == 1 && id >= s->config.shards_n &&
+            id % s->config.shards_n == s->journal.id)
+            ids[(*ret_n)++] = id;
+    }
+    free(list.ret_data);
+    return ids;
+}
+
+/* Loads what drained journals of earlier shards hold of this shard's partitions. Their journals
+ * need no replay: they were opened and closed before the partitions moved. */
+int checkpoint_take_over(struct log_store *s, bool *ret_any, char *reason, size_t reason_size)
+{
+    unsigned n;
+    unsigned *ids = taken_journals(s, &n);
+    int rc = 0;
+    for (unsigned i = 0; rc == 0 && i < n; i++) {
+        char *paths[2];
+        uint64_t sizes[2];
+        struct loaded l;
+        checkpoint_newest(s, ids[i], 0, paths, sizes, &l);
+        if (l.buf != NULL)
+            rc = load_plogs(s, &l);
+        if (rc != 0)
+            snprintf(reason, reason_size, "checkpoint of journal %u: %s", ids[i], strerror(-rc));
+        free(l.buf);
+        free(paths[0]);
+        free(paths[1]);
+        *ret_any = true;
+    }
+    free(ids);
+    return rc;
+}
+
+/* The own checkpoint holds it all now: the files go. A failure leaves them for the next start. */
+void checkpoint_remove_taken(struct log_store *s)
+{
+    unsigned n;
+    unsigned *ids = taken_journals(s, &n);
+    for (unsigned i = 0; i < n; i++) {
+        char *paths[3] = {checkpoint_path(s, ids[i], 0), checkpoint_path(s, ids[i], 1), NULL};
+        if (asprintf(&paths[2], "%s/journal-%u", s->config.journal_dir, ids[i]) < 0)
+            paths[2] = NULL;
+        struct env_name_step steps[4] = {{.kind = ENV_STEP_UNLINK, .path = paths[2]},
+                                         {.kind = ENV_STEP_UNLINK, .path = paths[0]},
+                                         {.kind = ENV_STEP_UNLINK, .path = paths[1]},
+                                         {.kind = ENV_STEP_SYNC_DIR, .path = s->config.journal_dir}};
+        if (paths[0] != NULL && paths[1] != NULL && paths[2] != NULL &&
+            env_names_wait(s->env, steps, 4) == 0)
+            log_info("journal %u: taken over by shard %u", ids[i], s->journal.id);
+        for (unsigned k = 0; k < 3; k++)
+            free(paths[k]);
+    }
+    free(ids);
 }
 
 void checkpoint_fini(struct log_store *s)

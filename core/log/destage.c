@@ -70,7 +70,7 @@ static void on_segment_written(struct env_op *op)
 {
     struct seg_io *io = container_of(op, struct seg_io, op);
     io_unref_chunks(io);
-    if (op->res < 0) {
+    if (op->res < 0 || (io->seg->plog->store->closing && io->group == NULL)) {
         io_finish(io, op->res);
         return;
     }

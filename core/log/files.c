@@ -41,6 +41,13 @@ struct env_name_step *names_job_step(struct names_job *job, enum env_step_kind k
     return step;
 }
 
+/* At a clean stop one sync of the file system, before the last checkpoint, makes all durable. */
+static void step_sync_dir(struct names_job *job, const char *path)
+{
+    if (!job->plog->store->closing)
+        names_job_step(job, ENV_STEP_SYNC_DIR, path);
+}
+
 /* ---- a file for the active (or sealing) segment ---- */
 
 bool seg_file_ready(struct segment *seg)
@@ -127,10 +134,12 @@ static void steps_for_directory(struct names_job *job)
     snprintf(job->paths[0], PATH_MAX, "%.4000s/partition.metadata", p->path);
     job->data[0] = (uint8_t *)strdup(text);
     names_job_step(job, ENV_STEP_MKDIR, p->path);
-    struct env_name_step *put = names_job_step(job, ENV_STEP_PUT, job->paths[0]);
-    put->data = job->data[0];
-    put->data_len = job->data[0] == NULL ? 0 : (size_t)len;
-    names_job_step(job, ENV_STEP_SYNC_DIR, p->store->config.data_dirs[p->dir]);
+    if (!p->store->closing) { /* nothing of ours reads it; Kafka's tools do not need it */
+        struct env_name_step *put = names_job_step(job, ENV_STEP_PUT, job->paths[0]);
+        put->data = job->data[0];
+        put->data_len = job->data[0] == NULL ? 0 : (size_t)len;
+    }
+    step_sync_dir(job, p->store->config.data_dirs[p->dir]);
 }
 
 static void steps_for_new_file(struct names_job *job)
@@ -145,7 +154,7 @@ static void steps_for_new_file(struct names_job *job)
     if (pool_take(p->store, p->dir, seg->capacity_bytes, job->paths[2], PATH_MAX)) {
         struct env_name_step *rename = names_job_step(job, ENV_STEP_RENAME, job->paths[2]);
         rename->path2 = path;
-        names_job_step(job, ENV_STEP_SYNC_DIR, p->path);
+        step_sync_dir(job, p->path);
         names_job_step(job, ENV_STEP_OPEN, path);
         return;
     }

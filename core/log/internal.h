@@ -20,6 +20,7 @@
 #define GROUPS 3u                        /* journal writes in flight */
 #define GROUP_BYTES (1280u * 1024u)      /* longest journal write: one partition's share is below
                                           * direct_min (at most 1 MiB), the rest is slack */
+#define DIRECT_MIN_BYTES_MAX (1024u * 1024u)
 #define CHUNK_BYTES_MIN 4096u
 #define CHUNK_BYTES_MAX (1024u * 1024u)
 #define SEG_IO_IOV_MAX 256u
@@ -159,7 +160,8 @@ struct epoch_entry {
 struct plog {
     struct log_store *store;
     uint64_t number;
-    bool attached, removed, failed_space;
+    bool loaded; /* from a checkpoint */
+    bool removed, failed_space;
     int fenced; /* -errno: no appends any more */
     struct meta_uuid topic_id;
     char *name;       /* "topic-index" */
@@ -234,7 +236,7 @@ struct checkpointer {
     uint64_t sizes[2];
     uint64_t tail_pos;  /* the journal tail once this checkpoint is durable */
     uint8_t *buf;
-    uint64_t buf_bytes;
+    uint64_t buf_bytes, written_bytes;
     struct env_op op;
     struct env_name_step steps[3];
     struct env_file *file;
@@ -256,6 +258,7 @@ struct log_store {
     uint64_t retry_ns;       /* partitions without disk space try again; UINT64_MAX: none */
     uint32_t open_sealed_n;  /* sealed segments whose file is open */
     bool recovering, abandoned;
+    bool closing;            /* clean stop: one sync of the file system stands for all */
     int failed;              /* -errno: the journal is gone */
     uint64_t behind_bytes;   /* stable, not destaged */
     struct pool *pools;      /* one a data dir */
@@ -377,6 +380,8 @@ struct journal_start { /* where replay begins, and what the chain must be at dur
 };
 int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason,
                     size_t reason_size);
+int checkpoint_take_over(struct log_store *s, bool *ret_any, char *reason, size_t reason_size);
+void checkpoint_remove_taken(struct log_store *s);
 void checkpoint_fini(struct log_store *s);
 
 /* recovery.c */

@@ -241,8 +241,10 @@ static bool add_segment(struct group *g, struct segment *seg)
     if (fresh >= config->direct_min_bytes) {
         if (p->io != NULL && p->io->busy)
             return false; /* the next run grows meanwhile */
-        if (seg_file_ready(seg))
-            return add_run(g, seg);
+        if (seg_file_ready(seg) && add_run(g, seg))
+            return true;
+        if (seg_file_ready(seg)) /* too many pieces before it: they have to go first */
+            store_want_cycle(p->store);
         seg_file_want(seg);
     }
     return add_batches(g, seg);

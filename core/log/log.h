@@ -31,6 +31,8 @@ struct log_config {
     unsigned data_dirs_n;
     uint64_t journal_bytes;       /* whole ring, prewritten */
     uint64_t direct_min_bytes;    /* a run of at least this goes straight to its segment */
+    unsigned shards_n;            /* journals 0 .. shards_n-1 are in use; what others hold of this
+                                   * shard's partitions is taken over (id % shards_n) */
     uint64_t producer_expiry_ms;
     unsigned pool_max_percent;    /* of the device, for recycled segment files */
     struct buddy *memory;         /* partition buffers; borrowed */
@@ -44,7 +46,10 @@ struct log_counters {
 
 /* ---- store ---- */
 
-/* Blocking: opens or makes journal `journal_id`, attaches the partitions that meta gives to the
+/* A start with fewer shards: open and close each journal of the earlier count once, with the
+ * metadata and the count of that time; then change the metadata; then open the new owners' stores.
+ *
+ * Blocking: opens or makes journal `journal_id`, attaches the partitions that meta gives to the
  * shard of that number, and replays. Partitions that meta does not know are forgotten (deleted).
  * config is borrowed until close. On failure reason says what and where. */
 int log_store_open(struct env *env, unsigned journal_id, const struct log_config *config,

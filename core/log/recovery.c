@@ -564,7 +564,10 @@ int recovery_replay(struct log_store *s, char *reason, size_t reason_size)
     struct journal_start start;
     struct replay r = {.s = s};
     s->recovering = true;
+    bool taken_over = false;
     int rc = checkpoint_load(s, &start, reason, reason_size);
+    if (rc == 0)
+        rc = checkpoint_take_over(s, &taken_over, reason, reason_size);
     if (rc != 0)
         return rc;
     uint64_t began_ns = env_now_ns(s->env);
@@ -577,7 +580,7 @@ int recovery_replay(struct log_store *s, char *reason, size_t reason_size)
     while (r.held_n > 0)
         free(r.held[--r.held_n].bytes);
     free(r.window);
-    bool clean = r.writes == 0 && start.tail_pos == start.durable_pos && r.losses == 0 &&
+    bool clean = !taken_over && r.writes == 0 && start.tail_pos == start.durable_pos && r.losses == 0 &&
                  s->checkpoint.generation > 0;
     if (rc == 0)
         rc = finish_plogs(s, clean);
@@ -589,6 +592,8 @@ int recovery_replay(struct log_store *s, char *reason, size_t reason_size)
         snprintf(reason, reason_size, "replaying journal %u: %s", s->journal.id, strerror(-rc));
         return rc;
     }
+    if (taken_over)
+        checkpoint_remove_taken(s);
     if (r.writes > 0)
         log_info("journal %u: replayed %llu writes, %llu records, in %.3f s", s->journal.id,
                  (unsigned long long)r.writes, (unsigned long long)r.records,

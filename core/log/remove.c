@@ -161,14 +161,15 @@ static void on_renamed(struct env_op *op)
 {
     struct names_job *job = container_of(op, struct names_job, op);
     struct plog *p = job->plog;
-    int rc = op->res == -ENOENT ? 0 : op->res; /* there never was a directory */
+    bool existed = op->res != -ENOENT; /* else there never was a directory */
+    int rc = existed ? op->res : 0;
     char renamed[PATH_MAX];
     snprintf(renamed, sizeof(renamed), "%s", job->paths[0]);
     if (rc != 0)
         log_error("%s: renaming the directory of a deleted partition failed (%s)", p->name,
                   strerror(-rc));
     names_job_end(job);
-    plog_gone(p, rc, op->res == 0 ? renamed : NULL);
+    plog_gone(p, rc, existed && rc == 0 ? renamed : NULL);
 }
 
 /* Advances a removal when nothing is in flight any more; called whenever something ends. */

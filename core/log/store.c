@@ -17,6 +17,7 @@ static struct log_store *store_create(struct env *env, unsigned journal_id,
         return NULL;
     s->env = env;
     s->config = *config;
+    s->config.direct_min_bytes = MIN(config->direct_min_bytes, (uint64_t)DIRECT_MIN_BYTES_MAX);
     s->journal.id = journal_id;
     s->retry_ns = UINT64_MAX;
     map_init(&s->plogs);
@@ -173,30 +174,55 @@ static int write_terminated_tail(struct segment *seg)
     be_store32(block + (end - from) + 8, 0x7fffffff);
     uint64_t len = MIN(block_ceil(end + TERMINATOR_BYTES), seg->capacity_bytes) - from;
     int rc = len == 0 ? 0 : env_write_wait(env, seg->file, block, len, from, 0);
-    if (rc >= 0)
-        rc = env_flush_wait(env, seg->file);
     free(block);
     return rc;
+}
+
+static bool has_tail(const struct plog *p)
+{
+    const struct segment *seg = plog_active(p);
+    return seg != NULL && seg->end_pos > 0 && seg->state == SEGMENT_OPEN && p->fenced == 0;
+}
+
+/* Files for partitions that never had a whole block: asked for together, made one by one. */
+static void want_tail_files(struct log_store *s)
+{
+    struct plog *p;
+    for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
+        if (has_tail(p) && !seg_file_ready(plog_active(p)))
+            seg_file_want(plog_active(p));
+    settle(s);
 }
 
 static int plog_close_active(struct plog *p)
 {
     struct segment *seg = plog_active(p);
-    if (seg == NULL || seg->end_pos == 0 || seg->state != SEGMENT_OPEN || p->fenced != 0)
+    if (!has_tail(p))
         return p->fenced;
-    if (seg->stable_pos != seg->end_pos || seg->end_pos - seg->destaged_pos >= BLOCK_BYTES)
-        return -EIO;
-    while (!seg_file_ready(seg) && p->fenced == 0 && !p->failed_space) {
-        seg_file_want(seg);
-        env_turn(p->store->env, UINT64_MAX);
+    if (!seg_file_ready(seg)) /* found too short at first */
+        want_tail_files(p->store);
+    if (!seg_file_ready(seg) || seg->stable_pos != seg->end_pos ||
+        seg->end_pos - seg->destaged_pos >= BLOCK_BYTES)
+        return p->fenced != 0 ? p->fenced : -EIO;
+    return write_terminated_tail(seg);
+}
+
+static int sync_data_dirs(struct log_store *s)
+{
+    for (unsigned i = 0; i < s->config.data_dirs_n; i++) {
+        struct env_name_step step = {.kind = ENV_STEP_SYNC_FS, .path = s->config.data_dirs[i]};
+        int rc = env_names_wait(s->env, &step, 1);
+        if (rc != 0)
+            return rc;
     }
-    return seg_file_ready(seg) ? write_terminated_tail(seg) : -EIO;
+    return 0;
 }
 
 static int close_all_active(struct log_store *s)
 {
     int first_error = 0;
     struct plog *p;
+    want_tail_files(s);
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;) {
         int rc = plog_close_active(p);
         if (rc < 0 && first_error == 0)
@@ -208,6 +234,7 @@ static int close_all_active(struct log_store *s)
 int log_store_close(struct log_store *s)
 {
     settle(s);
+    s->closing = true;
     s->cycle_after_ns = 0;
     store_want_cycle(s);
     settle(s);
@@ -215,12 +242,11 @@ int log_store_close(struct log_store *s)
     if (rc == 0)
         rc = close_all_active(s);
     settle(s);
-    if (s->failed == 0) {
-        int checkpoint_rc = checkpoint_write_full(s);
-        rc = rc != 0 ? rc : checkpoint_rc;
-    }
+    int sync_rc = s->failed != 0 ? s->failed : sync_data_dirs(s);
+    if (sync_rc == 0)
+        sync_rc = checkpoint_write_full(s);
     store_free(s);
-    return rc;
+    return rc != 0 ? rc : sync_rc;
 }
 
 static bool io_in_flight(const struct log_store *s)

@@ -103,7 +103,7 @@ def test_topic_tool_describe():
             lines = topic_tool(broker, "--describe", "--topic", "described")
         except Failed as failed:
             if "does not support DESCRIBE_CONFIGS" in str(failed):
-                raise Skip("the tool asks DescribeConfigs, which the broker does not have") from None
+                raise Skip("the tool needs DescribeConfigs, which the broker lacks") from None
             raise
         assert "PartitionCount: 6" in lines[0] and "ReplicationFactor: 1" in lines[0], lines
         seen = [int(re.search(r"Partition: (\d+)\s+Leader: \d+\s", line)[1]) for line in lines[1:]]

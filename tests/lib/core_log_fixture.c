@@ -28,6 +28,7 @@ void fixture_init(struct log_fixture *f, uint64_t seed, int32_t partitions, size
         .data_dirs = dirs,
         .data_dirs_n = 1,
         .journal_bytes = 4u << 20,
+        .shards_n = 1,
         .direct_min_bytes = direct_min_bytes,
         .producer_expiry_ms = 86400000,
         .pool_max_percent = 10,

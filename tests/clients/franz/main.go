@@ -161,7 +161,7 @@ func (j job) consume(ctx context.Context) {
 
 func main() {
 	j := parse(os.Args[1:])
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	j.produce(ctx)
 	j.consume(ctx)

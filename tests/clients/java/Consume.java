@@ -66,8 +66,8 @@ public final class Consume {
             throw bad(record, "timestamp " + record.timestamp());
         }
         Header[] headers = record.headers().toArray();
-        if (headers.length != 2 || !headers[0].key().equals("n") || !headers[1].key().equals("empty")
-            || headers[1].value() != null
+        if (headers.length != 2 || !headers[0].key().equals("n")
+            || !headers[1].key().equals("empty") || headers[1].value() != null
             || !Arrays.equals(headers[0].value(), Long.toString(i).getBytes())) {
             throw bad(record, "headers " + record.headers());
         }
