@@ -149,10 +149,6 @@ static bool frame_begin(struct conn *c)
         frame_refuse(c, len, len < 0 ? "negative" : "more than a request may have");
         return false;
     }
-    if (!c->proved && (uint32_t)len > CONN_FIRST_FRAME_BYTES_MAX) {
-        frame_refuse(c, len, "too large for a connection's first request");
-        return false;
-    }
     c->incoming = conn_request_create(net, (uint32_t)len);
     if (c->incoming == NULL) {
         c->pause = CONN_PAUSED_MEMORY;

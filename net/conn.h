@@ -19,7 +19,6 @@
 
 #define CONN_IOV_MAX 256u
 #define CONN_RECV_CHUNK_BYTES (1u << 20) /* of one receive: shows that a slow frame moves on */
-#define CONN_FIRST_FRAME_BYTES_MAX (512u << 10) /* before a request has been understood */
 #define CONN_STALLED_MS 30000u                  /* a frame that has begun and does not move on */
 #define NET_LOG_LINES_PER_SECOND 10u
 
@@ -52,7 +51,6 @@ struct conn {
     enum conn_state state;
     enum conn_pause pause;
     int sock;
-    bool proved; /* a request was understood */
     uint8_t head[4];
     uint32_t head_n;
     struct conn_request *incoming; /* its frame is being received */

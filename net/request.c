@@ -167,7 +167,6 @@ void conn_request_dispatch(struct conn_request *x)
         request_fail(r, why);
         return;
     }
-    r->conn->proved = true;
     r->api->handle(r, body);
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "core/base/bytes.h"
@@ -20,6 +21,8 @@
 #include "tools/config.h"
 #include "tools/serve_run.h"
 
+#define LISTEN_WAIT_MS 2000u
+#define LISTEN_RETRY_MS 50u
 #define LISTEN_BACKLOG 1024
 #define FILES_WANTED (1u << 20) /* as root; one a connection and a few a partition */
 
@@ -191,12 +194,25 @@ static int nodes_fill(const struct serve_config *config, const struct placement 
     return 0;
 }
 
-/* All ports before anything slow, so that one in use is told at once. */
+/* A killed broker's ring may hold its sockets a moment longer than its directory. */
+static int listen_patiently(const char *host, uint16_t port, int *ret_sock)
+{
+    int rc = -EADDRINUSE;
+    for (unsigned waited_ms = 0; waited_ms <= LISTEN_WAIT_MS; waited_ms += LISTEN_RETRY_MS) {
+        rc = sock_listen(host, port, LISTEN_BACKLOG, ret_sock);
+        if (rc != -EADDRINUSE)
+            break;
+        nanosleep(&(struct timespec){.tv_nsec = LISTEN_RETRY_MS * 1000000L}, NULL);
+    }
+    return rc;
+}
+
+/* All ports before anything slow, so that one in use is told soon. */
 static int listen_all(const struct serve_config *config, struct serve_setup *setup)
 {
     for (unsigned i = 0; i < setup->broker.nodes_n; i++) {
         uint16_t port = (uint16_t)(config->listen_port + i);
-        int rc = sock_listen(config->listen_host, port, LISTEN_BACKLOG, &setup->listen_socks[i]);
+        int rc = listen_patiently(config->listen_host, port, &setup->listen_socks[i]);
         if (rc == 0)
             continue;
         const char *host = config->listen_host;
@@ -241,8 +257,15 @@ static int serve_with_dirs(const struct serve_config *config, struct machine *m,
     if (dirs_open(&setup->dirs, config->data_dirs, config->data_dirs_n, config->journal_dir,
                   (unsigned)config->lock_timeout_ms, reason, sizeof(reason)) < 0)
         return fail("%s", reason);
-    start_log(setup, m);
-    int exit_code = serve_run(setup);
+    int exit_code = listen_all(config, setup);
+    if (exit_code == 0) {
+        start_log(setup, m);
+        exit_code = serve_run(setup);
+        for (unsigned i = 0; i < setup->broker.nodes_n; i++)
+            close(setup->listen_socks[i]);
+    } else {
+        exit_code = 1;
+    }
     dirs_close(&setup->dirs);
     return exit_code;
 }
@@ -256,14 +279,10 @@ static int serve_on(const struct serve_config *config, struct machine *m)
     setup->features = &m->features;
     broker_fill(config, (unsigned)m->placement.n_shards, &setup->broker);
     int rc = nodes_fill(config, &m->placement, &setup->broker);
-    if (rc == 0)
-        rc = listen_all(config, setup);
     if (rc == 0) {
         setup->ready_host = setup->broker.nodes[0].host;
         setup->ready_port = setup->broker.nodes[0].port;
         rc = serve_with_dirs(config, m, setup);
-        for (unsigned i = 0; i < setup->broker.nodes_n; i++)
-            close(setup->listen_socks[i]);
     }
     free(setup);
     return rc;

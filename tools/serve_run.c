@@ -204,6 +204,7 @@ static void runner_drain(struct runner *r)
     atomic_fetch_add(&r->serve->drained, 1);
     while (atomic_load(&r->serve->drained) < r->serve->shards_n)
         runner_turn_soon(r);
+    runner_turn_soon(r); /* what the last one to drain has sent here */
     shard_timer_clear(&r->shard, &r->poll_timer);
 }
 

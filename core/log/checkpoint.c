@@ -400,15 +400,16 @@ static int load_image(struct segment *seg, const uint8_t *data, uint64_t len)
 {
     while (len > 0) {
         uint64_t piece = MIN(len, (uint64_t)CHUNK_BYTES_MAX);
-        if (seg_reserve(seg, piece) != 0)
-            return -ENOMEM;
+        int rc = recovery_reserve(seg, piece);
+        if (rc != 0)
+            return rc;
         seg_write_bytes(seg, data, piece);
+        seg->queued_pos = seg->end_pos;
+        seg_set_stable(seg, seg->end_pos);
         data += piece;
         len -= piece;
     }
-    seg->queued_pos = seg->end_pos;
     seg->image_pos = seg->end_pos;
-    seg_set_stable(seg, seg->end_pos);
     return 0;
 }
 
@@ -425,7 +426,6 @@ static int load_segment(struct in *in, struct plog *p)
     struct segment *seg = segment_create(p, e.base_offset);
     if (seg == NULL)
         return -ENOMEM;
-    seg->state = e.sealing ? SEGMENT_SEALING : SEGMENT_OPEN;
     seg->end_offset = e.end_offset;
     seg->first_timestamp = e.first_timestamp;
     seg->on_disk = e.on_disk;
@@ -433,7 +433,12 @@ static int load_segment(struct in *in, struct plog *p)
     seg->recovered_pos = e.stable_pos;
     seg->index_complete = false;
     seg->index_from = seg->index.indexed_pos = e.stable_pos;
-    return load_image(seg, image, e.image_bytes);
+    int rc = load_image(seg, image, e.image_bytes);
+    if (e.sealing) { /* not before: making room for the image may already destage */
+        seg->state = SEGMENT_SEALING;
+        plog_want_destage(p);
+    }
+    return rc;
 }
 
 static int load_plog(struct in *in, struct log_store *s)

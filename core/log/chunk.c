@@ -89,18 +89,79 @@ static bool evict_one(struct log_store *s)
     return false;
 }
 
-/* Memory for log data, evicting cached chunks; NULL: all is dirty or being read. */
+static struct chunk *seg_tail_chunk(const struct segment *seg)
+{
+    return list_empty(&seg->chunks) ? NULL : container_of(seg->chunks.prev, struct chunk, link);
+}
+
+static struct chunk *chunk_make(struct segment *seg, uint64_t pos, void *data, uint32_t cap_bytes)
+{
+    struct chunk *c = calloc(1, sizeof(*c));
+    if (c == NULL)
+        return NULL;
+    *c = (struct chunk){.seg = seg,
+                        .store = seg->plog->store,
+                        .data = data,
+                        .pos = pos,
+                        .cap_bytes = cap_bytes};
+    list_push_tail(&seg->chunks, &c->link);
+    return c;
+}
+
+/* A partition that has come to rest keeps the block that is not in its file yet, not the large
+ * chunk around it. */
+static bool tail_shrink(struct plog *p)
+{
+    struct log_store *s = p->store;
+    struct segment *seg = plog_active(p);
+    struct chunk *c = seg == NULL ? NULL : seg_tail_chunk(seg);
+    uint8_t kept[BLOCK_BYTES];
+    if (c == NULL || p->reserving || c->cap_bytes <= BLOCK_BYTES || c->refs > 0 ||
+        seg->state != SEGMENT_OPEN ||
+        seg->stable_pos != seg->end_pos || c->pos > seg->destaged_pos ||
+        seg->end_pos - seg->destaged_pos >= BLOCK_BYTES)
+        return false;
+    uint32_t len = (uint32_t)(seg->end_pos - seg->destaged_pos);
+    memcpy(kept, c->data + (seg->destaged_pos - c->pos), len);
+    chunk_free(c);
+    if (len == 0)
+        return true;
+    void *data = buddy_alloc(s->config.memory, BLOCK_BYTES); /* was just given back */
+    ASSERT(data != NULL);
+    c = chunk_make(seg, seg->destaged_pos, data, BLOCK_BYTES);
+    ASSERT(c != NULL);
+    memcpy(c->data, kept, len);
+    c->fill_bytes = len;
+    return true;
+}
+
+static bool shrink_one(struct log_store *s)
+{
+    list_for_each(it, &s->big_tails) {
+        struct plog *p = container_of(it, struct plog, tail_link);
+        if (!tail_shrink(p))
+            continue;
+        list_remove(&p->tail_link);
+        return true;
+    }
+    return false;
+}
+
+/* Memory for log data, from the cache and from resting partitions if need be; NULL: all is dirty
+ * or being read. */
 void *store_alloc(struct log_store *s, size_t bytes)
 {
     void *p;
     while ((p = buddy_alloc(s->config.memory, bytes)) == NULL)
-        if (!evict_one(s))
+        if (!evict_one(s) && !shrink_one(s))
             return NULL;
     return p;
 }
 
 static uint32_t chunk_size_for(struct plog *p, uint64_t want_bytes)
 {
+    if (p->store->recovering) /* its rate is not known, and memory has to do for all */
+        return (uint32_t)MIN(buddy_round(want_bytes), (uint64_t)CHUNK_BYTES_MAX);
     uint64_t now = env_now_ns(p->store->env), age = now - p->chunk_made_ns;
     if (p->chunk_made_ns != 0 && age < CHUNK_FAST_NS)
         p->chunk_bytes = MIN(p->chunk_bytes * 2, CHUNK_BYTES_MAX);
@@ -111,11 +172,6 @@ static uint32_t chunk_size_for(struct plog *p, uint64_t want_bytes)
     return (uint32_t)MAX(size, (uint64_t)p->chunk_bytes);
 }
 
-static struct chunk *seg_tail_chunk(const struct segment *seg)
-{
-    return list_empty(&seg->chunks) ? NULL : container_of(seg->chunks.prev, struct chunk, link);
-}
-
 static struct chunk *chunk_add(struct segment *seg, uint64_t pos, uint64_t want_bytes)
 {
     struct log_store *s = seg->plog->store;
@@ -123,14 +179,11 @@ static struct chunk *chunk_add(struct segment *seg, uint64_t pos, uint64_t want_
     void *data;
     while ((data = store_alloc(s, cap)) == NULL && cap > CHUNK_BYTES_MIN)
         cap /= 2;
-    struct chunk *c = data == NULL ? NULL : calloc(1, sizeof(*c));
-    if (c == NULL) {
-        if (data != NULL)
-            buddy_free(s->config.memory, data);
-        return NULL;
-    }
-    *c = (struct chunk){.seg = seg, .store = s, .data = data, .pos = pos, .cap_bytes = cap};
-    list_push_tail(&seg->chunks, &c->link);
+    struct chunk *c = data == NULL ? NULL : chunk_make(seg, pos, data, cap);
+    if (c == NULL && data != NULL)
+        buddy_free(s->config.memory, data);
+    if (c != NULL && cap > BLOCK_BYTES && !list_linked(&seg->plog->tail_link))
+        list_push_tail(&s->big_tails, &seg->plog->tail_link);
     return c;
 }
 
@@ -140,17 +193,21 @@ int seg_reserve(struct segment *seg, uint64_t len_bytes)
     struct chunk *last = seg_tail_chunk(seg);
     uint64_t need_end = seg->end_pos + len_bytes;
     uint64_t have_end = last == NULL ? block_floor(seg->end_pos) : last->pos + last->cap_bytes;
-    ASSERT(last == NULL || have_end >= seg->end_pos);
+    unsigned added = 0;
+    ASSERT(have_end >= block_floor(seg->end_pos));
+    seg->plog->reserving = true; /* its own last chunk must not be shrunk for it */
     while (have_end < need_end) {
         struct chunk *c = chunk_add(seg, have_end, need_end - have_end);
         if (c == NULL)
             break;
         have_end += c->cap_bytes;
+        added++;
     }
+    seg->plog->reserving = false;
     if (have_end >= need_end)
         return 0;
-    for (struct chunk *c; (c = seg_tail_chunk(seg)) != last;)
-        chunk_free(c);
+    while (added-- > 0)
+        chunk_free(seg_tail_chunk(seg));
     return -EAGAIN;
 }
 

@@ -29,7 +29,10 @@ static void fetch_end(struct seg_fetch *f, int rc)
     plog_unhold(p);
 }
 
-/* Memory always holds what is not destaged; what was destaged meanwhile is shortened away. */
+static bool fetch_try(struct seg_fetch *f);
+
+/* Memory always holds what is not destaged; if some was destaged and evicted since the read began,
+ * it is in the file now. */
 static void fetch_memory_part(struct seg_fetch *f)
 {
     uint64_t pos = f->disk_end_pos;
@@ -39,8 +42,13 @@ static void fetch_memory_part(struct seg_fetch *f)
             break;
         pos += piece;
     }
-    f->end_pos = pos;
-    fetch_end(f, 0);
+    if (pos == f->end_pos) {
+        fetch_end(f, 0);
+        return;
+    }
+    seg_fetch_free(f);
+    if (!fetch_try(f))
+        list_push_tail(&f->seg->plog->store->disk_waiters, &f->link);
 }
 
 static void on_fetch_read(struct env_op *op)
@@ -100,12 +108,25 @@ void seg_fetch_start(struct seg_fetch *f, struct segment *seg, uint64_t pos, uin
         list_push_tail(&s->disk_waiters, &f->link);
 }
 
+/* Nothing will give these memory any more. */
+void fetch_fail_all(struct log_store *s)
+{
+    for (struct list_node *it; (it = list_pop_head(&s->disk_waiters)) != NULL;)
+        fetch_end(container_of(it, struct seg_fetch, link), -EIO);
+}
+
 void fetch_pump(struct log_store *s)
 {
     for (struct list_node *it; (it = list_head(&s->disk_waiters)) != NULL;) {
         struct seg_fetch *f = container_of(it, struct seg_fetch, link);
-        if (!fetch_try(f))
-            return;
         list_remove(&f->link);
+        if (block_ceil(f->want_bytes) + BLOCK_BYTES > s->config.read_memory->size_bytes) {
+            fetch_end(f, -EIO); /* written with more memory than there is now */
+            continue;
+        }
+        if (!fetch_try(f)) {
+            list_push_head(&s->disk_waiters, &f->link);
+            return;
+        }
     }
 }

@@ -108,6 +108,9 @@ static void on_file_done(struct env_op *op)
         if (opened->kind == ENV_STEP_OPEN)
             seg->capacity_bytes = opened->ret_size_bytes;
         p->failed_space = false;
+    } else if (rc == -ENOENT && p->store->recovering && !seg->on_disk) {
+        seg->file_state = SEGMENT_FILE_NONE;
+        seg->known_missing = true;
     } else {
         if (opened != NULL)
             env_file_close(p->store->env, opened->ret_file);
@@ -178,11 +181,13 @@ void seg_file_want(struct segment *seg)
     if (job == NULL)
         return;
     segment_path(seg, ".log", job->paths[1], PATH_MAX);
-    if (!seg->on_disk)
+    /* While replaying, a file that is there may hold a run whose record is still to come. */
+    bool look = seg->on_disk || (p->store->recovering && !seg->known_missing);
+    if (!look)
         steps_for_new_file(job);
-    else if (seg->resize_file)
+    if (look && seg->resize_file)
         names_job_step(job, ENV_STEP_RESIZE, job->paths[1])->size_bytes = file_size_for(seg);
-    if (seg->on_disk)
+    if (look)
         names_job_step(job, ENV_STEP_OPEN, job->paths[1]);
     seg->file_state = SEGMENT_FILE_OPENING;
     plog_hold(p);

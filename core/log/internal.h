@@ -116,6 +116,7 @@ struct segment {
     uint64_t index_from;
     bool on_disk;            /* its file exists */
     bool resize_file;        /* ... but has to be made longer first */
+    bool known_missing;      /* recovery has looked for it */
     struct env_file *file;
     unsigned file_refs;      /* I/O in flight on file */
     struct list_node chunks;
@@ -161,7 +162,7 @@ struct plog {
     struct log_store *store;
     uint64_t number;
     bool loaded; /* from a checkpoint */
-    bool removed, failed_space;
+    bool removed, failed_space, reserving;
     int fenced; /* -errno: no appends any more */
     struct meta_uuid topic_id;
     char *name;       /* "topic-index" */
@@ -178,6 +179,7 @@ struct plog {
     struct list_node destage_link; /* store.destage_ready */
     struct list_node behind_link;  /* store.behind: stable whole blocks to destage */
     struct list_node notify_link;  /* store.notify: stable end moved */
+    struct list_node tail_link;    /* store.big_tails: its last chunk is larger than a block */
     struct list_node waiting;      /* log_append, by end_offset */
     struct list_node watches;
     struct epoch_entry *epochs;
@@ -249,7 +251,7 @@ struct log_store {
     struct journal journal;
     struct checkpointer checkpoint;
     struct map plogs; /* by number */
-    struct list_node dirty, destage_ready, behind, notify, clean, memory_waiters, disk_waiters,
+    struct list_node dirty, destage_ready, behind, notify, clean, big_tails, memory_waiters, disk_waiters,
         load_waiting;
     unsigned destages_n, jobs_n;
     bool cycle;              /* destage what was behind at its start, then checkpoint */
@@ -385,6 +387,7 @@ void checkpoint_remove_taken(struct log_store *s);
 void checkpoint_fini(struct log_store *s);
 
 /* recovery.c */
+int recovery_reserve(struct segment *seg, uint64_t len_bytes);
 int recovery_replay(struct log_store *s, char *reason, size_t reason_size);
 
 /* load.c: file and index of a segment, made ready on demand */
@@ -414,6 +417,7 @@ void seg_fetch_start(struct seg_fetch *f, struct segment *seg, uint64_t pos, uin
                      void (*on_done)(struct seg_fetch *f));
 void seg_fetch_free(struct seg_fetch *f);
 void fetch_pump(struct log_store *s);
+void fetch_fail_all(struct log_store *s);
 
 /* pool.c */
 int pools_open(struct log_store *s);

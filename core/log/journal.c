@@ -297,6 +297,7 @@ static void group_retire(struct group *g)
     if (g->rc < 0)
         store_fail(s, g->rc, "group commit");
     bool ok = s->failed == 0;
+    s->memory_freed = true; /* tails that are stable now may be shrunk */
     if (ok)
         s->journal.durable_seq = g->seq;
     for (uint32_t i = 0; i < g->extents_n; i++) {

@@ -62,6 +62,7 @@ void plog_destroy(struct plog *p)
     list_remove(&p->destage_link);
     list_remove(&p->behind_link);
     list_remove(&p->notify_link);
+    list_remove(&p->tail_link);
     map_remove(&p->store->plogs, p->number);
     producers_fini(p);
     free(p->epochs);

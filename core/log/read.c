@@ -191,7 +191,7 @@ static void on_job_fetched(struct seg_fetch *f)
         return;
     }
     seg_fetch_free(f);
-    job_fetch(job, MAX((uint64_t)h.len_bytes, (uint64_t)job->r->max_bytes));
+    job_fetch(job, MAX((uint64_t)h.len_bytes, MIN(job->r->max_bytes, DISK_READ_BYTES_MAX)));
 }
 
 static void job_fetch(struct read_job *job, uint64_t want_bytes)

@@ -172,7 +172,7 @@ static int make_room(struct log_store *s)
     return 0;
 }
 
-static int reserve(struct segment *seg, uint64_t len_bytes)
+int recovery_reserve(struct segment *seg, uint64_t len_bytes)
 {
     struct log_store *s = seg->plog->store;
     int rc = seg_reserve(seg, len_bytes);
@@ -194,9 +194,23 @@ static void note_recovered(struct plog *p, struct segment *seg, uint64_t pos,
     producer_update(p, h, h->base_offset, append_ms, env_wall_ms(p->store->env));
 }
 
+/* make_room may have given the segment a file before all of it was known. */
+static void file_outgrown(struct segment *seg)
+{
+    if (seg->file == NULL || block_ceil(seg->end_pos) <= seg->capacity_bytes)
+        return;
+    ASSERT(seg->file_refs == 0);
+    env_file_close(seg->plog->store->env, seg->file);
+    seg->file = NULL;
+    seg->file_state = SEGMENT_FILE_NONE;
+    seg->capacity_bytes = 0;
+    seg->resize_file = true;
+}
+
 static void segment_advanced(struct segment *seg)
 {
     struct plog *p = seg->plog;
+    file_outgrown(seg);
     seg->queued_pos = seg->end_pos;
     seg_set_stable(seg, seg->end_pos);
     if (seg->end_pos >= seg->recovered_pos)
@@ -211,7 +225,7 @@ static int append_recovered(struct segment *seg, const struct journal_record *re
     uint64_t known = seg->end_pos - rec->pos;
     for (uint64_t at = known; at < rec->data_bytes;) {
         uint64_t piece = MIN(rec->data_bytes - at, (uint64_t)CHUNK_BYTES_MAX);
-        int rc = reserve(seg, piece);
+        int rc = recovery_reserve(seg, piece);
         if (rc != 0)
             return rc;
         seg_write_bytes(seg, data + at, piece);
@@ -311,7 +325,7 @@ static int apply_proven_run(struct segment *seg, const struct journal_record *re
     seg_drop_chunks(seg);
     seg->end_pos = seg->queued_pos = seg->stable_pos = seg->destaged_pos = image_at;
     seg->on_disk = p->dir_ready = true;
-    int rc = reserve(seg, to - image_at);
+    int rc = recovery_reserve(seg, to - image_at);
     if (rc != 0)
         return rc;
     seg_write_bytes(seg, image, to - image_at);
@@ -476,10 +490,20 @@ static int compare_i64(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static bool segment_known(const struct plog *p, int64_t base_offset)
+{
+    list_for_each(it, &p->segments)
+        if (container_of(it, struct segment, link)->base_offset == base_offset)
+            return true;
+    return false;
+}
+
 static int add_sealed(struct plog *p, int64_t *bases, size_t n, int64_t end_offset)
 {
     qsort(bases, n, sizeof(*bases), compare_i64);
     for (size_t i = 0; i < n; i++) {
+        if (segment_known(p, bases[i])) /* sealed while replaying */
+            continue;
         struct segment *seg = segment_create(p, bases[i]);
         if (seg == NULL)
             return -ENOMEM;

@@ -23,7 +23,7 @@ static struct log_store *store_create(struct env *env, unsigned journal_id,
     map_init(&s->plogs);
     struct list_node *lists[] = {&s->dirty,          &s->destage_ready, &s->behind,
                                  &s->notify,         &s->clean,         &s->memory_waiters,
-                                 &s->disk_waiters,   &s->load_waiting};
+                                 &s->disk_waiters,   &s->load_waiting,  &s->big_tails};
     for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
     return s;
@@ -135,7 +135,7 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
     uint64_t deadline = s->retry_ns;
     if (!list_empty(&s->disk_waiters))
         deadline = MIN(deadline, env_now_ns(s->env) + DISK_WAIT_NS);
-    if (!list_empty(&s->memory_waiters))
+    if (!list_empty(&s->memory_waiters) && s->cycle_after_ns > env_now_ns(s->env))
         deadline = MIN(deadline, s->cycle_after_ns);
     return deadline;
 }
@@ -265,6 +265,7 @@ void log_store_abandon(struct log_store *s)
     s->abandoned = true;
     s->failed = s->failed != 0 ? s->failed : -EIO;
     while (io_in_flight(s)) {
+        fetch_fail_all(s);
         load_pump(s);
         env_turn(s->env, UINT64_MAX);
     }

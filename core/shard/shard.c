@@ -103,14 +103,27 @@ void shard_meta_change(struct shard *s, struct meta_change *c, meta_change_fn on
 /* Half for partition buffers, half for requests and disk reads. */
 static int memory_init(struct shard *s, void *memory, size_t memory_bytes)
 {
-    size_t half = block_floor(memory_bytes / 2);
-    int rc = buddy_init(&s->log_memory, memory, half);
+    size_t quarter = block_floor(memory_bytes / 4);
+    char *base = memory;
+    int rc = buddy_init(&s->log_memory, base, 2 * quarter);
     if (rc < 0)
         return rc;
-    rc = buddy_init(&s->net_memory, (char *)memory + half, half);
-    if (rc < 0)
-        buddy_fini(&s->log_memory);
+    rc = buddy_init(&s->net_memory, base + 2 * quarter, quarter);
+    if (rc == 0) {
+        rc = buddy_init(&s->read_memory, base + 3 * quarter, quarter);
+        if (rc == 0)
+            return 0;
+        buddy_fini(&s->net_memory);
+    }
+    buddy_fini(&s->log_memory);
     return rc;
+}
+
+static void memory_fini(struct shard *s)
+{
+    buddy_fini(&s->read_memory);
+    buddy_fini(&s->net_memory);
+    buddy_fini(&s->log_memory);
 }
 
 int shard_init(struct shard *s, struct env *env, const struct broker *broker, void *memory,
@@ -126,7 +139,7 @@ int shard_init(struct shard *s, struct env *env, const struct broker *broker, vo
         goto err_memory;
     s->log_config = broker->log;
     s->log_config.memory = &s->log_memory;
-    s->log_config.read_memory = &s->net_memory;
+    s->log_config.read_memory = &s->read_memory;
     rc = log_store_open(env, s->index, &s->log_config, meta, &s->logs, reason, reason_size);
     if (rc < 0)
         goto err_producer_ids;
@@ -136,8 +149,7 @@ err_producer_ids:
     producer_ids_fini(s);
 err_memory:
     ASSERT(rc < 0);
-    buddy_fini(&s->net_memory);
-    buddy_fini(&s->log_memory);
+    memory_fini(s);
     return rc;
 }
 
@@ -154,8 +166,7 @@ static void shard_free(struct shard *s)
 {
     timers_fini(s);
     producer_ids_fini(s);
-    buddy_fini(&s->net_memory);
-    buddy_fini(&s->log_memory);
+    memory_fini(s);
     s->logs = NULL;
 }
 

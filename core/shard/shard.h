@@ -64,7 +64,8 @@ struct shard {
     struct log_store *logs;
     struct log_config log_config;
     struct buddy log_memory;     /* partition buffers */
-    struct buddy net_memory;     /* request buffers and disk reads */
+    struct buddy net_memory;     /* request buffers */
+    struct buddy read_memory;    /* disk reads: they go on when requests wait for memory */
     void *net;                   /* the network layer's own state */
     struct shard_timer **timers; /* private: binary heap, 1-based */
     size_t timers_n, timers_cap;
@@ -134,7 +135,7 @@ int shard_producer_id(struct shard *, struct producer_id_waiter *w, int64_t *ret
 
 /* ---- life ---- */
 
-/* Makes timers and memory (two buddies inside `memory`, borrowed), opens the store, attaches the
+/* Makes timers and memory (three buddies inside `memory`, borrowed), opens the store, attaches the
  * partitions that `meta` gives to this shard. Blocking. */
 int shard_init(struct shard *, struct env *env, const struct broker *broker, void *memory,
                size_t memory_bytes, const struct meta_image *meta, char *reason,

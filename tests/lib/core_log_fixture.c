@@ -179,7 +179,8 @@ static int read_wait(struct log_fixture *f, struct plog *p, struct plog_read *r)
         return r->rc;
     while (r->plog != NULL) {
         log_store_pump(f->store);
-        env_turn(f->env, UINT64_MAX);
+        if (r->plog != NULL)
+            env_turn(f->env, UINT64_MAX);
     }
     return r->rc;
 }

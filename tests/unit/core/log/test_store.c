@@ -177,3 +177,59 @@ Test(store, power_cut_inside_recovery, .timeout = 300)
         cr_assert_lt(n, 500);
     }
 }
+
+/* Many worlds, each with its own mix of sizes, memory, thresholds and latencies, and several power
+ * cuts in a row on the same disk. */
+static void soak_one(uint64_t seed)
+{
+    struct rng draw;
+    rng_seed(&draw, seed);
+    int32_t partitions = 1 + (int32_t)rng_below(&draw, 12);
+    uint64_t direct_min = 4096u << rng_below(&draw, 9);
+    fixture_init(&f, seed, partitions, (8u << 20) << rng_below(&draw, 2), direct_min);
+    f.topic.config.segment_bytes = 100000 << rng_below(&draw, 6);
+    f.topic.config.index_interval_bytes = 64 << rng_below(&draw, 8);
+    uint64_t size_max = 50u << rng_below(&draw, 11);
+    mem_world_set_latency(f.world, 1000 + rng_below(&draw, 300000), 1000 + rng_below(&draw, 500000),
+                          1000 + rng_below(&draw, 100000));
+    open_or_fail();
+    for (unsigned round = 0; round < 5; round++) {
+        mem_world_crash_at_io(f.world, 1 + rng_below(&draw, 400));
+        unsigned appends = (unsigned)rng_below(&draw, 500);
+        for (unsigned i = 0; i < appends && !mem_world_crashed(f.world); i++) {
+            int32_t partition = (int32_t)rng_below(&draw, (uint64_t)partitions);
+            fixture_append(&f, partition, (uint32_t)rng_below(&draw, size_max),
+                           1 + (int32_t)rng_below(&draw, 4));
+            if (rng_below(&draw, 3) == 0)
+                fixture_turn(&f);
+        }
+        if (rng_below(&draw, 4) == 0 && !mem_world_crashed(f.world)) {
+            fixture_settle(&f);
+            if (!mem_world_crashed(f.world) && fixture_close(&f) == 0) {
+                mem_world_crash_at_io(f.world, 0);
+                open_or_fail();
+                verify_or_fail("after a clean stop, seed", seed);
+                continue;
+            }
+            if (f.env == NULL) /* the cut came inside the clean stop */
+                mem_world_crash(f.world);
+        }
+        if (f.env != NULL)
+            fixture_crash(&f);
+        mem_world_crash_at_io(f.world, 0);
+        open_or_fail();
+        verify_or_fail("after a cut, seed", seed);
+    }
+    fixture_fini(&f);
+}
+
+Test(store, soak_of_many_seeds, .timeout = 300)
+{
+    logger_level = LOG_OFF;
+    uint64_t acked = 0;
+    for (uint64_t seed = 1; seed <= 60; seed++) {
+        soak_one(seed * 7919);
+        acked += f.acked;
+    }
+    cr_assert_gt(acked, 1000, "too little was acknowledged: %llu", (unsigned long long)acked);
+}

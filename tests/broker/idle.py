@@ -1,0 +1,121 @@
+"""What it costs to do nothing, and how many system calls a MiB takes."""
+import os
+import re
+import signal
+import time
+
+from lib.broker import CLOCK_TICKS, Broker
+from lib.clients import need_command
+from lib.kafka_wire import (API_VERSIONS, FETCH, Connection, batch, create_topics, fetch_body,
+                            frame, header, leader_connection, produce)
+from lib.testcase import alone, params, timeout
+
+MIB = 1 << 20
+IDLE_S = 5
+
+
+def ticks_of_idling(broker):
+    begin = broker.cpu_seconds()
+    time.sleep(IDLE_S)
+    return round((broker.cpu_seconds() - begin) * CLOCK_TICKS)
+
+
+@alone
+@params("nobody", "connections", "consumers")
+def test_idle_broker_uses_no_cpu(who):
+    """At most one tick in five seconds: alone, with 50 connections, with 50 long polls waiting."""
+    with Broker() as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["quiet"], 4)
+        connections = []
+        for number in range(0 if who == "nobody" else 50):
+            connection = leader_connection(broker, "quiet", number % 4)
+            connection.request(API_VERSIONS, 0, b"")
+            if who == "consumers":
+                connection.send(frame(header(FETCH, 4) + fetch_body(
+                    "quiet", 0, number % 4, wait_ms=60_000, min_bytes=1)))
+            connections.append(connection)
+        time.sleep(1)
+        ticks = ticks_of_idling(broker)
+        print(f"{ticks} ticks of CPU in {IDLE_S} s")
+        assert ticks <= 1, f"{ticks} ticks of 1/{CLOCK_TICKS} s in {IDLE_S} s"
+        for connection in connections:
+            connection.close()
+
+
+@alone
+def test_idle_after_work():
+    """Once the last record is destaged and flushed, it sleeps again."""
+    with Broker() as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["busy"])
+        with leader_connection(broker, "busy") as connection:
+            for _ in range(300):
+                assert produce(connection, "busy", batch([b"x" * 1000]))[0] == 0
+            time.sleep(2)
+            ticks = ticks_of_idling(broker)
+        assert ticks <= 1, f"{ticks} ticks of 1/{CLOCK_TICKS} s in {IDLE_S} s"
+
+
+class Calls:
+    """strace -c -f over the broker's whole life; the summary is in its log."""
+
+    ROW = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?([a-z]\w+)$", re.MULTILINE)
+
+    def __init__(self, broker):
+        table = broker.log().rpartition("% time")[2]
+        self.of = {name: int(calls) for calls, name in self.ROW.findall(table) if name != "total"}
+        assert self.of, f"no summary of strace\n{broker.log_tail()}"
+
+
+def counted(work):
+    """System calls by name of a broker's life with this work in it."""
+    wrapper = ["strace", "-c", "-f", "--"]
+    with Broker(shards=1, wrapper=wrapper, options={"journal.bytes": "64m"}) as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["counted"])
+        work(broker)
+        process, broker.process = broker.process, None
+        # strace passes no signal on: the broker itself gets it.
+        with open(f"/proc/{process.pid}/task/{process.pid}/children") as children:
+            child = int(children.read().split()[0])
+        os.kill(child, signal.SIGTERM)
+        assert process.wait(60) == 0, broker.log_tail()
+        return Calls(broker).of
+
+
+def counters(broker):
+    """The broker's own count of its rings' system calls, which it logs at the end."""
+    found = re.findall(r"shard \d+: \d+ turns, (\d+) system calls", broker.log())
+    return sum(map(int, found))
+
+
+def produce_mib(broker, mib, batch_bytes):
+    data = batch([b"v" * 1000] * (batch_bytes // 1010))
+    with leader_connection(broker, "counted") as connection:
+        connection.request(API_VERSIONS, 0, b"")
+        for _ in range(mib * MIB // len(data)):
+            assert produce(connection, "counted", data)[0] == 0
+
+
+@alone
+@timeout(180)
+def test_system_calls_a_mib():
+    """With batches of 1 MiB, one at a time: by strace, and by the broker's own counters."""
+    need_command("strace")
+    mib = 64
+    nothing = counted(lambda broker: None)
+    calls = counted(lambda broker: produce_mib(broker, mib, 1000 << 10))
+    more = {name: count - nothing.get(name, 0) for name, count in calls.items()}
+    total = sum(more.values()) / mib
+    shown = sorted(more.items(), key=lambda entry: -entry[1])[:5]
+    print(f"{total:.1f} system calls a MiB: {', '.join(f'{n} {c}' for n, c in shown)} in {mib} MiB")
+    assert calls.get("io_uring_enter", 0) > mib // 2, "the work was not seen"
+    assert total < 100, more
+    with Broker(shards=1, options={"journal.bytes": "64m"}) as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["counted"])
+        produce_mib(broker, mib, 1000 << 10)
+        broker.stop()
+        print(f"{counters(broker) / mib:.1f} system calls a MiB by its own counters")
+        assert mib // 2 < counters(broker) < 100 * mib
