@@ -200,11 +200,11 @@ static void on_turn(struct shard *s)
 /* ---- life ---- */
 
 /* A frame must fit into the request memory even when that is fragmented: at most the largest block
- * that it begins with; and what it appended must fit into the memory of disk reads, aligned. */
+ * that it begins with. The memory of disk reads is as large, and a read needs blocks around it. */
 static uint32_t frame_bytes_max(const struct shard *s)
 {
     size_t block = BLOCK_BYTES;
-    while (block * 2 <= MIN(s->net_memory.size_bytes, s->read_memory.size_bytes))
+    while (block * 2 <= s->net_memory.size_bytes)
         block *= 2;
     block -= 2 * BLOCK_BYTES;
     if (block < s->broker->request_bytes_max && s->index == 0)

@@ -130,7 +130,9 @@ void log_store_pump(struct log_store *s)
 
 uint64_t log_store_deadline_ns(const struct log_store *s)
 {
-    if (!list_empty(&s->notify))
+    bool destage = !list_empty(&s->destage_ready) && s->destages_n < DESTAGES_MAX;
+    bool cycle_over = s->cycle && s->cycle_missing == 0;
+    if (!list_empty(&s->notify) || destage || cycle_over) /* left by the end of the last pump */
         return 0;
     uint64_t deadline = s->retry_ns;
     if (!list_empty(&s->disk_waiters))

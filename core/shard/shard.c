@@ -138,6 +138,7 @@ int shard_init(struct shard *s, struct env *env, const struct broker *broker, vo
     if (rc < 0)
         goto err_memory;
     s->log_config = broker->log;
+    s->log_config.shards_n = broker->shards_n;
     s->log_config.memory = &s->log_memory;
     s->log_config.read_memory = &s->read_memory;
     rc = log_store_open(env, s->index, &s->log_config, meta, &s->logs, reason, reason_size);
