@@ -413,10 +413,8 @@ int cmd_doctor(int argc, char **argv)
     static struct report r; /* big; one call a process, but for tests */
     r = (struct report){0};
     int code = options_parse(argc, argv, &r);
-    if (code != 0) {
-        fputs("try: penstock doctor --help\n", stderr);
+    if (code != 0)
         return code;
-    }
     if (r.help) {
         fputs(usage, stdout);
         return 0;

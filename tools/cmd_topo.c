@@ -188,10 +188,8 @@ int cmd_topo(int argc, char **argv)
     struct topo_options options = {.render = topo_text};
     struct topo *topo;
     int code = parse_options(argc, argv, &options);
-    if (code != 0) {
-        fputs("try: penstock topo --help\n", stderr);
+    if (code != 0)
         return code;
-    }
     if (options.help) {
         fputs(usage, stdout);
         return 0;

@@ -53,10 +53,10 @@ struct serve_config {
     const char *topic_values[CONFIG_TOPIC_KEYS_MAX];
 
     /* clients */
-    int64_t max_connections, max_connections_per_ip;
+    int64_t max_connections;
     int64_t connections_max_idle_ms; /* negative: for ever */
     int64_t connection_requests_max; /* of one connection at a time */
-    int64_t socket_request_max_bytes, queued_max_request_bytes /* -1: by memory */;
+    int64_t socket_request_max_bytes;
     int64_t fetch_max_bytes, fetch_sessions_max;
 
     /* what to log before serving: lines without a newline */

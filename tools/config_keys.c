@@ -72,16 +72,12 @@
       "log.roll.jitter.ms in hours, when that is not set")                                         \
     X("max.connections", true, CONFIG_NUMBER, max_connections, "2147483647", 0, INT_MOST, NULL,    \
       "connections at a time")                                                                     \
-    X("max.connections.per.ip", true, CONFIG_NUMBER, max_connections_per_ip, "2147483647", 0,      \
-      INT_MOST, NULL, "connections at a time from one address")                                    \
     X("connections.max.idle.ms", true, CONFIG_NUMBER, connections_max_idle_ms, "600000",           \
       INT64_MIN, INT64_MAX, NULL, "an idle connection is closed after this; negative: never")      \
     X("connection.requests.max", false, CONFIG_NUMBER, connection_requests_max, "64", 1, 65536,    \
       NULL, "requests of one connection that are worked on at a time")                             \
     X("socket.request.max.bytes", true, CONFIG_SIZE, socket_request_max_bytes, "104857600", 1,     \
       INT_MOST, NULL, "largest request")                                                           \
-    X("queued.max.request.bytes", true, CONFIG_SIZE, queued_max_request_bytes, "-1", -1, 64 * TIB, \
-      NULL, "memory for requests that are being read or worked on; -1: by memory.bytes")           \
     X("fetch.max.bytes", true, CONFIG_SIZE, fetch_max_bytes, "57671680", 1024, INT_MOST, NULL,     \
       "most that one fetch response carries")                                                      \
     X("max.incremental.fetch.session.cache.slots", true, CONFIG_NUMBER, fetch_sessions_max,        \
@@ -163,6 +159,7 @@ static const char *const ignored[] = {
     "log.message.format.version",
     "log.retention.check.interval.ms",
     "max.connection.creation.rate",
+    "max.connections.per.ip",
     "max.connections.per.ip.overrides",
     "max.request.partition.size.limit",
     "metadata.",
@@ -180,6 +177,7 @@ static const char *const ignored[] = {
     "process.roles",
     "producer.id.expiration.check.interval.ms",
     "producer.purgatory.purge.interval.requests",
+    "queued.max.request.bytes",
     "queued.max.requests",
     "quota.",
     "remote.",

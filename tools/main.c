@@ -12,7 +12,7 @@
 
 static const struct {
     const char *name;
-    int (*run)(int argc, char **argv); /* argv[0] is the name; returns the exit code */
+    int (*run)(int argc, char **argv); /* argv[0] is "penstock NAME"; returns the exit code */
     const char *summary;
 } commands[] = {
     {"serve", cmd_serve, "run the broker"},
@@ -43,9 +43,14 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--version") == 0)
         return cmd_version(1, argv + 1);
-    for (unsigned i = 0; i < ARRAY_LEN(commands); i++)
-        if (strcmp(argv[1], commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+    for (unsigned i = 0; i < ARRAY_LEN(commands); i++) {
+        char name[64];
+        if (strcmp(argv[1], commands[i].name) != 0)
+            continue;
+        snprintf(name, sizeof(name), "penstock %s", commands[i].name);
+        argv[1] = name; /* what getopt_long begins its line with */
+        return commands[i].run(argc - 1, argv + 1);
+    }
     fprintf(stderr, "penstock: unknown command '%s'; see penstock --help\n", argv[1]);
     return EXIT_USAGE;
 }

@@ -28,6 +28,7 @@ struct checkpoint_header { /* on disk, little endian; padded to a block */
     uint64_t tail_pos, durable_pos, durable_next_seq;
     uint32_t durable_crc, plogs_n;
     uint64_t body_bytes;
+    uint64_t closed; /* 1: of a clean stop; counts while the journal's incarnation is the same */
 };
 struct plog_entry {
     uint64_t number;
@@ -46,7 +47,7 @@ struct producer_entry {
     uint8_t batches_n, pad[5];
     struct producer_batch batches[PRODUCER_BATCHES];
 };
-_Static_assert(sizeof(struct checkpoint_header) == 80, "on disk");
+_Static_assert(sizeof(struct checkpoint_header) == 88, "on disk");
 _Static_assert(sizeof(struct plog_entry) == 40, "on disk");
 _Static_assert(sizeof(struct segment_entry) == 56, "on disk");
 _Static_assert(sizeof(struct producer_entry) == 24 + PRODUCER_BATCHES * 32, "on disk");
@@ -184,6 +185,7 @@ static int checkpoint_capture(struct log_store *s, bool full)
         .durable_pos = j->head_pos,
         .durable_next_seq = j->next_seq,
         .durable_crc = j->last_crc,
+        .closed = s->closing,
     };
     if (j->groups_n > 0) {
         const struct group *oldest = &j->groups[j->first_group];
@@ -553,7 +555,8 @@ int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason
         return 0;
     c->generation = l.h.generation;
     *ret = (struct journal_start){l.h.tail_pos, l.h.durable_pos, l.h.durable_next_seq,
-                                  l.h.durable_crc};
+                                  l.h.durable_crc,
+                                  l.h.closed == 1 && l.h.incarnation == s->journal.incarnation};
     int rc = load_plogs(s, &l);
     if (rc != 0)
         snprintf(reason, reason_size, "checkpoint of journal %u: %s", s->journal.id, strerror(-rc));

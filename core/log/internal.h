@@ -379,6 +379,7 @@ int checkpoint_write_full(struct log_store *s);
 struct journal_start { /* where replay begins, and what the chain must be at durable_pos */
     uint64_t tail_pos, durable_pos, durable_next_seq;
     uint32_t durable_crc;
+    bool clean; /* nothing was opened since a clean stop */
 };
 int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason,
                     size_t reason_size);

@@ -604,8 +604,7 @@ int recovery_replay(struct log_store *s, char *reason, size_t reason_size)
     while (r.held_n > 0)
         free(r.held[--r.held_n].bytes);
     free(r.window);
-    bool clean = !taken_over && r.writes == 0 && start.tail_pos == start.durable_pos && r.losses == 0 &&
-                 s->checkpoint.generation > 0;
+    bool clean = start.clean && !taken_over && r.writes == 0 && r.losses == 0;
     if (rc == 0)
         rc = finish_plogs(s, clean);
     if (rc == 0)

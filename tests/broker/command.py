@@ -11,7 +11,7 @@ import time
 from lib.broker import BINARY, Broker, Ports, temp_dir
 from lib.clients import kcat_consume, kcat_produce, need_command, run
 from lib.kafka_wire import Connection, create_topics, metadata
-from lib.testcase import params, sanitized, timeout
+from lib.testcase import params, sanitized
 
 SMALL_JOURNAL = {"journal.bytes": "16m"}
 

@@ -93,7 +93,6 @@ def counters(broker):
 def produce_mib(broker, mib, batch_bytes):
     data = batch([b"v" * 1000] * (batch_bytes // 1010))
     with leader_connection(broker, "counted") as connection:
-        connection.request(API_VERSIONS, 0, b"")
         for _ in range(mib * MIB // len(data)):
             assert produce(connection, "counted", data)[0] == 0
 

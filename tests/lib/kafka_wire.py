@@ -123,7 +123,7 @@ def record(number, value, key=None):
 
 def batch(values, count=None, last_delta=None, attributes=0, magic=2, producer=(-1, -1, -1),
           records=None, length=None, crc=None, now_ms=None):
-    """A batch of magic 2 with these values; each keyword makes one field other than it should be."""
+    """A batch of magic 2 with these values; each keyword sets a field to what it should not be."""
     now_ms = int(time.time() * 1000) if now_ms is None else now_ms
     count = len(values) if count is None else count
     last_delta = count - 1 if last_delta is None else last_delta

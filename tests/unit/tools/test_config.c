@@ -105,7 +105,6 @@ Test(config, defaults)
     cr_assert_eq(r.c.fetch_max_bytes, 57671680);
     cr_assert_eq(r.c.connections_max_idle_ms, 600000);
     cr_assert_eq(r.c.fetch_sessions_max, 1000);
-    cr_assert_eq(r.c.queued_max_request_bytes, -1);
     cr_assert_eq(r.c.topic_defaults.retention_ms, 604800000);
     cr_assert_null(topic_value(&r.c, "retention.ms"));
     cr_assert_eq(r.c.warnings_n, 0u);

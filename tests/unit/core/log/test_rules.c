@@ -1,0 +1,303 @@
+/* Rules of the log that the crash tests do not look at one by one: producers, look-ups, deletion,
+ * faults of the device, damage. */
+#include <criterion/criterion.h>
+#include <errno.h>
+
+#include "core/base/bytes.h"
+#include "core/base/logger.h"
+#include "core/batch/builder.h"
+#include "tests/lib/core_log_fixture.h"
+
+static struct log_fixture f;
+
+static void start(int32_t partitions)
+{
+    logger_level = LOG_OFF;
+    fixture_init(&f, 11, partitions, 32u << 20, 1u << 20);
+    int rc = fixture_open(&f);
+    cr_assert_eq(rc, 0, "%s", f.why);
+}
+
+static void reopen_after_cut(void)
+{
+    fixture_crash(&f);
+    int rc = fixture_open(&f);
+    cr_assert_eq(rc, 0, "%s", f.why);
+}
+
+static void on_nothing(struct log_append *a, int rc)
+{
+    (void)a;
+    (void)rc;
+}
+
+/* One batch of `records` from an idempotent producer, not waited for. */
+static int produce(int32_t partition, int64_t producer, int16_t epoch, int32_t sequence,
+                   int32_t records, struct log_append *a)
+{
+    struct batch_builder b;
+    uint8_t *data;
+    size_t len;
+    struct batch_header h;
+    batch_builder_init(&b, BATCH_NONE);
+    b.producer_id = producer;
+    b.producer_epoch = epoch;
+    b.base_sequence = sequence;
+    for (int32_t i = 0; i < records; i++)
+        cr_assert_eq(batch_builder_add(&b, 1000 + sequence + i, NULL, -1, "value", 5, NULL, 0), 0);
+    cr_assert_eq(batch_builder_finish(&b, &data, &len), 0);
+    cr_assert_eq(batch_peek(data, len, &h), 0);
+    int rc = plog_append(fixture_plog(&f, partition), data, &h, false, a, on_nothing);
+    batch_builder_fini(&b);
+    return rc;
+}
+
+static void until_stable(int32_t partition)
+{
+    struct plog *p = fixture_plog(&f, partition);
+    while (plog_high_watermark(p) < plog_end_offset(p))
+        fixture_turn(&f);
+}
+
+Test(rules, idempotent_producers)
+{
+    struct log_append a = {0};
+    start(1);
+    cr_assert_eq(produce(0, 7, 0, 0, 3, &a), 1);
+    cr_assert_eq(produce(0, 7, 0, 3, 2, &a), 1);
+    cr_assert_eq(a.base_offset, 3);
+    cr_assert_eq(produce(0, 7, 0, 0, 3, &a), 1);
+    cr_assert(a.duplicate);
+    cr_assert_eq(a.base_offset, 0);
+    cr_assert_eq(plog_end_offset(fixture_plog(&f, 0)), 5);
+    cr_assert_eq(produce(0, 7, 0, 6, 1, &a), -EILSEQ, "a gap");
+    cr_assert_eq(produce(0, 7, 0, 0, 2, &a), -EILSEQ, "neither next nor a known batch");
+    cr_assert_eq(produce(0, 7, 1, 5, 1, &a), -EILSEQ, "a new epoch starts at 0");
+    cr_assert_eq(produce(0, 7, 1, 0, 1, &a), 1);
+    cr_assert_eq(produce(0, 7, 0, 5, 1, &a), -ESTALE);
+    cr_assert_eq(produce(0, 8, 3, 77, 1, &a), 1, "an unknown producer may start anywhere");
+    fixture_fini(&f);
+}
+
+Test(rules, producers_survive_cuts_and_clean_stops)
+{
+    struct log_append a = {0};
+    start(2);
+    for (int32_t i = 0; i < 20; i++)
+        cr_assert_eq(produce(0, 7, 0, i, 1, &a), 1);
+    until_stable(0);
+    reopen_after_cut();
+    cr_assert_eq(produce(0, 7, 0, 18, 1, &a), 1);
+    cr_assert(a.duplicate);
+    cr_assert_eq(a.base_offset, 18);
+    cr_assert_eq(produce(0, 7, 0, 21, 1, &a), -EILSEQ);
+    cr_assert_eq(produce(0, 7, 0, 20, 1, &a), 1);
+    until_stable(0);
+    cr_assert_eq(fixture_close(&f), 0);
+    cr_assert_eq(fixture_open(&f), 0);
+    cr_assert_eq(produce(0, 7, 0, 20, 1, &a), 1);
+    cr_assert(a.duplicate);
+    cr_assert_eq(produce(0, 7, 0, 21, 1, &a), 1);
+    cr_assert_eq(a.base_offset, 21);
+    fixture_fini(&f);
+}
+
+static void on_found(struct plog_lookup *l)
+{
+    l->plog = NULL;
+}
+
+static int64_t offset_at(int64_t timestamp_ms)
+{
+    struct plog_lookup l = {.timestamp_ms = timestamp_ms};
+    if (plog_lookup_time(fixture_plog(&f, 0), &l, on_found) == 0)
+        while (l.plog != NULL)
+            fixture_turn(&f);
+    cr_assert_eq(l.rc, 0);
+    return l.offset;
+}
+
+Test(rules, offsets_by_time)
+{
+    struct log_append a = {0};
+    start(1);
+    f.topic.config.segment_bytes = 5000; /* several segments */
+    plog_configure(fixture_plog(&f, 0), &f.topic);
+    for (int32_t i = 0; i < 400; i += 4)
+        cr_assert_eq(produce(0, 7, 0, i, 4, &a), 1);
+    until_stable(0);
+    for (int32_t i = 0; i < 400; i += 37)
+        cr_assert_eq(offset_at(1000 + i), i);
+    cr_assert_eq(offset_at(0), 0);
+    cr_assert_eq(offset_at(1400), -1);
+    cr_assert_eq(offset_at(PLOG_TIME_MAX), 399);
+    cr_assert_eq(fixture_close(&f), 0);
+    cr_assert_eq(fixture_open(&f), 0);
+    cr_assert_eq(offset_at(1123), 123, "after a restart, from the index files");
+    cr_assert_eq(offset_at(PLOG_TIME_MAX), 399);
+    fixture_fini(&f);
+}
+
+Test(rules, leader_epochs_are_kept)
+{
+    int32_t epoch;
+    int64_t end;
+    struct log_append a = {0};
+    start(1);
+    cr_assert_eq(produce(0, 7, 0, 0, 5, &a), 1);
+    until_stable(0);
+    reopen_after_cut(); /* epoch 1 */
+    cr_assert_eq(produce(0, 7, 0, 5, 5, &a), 1);
+    until_stable(0);
+    reopen_after_cut(); /* epoch 2 */
+    struct plog *p = fixture_plog(&f, 0);
+    plog_epoch_end(p, 0, &epoch, &end);
+    cr_assert(epoch == 0 && end == 5);
+    plog_epoch_end(p, 1, &epoch, &end);
+    cr_assert(epoch == 1 && end == 10);
+    plog_epoch_end(p, 3, &epoch, &end);
+    cr_assert(epoch == -1 && end == -1);
+    cr_assert_eq(plog_epoch_at(p, 4), 0);
+    cr_assert_eq(plog_epoch_at(p, 5), 1);
+    fixture_fini(&f);
+}
+
+static void on_removed(void *arg, int rc)
+{
+    *(int *)arg = rc;
+}
+
+Test(rules, a_deleted_partition_fails_what_waits_and_frees_its_name)
+{
+    int removed = 1;
+    start(2);
+    for (int i = 0; i < 40; i++)
+        cr_assert_eq(fixture_append(&f, 0, 100000, 1), 0);
+    fixture_settle(&f);
+    cr_assert_eq(fixture_append(&f, 0, 100, 1), 0);
+    log_store_remove(f.store, fixture_plog(&f, 0), on_removed, &removed);
+    while (removed == 1)
+        fixture_turn(&f);
+    cr_assert_eq(removed, 0);
+    cr_assert_eq(f.failed, 1, "the append that waited");
+    cr_assert_null(fixture_plog(&f, 0));
+    cr_assert_not(mem_world_exists(f.world, "/data/t-0"));
+    cr_assert(fixture_verify(&f, 1), "%s", f.why);
+    struct plog *again;
+    f.partitions[0].number = 500;
+    f.model[0].batches_n = 0;
+    cr_assert_eq(log_store_attach(f.store, &f.topic, 0, &again), 0);
+    cr_assert_eq(plog_end_offset(again), 0);
+    cr_assert_eq(fixture_append(&f, 0, 100, 1), 0);
+    fixture_settle(&f);
+    reopen_after_cut();
+    cr_assert(fixture_verify(&f, 0), "%s", f.why);
+    fixture_fini(&f);
+}
+
+Test(rules, a_failed_journal_write_fences_the_store_and_loses_nothing)
+{
+    start(2);
+    for (int i = 0; i < 10; i++)
+        fixture_append(&f, i % 2, 100, 1);
+    fixture_settle(&f);
+    mem_world_fail_at(f.world, MEM_FAULT_WRITE_EIO, 1);
+    cr_assert_eq(fixture_append(&f, 0, 100, 1), 0);
+    fixture_settle(&f);
+    cr_assert_eq(f.failed, 1);
+    cr_assert_eq(fixture_append(&f, 1, 100, 1), -EIO);
+    struct plog_read r = {.offset = 0, .max_bytes = 1000, .at_least_one = true};
+    cr_assert_eq(plog_read(fixture_plog(&f, 1), &r, NULL), 1, "reads go on");
+    cr_assert_gt(r.len_bytes, 0);
+    plog_read_release(&r);
+    reopen_after_cut();
+    cr_assert(fixture_verify_all(&f), "%s", f.why);
+    fixture_fini(&f);
+}
+
+Test(rules, a_full_disk_refuses_and_recovers)
+{
+    start(1);
+    mem_world_fail_at(f.world, MEM_FAULT_ENOSPC, 1);
+    for (int i = 0; i < 12; i++) /* enough to want a segment file */
+        fixture_append(&f, 0, 100000, 1);
+    fixture_settle(&f);
+    while (fixture_append(&f, 0, 100, 1) == 0)
+        fixture_turn(&f);
+    cr_assert_eq(fixture_append(&f, 0, 100, 1), -ENOSPC);
+    cr_assert(fixture_verify(&f, 0), "reads go on: %s", f.why);
+    int rc;
+    for (int i = 0; i < 5000 && (rc = fixture_append(&f, 0, 100, 1)) == -ENOSPC; i++)
+        fixture_turn(&f);
+    cr_assert_eq(rc, 0, "space is back, so it goes on by itself");
+    fixture_settle(&f);
+    cr_assert(fixture_verify(&f, 0), "%s", f.why);
+    fixture_fini(&f);
+}
+
+/* One durable journal write rots: what it held is lost, by name; everything else is there. */
+Test(rules, a_damaged_journal_write_loses_no_other_partition)
+{
+    start(3);
+    for (int i = 0; i < 30; i++) {
+        cr_assert_eq(fixture_append(&f, i % 3, 1000, 1), 0);
+        fixture_settle(&f); /* a journal write each: two blocks behind the superblocks */
+    }
+    mem_world_power_off(f.world);
+    log_store_abandon(f.store);
+    f.store = NULL;
+    env_destroy(f.env);
+    mem_world_crash(f.world);
+    uint64_t writes_at = 2 * BLOCK_BYTES; /* each write is one block */
+    cr_assert_eq(mem_world_corrupt(f.world, "/data/journal-0", writes_at + 13 * BLOCK_BYTES + 200, 8),
+                 0);
+    cr_assert_eq(fixture_open(&f), 0, "%s", f.why); /* write 13 held a batch of partition 1 */
+    cr_assert(fixture_verify(&f, 0), "%s", f.why);
+    cr_assert(fixture_verify(&f, 2), "%s", f.why);
+    cr_assert_eq(plog_high_watermark(fixture_plog(&f, 1)), 4, "up to the loss");
+    f.model[1].batches_n = 4;
+    cr_assert(fixture_verify(&f, 1), "%s", f.why);
+    fixture_fini(&f);
+}
+
+Test(rules, write_caching_answers_from_memory_and_shows_it)
+{
+    struct log_append a = {0};
+    start(1);
+    f.topic.config.write_caching = true;
+    plog_configure(fixture_plog(&f, 0), &f.topic);
+    cr_assert_eq(produce(0, 7, 0, 0, 2, &a), 1);
+    cr_assert_eq(plog_high_watermark(fixture_plog(&f, 0)), 2);
+    fixture_fini(&f);
+}
+
+Test(rules, journals_of_a_removed_shard_are_taken_over)
+{
+    start(2);
+    f.config.shards_n = 2;
+    for (int i = 0; i < 50; i++)
+        fixture_append(&f, i % 2, 2000, 1);
+    fixture_settle(&f);
+    cr_assert_eq(fixture_close(&f), 0);
+    /* The same data as if written by shard 1, which is no more: its journal under that number. */
+    f.env = env_mem_create(f.world, 0, 1, NULL);
+    static const char *const from[] = {"/data/journal-0", "/data/journal-0.checkpoint-0",
+                                       "/data/journal-0.checkpoint-1"};
+    static const char *const to[] = {"/data/journal-1", "/data/journal-1.checkpoint-0",
+                                     "/data/journal-1.checkpoint-1"};
+    for (unsigned i = 0; i < 3; i++) {
+        struct env_name_step rename = {.kind = ENV_STEP_RENAME, .path = from[i], .path2 = to[i]};
+        int rc = env_names_wait(f.env, &rename, 1);
+        cr_assert(rc == 0 || rc == -ENOENT);
+    }
+    env_destroy(f.env);
+    f.config.shards_n = 1;
+    cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+    cr_assert(fixture_verify_all(&f), "%s", f.why);
+    cr_assert_eq(f.model[0].batches_n, 25);
+    cr_assert_not(mem_world_exists(f.world, "/data/journal-1"));
+    reopen_after_cut();
+    cr_assert(fixture_verify_all(&f), "%s", f.why);
+    cr_assert_eq(f.model[1].batches_n, 25);
+    fixture_fini(&f);
+}
