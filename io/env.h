@@ -8,10 +8,10 @@
  *   short for any reason but end of file is finished by the environment or reported as -EIO, so
  *   res is either everything that was asked for, less at end of file (reads), or an error.
  * Rules: on_done never runs before the submitting call returns, and never while completions are
- *   being reaped: it may submit again, also with the same op. Buffers, iovec arrays, step arrays and
- *   path strings are lent from submission until on_done (sends: until on_released).
- * Threads: an environment belongs to one shard; every call and callback runs on that thread.
- *   env_post is how shards reach each other. */
+ *   being reaped: it may submit again, also with the same op. Buffers, iovec arrays, step arrays
+ * and path strings are lent from submission until on_done (sends: until on_released). Threads: an
+ * environment belongs to one shard; every call and callback runs on that thread. env_post is how
+ * shards reach each other. */
 #ifndef IO_ENV_H
 #define IO_ENV_H
 
@@ -52,22 +52,22 @@ struct env_op {
     bool busy;               /* submitted and on_done not yet run */
     enum env_op_kind kind;
     unsigned flags;
-    struct list_node link;   /* private: queue inside the environment */
+    struct list_node link; /* private: queue inside the environment */
     struct env_file *file;
     const struct iovec *iov; /* lent; never changed */
     unsigned iov_n;
     uint64_t offset_bytes;
-    uint64_t len_bytes;      /* sum over iov */
-    uint64_t done_bytes;     /* private: progress of a short transfer */
+    uint64_t len_bytes;  /* sum over iov */
+    uint64_t done_bytes; /* private: progress of a short transfer */
     struct env_name_step *steps;
     unsigned steps_n;
-    unsigned failed_step;    /* out, names: index of the step that failed */
+    unsigned failed_step; /* out, names: index of the step that failed */
     int sock;
-    void *buf;               /* recv: where to; recv_any, out: the lent receive buffer */
-    uint32_t buf_id;         /* private: provided-buffer id */
-    struct iovec one;        /* room for the single-buffer calls */
-    bool waited;             /* private to the *_wait forms */
-    void *private_[4];       /* private to the environment */
+    void *buf;         /* recv: where to; recv_any, out: the lent receive buffer */
+    uint32_t buf_id;   /* private: provided-buffer id */
+    struct iovec one;  /* room for the single-buffer calls */
+    bool waited;       /* private to the *_wait forms */
+    void *private_[4]; /* private to the environment */
 };
 
 /* Blocking operations on names, run in order by a helper thread; the first failure ends the list.
@@ -79,15 +79,17 @@ enum env_step_kind {
     ENV_STEP_RENAME,   /* path -> path2, replacing */
     ENV_STEP_SYNC_DIR, /* path: fsync of the directory */
     ENV_STEP_SYNC_FS,  /* path: syncfs, all names and completed writes of its file system */
-    ENV_STEP_CREATE,   /* path, size_bytes: new file (-EEXIST), space reserved (fallocate); ret_file */
-    ENV_STEP_PREWRITE, /* path, size_bytes: as CREATE, but zeros really written and fsynced; ret_file */
-    ENV_STEP_OPEN,     /* path: existing file for direct reads and writes; ret_file, ret_size_bytes */
-    ENV_STEP_RESIZE,   /* path, size_bytes: truncate or extend (reserving space), then fsync */
-    ENV_STEP_PUT,      /* path, data, data_len: small file replaced atomically and durably
-                        * (temporary name, fsync, rename, directory fsync) */
-    ENV_STEP_GET,      /* path: whole small file into ret_data (malloc, caller frees), ret_data_len */
-    ENV_STEP_LIST,     /* path: ret_data = NUL-separated entry names (malloc), ret_count of them */
-    ENV_STEP_STAT,     /* path: ret_size_bytes, ret_free_bytes (of its file system), ret_total_bytes */
+    ENV_STEP_CREATE,   /* path, size_bytes: new file (-EEXIST), space reserved (fallocate); ret_file
+                        */
+    ENV_STEP_PREWRITE, /* path, size_bytes: as CREATE, but zeros really written and fsynced;
+                          ret_file */
+    ENV_STEP_OPEN,   /* path: existing file for direct reads and writes; ret_file, ret_size_bytes */
+    ENV_STEP_RESIZE, /* path, size_bytes: truncate or extend (reserving space), then fsync */
+    ENV_STEP_PUT,    /* path, data, data_len: small file replaced atomically and durably
+                      * (temporary name, fsync, rename, directory fsync) */
+    ENV_STEP_GET,    /* path: whole small file into ret_data (malloc, caller frees), ret_data_len */
+    ENV_STEP_LIST,   /* path: ret_data = NUL-separated entry names (malloc), ret_count of them */
+    ENV_STEP_STAT, /* path: ret_size_bytes, ret_free_bytes (of its file system), ret_total_bytes */
     ENV_STEP_KINDS,
 };
 struct env_name_step {

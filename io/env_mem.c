@@ -933,9 +933,8 @@ static int step_sync_fs(struct mem_env *e, struct env_name_step *s)
         inode_flush(container_of(it, struct mem_inode, dirty_link), UINT64_MAX, true);
     list_for_each(it, &w->changes) {
         struct mem_change *c = container_of(it, struct mem_change, link);
-        c->marked = c->sized != NULL
-                        ? device_of(w, c->sized) == dev
-                        : c->sets_n > 0 && device_of(w, c->sets[0].entry->dir) == dev;
+        c->marked = c->sized != NULL ? device_of(w, c->sized) == dev
+                                     : c->sets_n > 0 && device_of(w, c->sets[0].entry->dir) == dev;
     }
     names_commit_marked(w);
     return 0;
@@ -1141,11 +1140,10 @@ static const struct {
     [ENV_STEP_MKDIR] = {step_mkdir, true},       [ENV_STEP_RMDIR] = {step_rmdir, true},
     [ENV_STEP_UNLINK] = {step_unlink, true},     [ENV_STEP_RENAME] = {step_rename, true},
     [ENV_STEP_SYNC_DIR] = {step_sync_dir, true}, [ENV_STEP_SYNC_FS] = {step_sync_fs, true},
-    [ENV_STEP_CREATE] = {step_create, true},
-    [ENV_STEP_PREWRITE] = {step_prewrite, true}, [ENV_STEP_OPEN] = {step_open, false},
-    [ENV_STEP_RESIZE] = {step_resize, true},     [ENV_STEP_PUT] = {step_put, true},
-    [ENV_STEP_GET] = {step_get, false},          [ENV_STEP_LIST] = {step_list, false},
-    [ENV_STEP_STAT] = {step_stat, false},
+    [ENV_STEP_CREATE] = {step_create, true},     [ENV_STEP_PREWRITE] = {step_prewrite, true},
+    [ENV_STEP_OPEN] = {step_open, false},        [ENV_STEP_RESIZE] = {step_resize, true},
+    [ENV_STEP_PUT] = {step_put, true},           [ENV_STEP_GET] = {step_get, false},
+    [ENV_STEP_LIST] = {step_list, false},        [ENV_STEP_STAT] = {step_stat, false},
 };
 
 /* ---- power ---- */

@@ -372,11 +372,10 @@ static int (*const step_runs[])(struct env_name_step *) = {
     [ENV_STEP_MKDIR] = step_mkdir,       [ENV_STEP_RMDIR] = step_rmdir,
     [ENV_STEP_UNLINK] = step_unlink,     [ENV_STEP_RENAME] = step_rename,
     [ENV_STEP_SYNC_DIR] = step_sync_dir, [ENV_STEP_SYNC_FS] = step_sync_fs,
-    [ENV_STEP_CREATE] = step_create,
-    [ENV_STEP_PREWRITE] = step_prewrite, [ENV_STEP_OPEN] = step_open,
-    [ENV_STEP_RESIZE] = step_resize,     [ENV_STEP_PUT] = step_put,
-    [ENV_STEP_GET] = step_get,           [ENV_STEP_LIST] = step_list,
-    [ENV_STEP_STAT] = step_stat,
+    [ENV_STEP_CREATE] = step_create,     [ENV_STEP_PREWRITE] = step_prewrite,
+    [ENV_STEP_OPEN] = step_open,         [ENV_STEP_RESIZE] = step_resize,
+    [ENV_STEP_PUT] = step_put,           [ENV_STEP_GET] = step_get,
+    [ENV_STEP_LIST] = step_list,         [ENV_STEP_STAT] = step_stat,
 };
 _Static_assert(ARRAY_LEN(step_runs) == ENV_STEP_KINDS, "a function for each step");
 

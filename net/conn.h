@@ -19,7 +19,7 @@
 
 #define CONN_IOV_MAX 256u
 #define CONN_RECV_CHUNK_BYTES (1u << 20) /* of one receive: shows that a slow frame moves on */
-#define CONN_STALLED_MS 30000u                  /* a frame that has begun and does not move on */
+#define CONN_STALLED_MS 30000u           /* a frame that has begun and does not move on */
 #define NET_LOG_LINES_PER_SECOND 10u
 
 /* The part of a request that handlers do not see. */

@@ -119,8 +119,8 @@ static int drain_old_journals(struct env *env, const struct serve_meta *m,
         int rc = drain_journal(env, m, id, &log, reason, reason_size);
         if (rc < 0)
             return rc;
-        log_info("shard %u of %u is no more: its partitions move to shard %u", id,
-                 m->image->shards, id % config->shards_n);
+        log_info("shard %u of %u is no more: its partitions move to shard %u", id, m->image->shards,
+                 id % config->shards_n);
     }
     return 0;
 }

@@ -20,8 +20,8 @@ struct serve_meta {
 /* log: how stores are to be opened, with the new shard count; directories and memory are not set
  * yet. A start with fewer shards drains the journals of the others here. */
 int serve_meta_open(struct env *env, struct serve_dirs *dirs, const struct topic_config *defaults,
-                    const struct log_config *log, int32_t node_id, struct serve_meta *ret, char *reason,
-                    size_t reason_size);
+                    const struct log_config *log, int32_t node_id, struct serve_meta *ret,
+                    char *reason, size_t reason_size);
 /* The last record of a clean stop. */
 int serve_meta_stop(struct serve_meta *m);
 void serve_meta_close(struct serve_meta *m);

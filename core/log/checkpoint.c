@@ -1,6 +1,6 @@
 /* checkpoint.c: what replay needs to know about each partition so that journal space can be reused.
- * Two files written in turn, each protected by a checksum and numbered by generation; space is freed
- * only behind a complete, flushed one.
+ * Two files written in turn, each protected by a checksum and numbered by generation; space is
+ * freed only behind a complete, flushed one.
  *
  * For every partition: log start, stable end, leader epochs, producers, and its segments that are
  * not sealed: how far the file is valid, and the image of the bytes behind that which the journal
@@ -70,7 +70,8 @@ static void put_producers(struct out *o, const struct plog *p)
 {
     struct producer *known;
     for (size_t it = 0; (known = map_next(&p->producers, &it)) != NULL;) {
-        struct producer_entry e = {.id = known->id, .last_ms = known->last_ms, .epoch = known->epoch};
+        struct producer_entry e = {
+            .id = known->id, .last_ms = known->last_ms, .epoch = known->epoch};
         for (unsigned i = 0; i < known->batches_n; i++) /* what is not stable may vanish */
             if (known->batches[i].last_offset < p->stable_offset)
                 e.batches[e.batches_n++] = known->batches[i];
@@ -544,8 +545,10 @@ static int load_plogs(struct log_store *s, const struct loaded *l)
     return rc;
 }
 
-/* Loads the newest complete checkpoint; without any, everything is in the journal from its start. */
-int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason, size_t reason_size)
+/* Loads the newest complete checkpoint; without any, everything is in the journal from its start.
+ */
+int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason,
+                    size_t reason_size)
 {
     struct checkpointer *c = &s->checkpoint;
     struct loaded l;
@@ -554,9 +557,9 @@ int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason
     if (l.buf == NULL)
         return 0;
     c->generation = l.h.generation;
-    *ret = (struct journal_start){l.h.tail_pos, l.h.durable_pos, l.h.durable_next_seq,
-                                  l.h.durable_crc,
-                                  l.h.closed == 1 && l.h.incarnation == s->journal.incarnation};
+    *ret =
+        (struct journal_start){l.h.tail_pos, l.h.durable_pos, l.h.durable_next_seq, l.h.durable_crc,
+                               l.h.closed == 1 && l.h.incarnation == s->journal.incarnation};
     int rc = load_plogs(s, &l);
     if (rc != 0)
         snprintf(reason, reason_size, "checkpoint of journal %u: %s", s->journal.id, strerror(-rc));
@@ -620,10 +623,11 @@ void checkpoint_remove_taken(struct log_store *s)
         char *paths[3] = {checkpoint_path(s, ids[i], 0), checkpoint_path(s, ids[i], 1), NULL};
         if (asprintf(&paths[2], "%s/journal-%u", s->config.journal_dir, ids[i]) < 0)
             paths[2] = NULL;
-        struct env_name_step steps[4] = {{.kind = ENV_STEP_UNLINK, .path = paths[2]},
-                                         {.kind = ENV_STEP_UNLINK, .path = paths[0]},
-                                         {.kind = ENV_STEP_UNLINK, .path = paths[1]},
-                                         {.kind = ENV_STEP_SYNC_DIR, .path = s->config.journal_dir}};
+        struct env_name_step steps[4] = {
+            {.kind = ENV_STEP_UNLINK, .path = paths[2]},
+            {.kind = ENV_STEP_UNLINK, .path = paths[0]},
+            {.kind = ENV_STEP_UNLINK, .path = paths[1]},
+            {.kind = ENV_STEP_SYNC_DIR, .path = s->config.journal_dir}};
         if (paths[0] != NULL && paths[1] != NULL && paths[2] != NULL &&
             env_names_wait(s->env, steps, 4) == 0)
             log_info("journal %u: taken over by shard %u", ids[i], s->journal.id);

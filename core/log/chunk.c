@@ -99,11 +99,8 @@ static struct chunk *chunk_make(struct segment *seg, uint64_t pos, void *data, u
     struct chunk *c = calloc(1, sizeof(*c));
     if (c == NULL)
         return NULL;
-    *c = (struct chunk){.seg = seg,
-                        .store = seg->plog->store,
-                        .data = data,
-                        .pos = pos,
-                        .cap_bytes = cap_bytes};
+    *c = (struct chunk){
+        .seg = seg, .store = seg->plog->store, .data = data, .pos = pos, .cap_bytes = cap_bytes};
     list_push_tail(&seg->chunks, &c->link);
     return c;
 }
@@ -117,9 +114,8 @@ static bool tail_shrink(struct plog *p)
     struct chunk *c = seg == NULL ? NULL : seg_tail_chunk(seg);
     uint8_t kept[BLOCK_BYTES];
     if (c == NULL || p->reserving || c->cap_bytes <= BLOCK_BYTES || c->refs > 0 ||
-        seg->state != SEGMENT_OPEN ||
-        seg->stable_pos != seg->end_pos || c->pos > seg->destaged_pos ||
-        seg->end_pos - seg->destaged_pos >= BLOCK_BYTES)
+        seg->state != SEGMENT_OPEN || seg->stable_pos != seg->end_pos ||
+        c->pos > seg->destaged_pos || seg->end_pos - seg->destaged_pos >= BLOCK_BYTES)
         return false;
     uint32_t len = (uint32_t)(seg->end_pos - seg->destaged_pos);
     memcpy(kept, c->data + (seg->destaged_pos - c->pos), len);

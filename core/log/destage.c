@@ -178,8 +178,7 @@ void store_want_cycle(struct log_store *s)
         return;
     s->cycle = true;
     s->cycle_after_ns = env_now_ns(s->env) + CYCLE_PAUSE_NS;
-    list_for_each(it, &s->behind)
-    {
+    list_for_each(it, &s->behind) {
         struct plog *p = container_of(it, struct plog, behind_link);
         if (p->fenced != 0 || p->in_cycle)
             continue;

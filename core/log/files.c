@@ -63,7 +63,7 @@ static uint64_t file_size_for(struct segment *seg)
         return need;
     unsigned class = p->segment_class;
     while (segment_class_bytes(p, class) < 4 * seg->end_pos && class + 1 < SEGMENT_CLASSES)
-        class++;
+        class ++;
     return MAX(need, segment_class_bytes(p, class));
 }
 

@@ -29,8 +29,8 @@ static void times_add(struct seg_index *ix, int64_t base_offset)
         return;
     if (!grow((void **)&ix->times, ix->times_n, &ix->times_cap, sizeof(*ix->times)))
         return;
-    ix->times[ix->times_n++] = (struct time_entry){
-        ix->max_timestamp, (uint32_t)(ix->max_timestamp_offset - base_offset)};
+    ix->times[ix->times_n++] =
+        (struct time_entry){ix->max_timestamp, (uint32_t)(ix->max_timestamp_offset - base_offset)};
 }
 
 void seg_index_add(struct seg_index *ix, const struct segment *seg, uint64_t pos,
@@ -201,8 +201,7 @@ static bool times_plausible(const struct segment *seg, const char *data, size_t 
         return false;
     for (size_t at = 0; at < len; at += TIME_ENTRY_BYTES) {
         int64_t timestamp = (int64_t)be_load64(data + at);
-        if (timestamp <= last ||
-            seg->base_offset + be_load32(data + at + 8) >= seg->end_offset)
+        if (timestamp <= last || seg->base_offset + be_load32(data + at + 8) >= seg->end_offset)
             return false;
         last = timestamp;
     }

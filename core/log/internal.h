@@ -17,23 +17,24 @@
 #include "core/base/map.h"
 #include "core/log/log.h"
 
-#define GROUPS 3u                        /* journal writes in flight */
-#define GROUP_BYTES (1280u * 1024u)      /* longest journal write: one partition's share is below
-                                          * direct_min (at most 1 MiB), the rest is slack */
+#define GROUPS 3u /* journal writes in flight */
+#define GROUP_BYTES                                                                                \
+    (1280u * 1024u) /* longest journal write: one partition's share is below                       \
+                     * direct_min (at most 1 MiB), the rest is slack */
 #define DIRECT_MIN_BYTES_MAX (1024u * 1024u)
 #define CHUNK_BYTES_MIN 4096u
 #define CHUNK_BYTES_MAX (1024u * 1024u)
 #define SEG_IO_IOV_MAX 256u
 #define DESTAGE_CHUNK_BYTES (1024u * 1024u)
-#define DESTAGES_MAX 16u                 /* segment writes in flight, whole store */
-#define PRODUCER_BATCHES 5u              /* as Kafka: batches remembered per producer */
-#define SEGMENT_CLASSES 5u               /* file sizes 16 KiB << 4*i: 16 KiB .. 1 GiB */
+#define DESTAGES_MAX 16u    /* segment writes in flight, whole store */
+#define PRODUCER_BATCHES 5u /* as Kafka: batches remembered per producer */
+#define SEGMENT_CLASSES 5u  /* file sizes 16 KiB << 4*i: 16 KiB .. 1 GiB */
 #define SEGMENT_CLASS_MIN_BYTES (16u * 1024u)
 #define TERMINATOR_BYTES 17u
 
 /* ---- on disk, little endian; the whole layout is in README.md ---- */
 
-#define JOURNAL_MAGIC 0x314c4e4a4e455021u  /* "!PENJNL1" */
+#define JOURNAL_MAGIC 0x314c4e4a4e455021u /* "!PENJNL1" */
 #define JOURNAL_SUPER_MAGIC 0x3150534a4e455021u
 #define JOURNAL_RING_START (2u * BLOCK_BYTES)
 
@@ -57,11 +58,11 @@ struct journal_record {
     uint32_t kind, len_bytes; /* with this struct and padding to 8 */
     uint64_t number;
     int64_t segment_base;
-    uint64_t pos;             /* in the segment, of the first new byte */
+    uint64_t pos; /* in the segment, of the first new byte */
     int64_t base_offset, end_offset;
-    uint64_t data_bytes;      /* new bytes in the log */
+    uint64_t data_bytes; /* new bytes in the log */
     int32_t leader_epoch;
-    uint32_t headers_n;       /* RUN */
+    uint32_t headers_n; /* RUN */
 };
 _Static_assert(sizeof(struct journal_super) == 40, "on disk");
 _Static_assert(sizeof(struct journal_header) == 64, "on disk");
@@ -69,7 +70,7 @@ _Static_assert(sizeof(struct journal_record) == 64, "on disk");
 
 /* ---- in memory ---- */
 
-struct chunk { /* contiguous memory for [pos, pos + cap) of a segment */
+struct chunk {                   /* contiguous memory for [pos, pos + cap) of a segment */
     struct list_node link;       /* segment.chunks, by pos */
     struct list_node clean_link; /* store.clean: only a cache, may be evicted */
     struct segment *seg;         /* NULL: dropped, freed when the last reference goes */
@@ -91,8 +92,8 @@ struct seg_index {
     struct index_entry *offsets;
     struct time_entry *times;
     uint32_t offsets_n, offsets_cap, times_n, times_cap;
-    uint64_t indexed_pos;   /* bytes since the last entry are not yet indexed */
-    int64_t max_timestamp;  /* -1: none */
+    uint64_t indexed_pos;  /* bytes since the last entry are not yet indexed */
+    int64_t max_timestamp; /* -1: none */
     int64_t max_timestamp_offset;
 };
 struct pin { /* the journal write at virtual_pos holds bytes of the segment from from_pos on */
@@ -108,24 +109,24 @@ struct segment {
     enum segment_file_state file_state;
     int64_t base_offset, end_offset;
     uint64_t end_pos, queued_pos, stable_pos, destaged_pos;
-    uint64_t image_pos;      /* bytes below are in the newest checkpoint, perhaps not in the journal */
+    uint64_t image_pos; /* bytes below are in the newest checkpoint, perhaps not in the journal */
     uint64_t recovered_pos;  /* the checkpoint promises the journal to reach here */
     uint64_t capacity_bytes; /* of the file; 0: none chosen yet */
     bool size_known;         /* a sealed segment found at start has its size from the file */
     bool index_complete;     /* covers the segment from its start, else only from index_from */
     uint64_t index_from;
-    bool on_disk;            /* its file exists */
-    bool resize_file;        /* ... but has to be made longer first */
-    bool known_missing;      /* recovery has looked for it */
+    bool on_disk;       /* its file exists */
+    bool resize_file;   /* ... but has to be made longer first */
+    bool known_missing; /* recovery has looked for it */
     struct env_file *file;
-    unsigned file_refs;      /* I/O in flight on file */
+    unsigned file_refs; /* I/O in flight on file */
     struct list_node chunks;
     struct seg_index index;
     struct pin *pins;
     uint32_t pins_first, pins_n, pins_cap;
     int64_t first_timestamp; /* for roll by time; -1: empty */
     uint64_t opened_ns;
-    struct list_node loads;  /* load_waiter: who needs file and index */
+    struct list_node loads;     /* load_waiter: who needs file and index */
     struct list_node load_link; /* store.load_waiting */
     struct seg_load *load;
 };
@@ -165,11 +166,11 @@ struct plog {
     bool removed, failed_space, reserving;
     int fenced; /* -errno: no appends any more */
     struct meta_uuid topic_id;
-    char *name;       /* "topic-index" */
-    char *path;       /* data dir / name */
+    char *name; /* "topic-index" */
+    char *path; /* data dir / name */
     unsigned dir;
-    bool in_cycle;    /* the running cycle waits for it */
-    bool dir_ready;   /* directory and partition.metadata exist */
+    bool in_cycle;  /* the running cycle waits for it */
+    bool dir_ready; /* directory and partition.metadata exist */
     struct topic_config config;
     int32_t leader_epoch;
     int64_t log_start, end_offset, stable_offset;
@@ -185,16 +186,16 @@ struct plog {
     struct epoch_entry *epochs;
     uint32_t epochs_n, epochs_cap;
     struct map producers;
-    struct seg_io *io;             /* allocated with the first segment write */
-    unsigned holds;                /* group extents, reads, jobs: not freed before they end */
-    uint32_t chunk_bytes;          /* size of the next chunk: grows with the rate */
+    struct seg_io *io;    /* allocated with the first segment write */
+    unsigned holds;       /* group extents, reads, jobs: not freed before they end */
+    uint32_t chunk_bytes; /* size of the next chunk: grows with the rate */
     uint64_t chunk_made_ns;
-    unsigned segment_class;        /* of the next segment file */
-    struct names_job *job;         /* name operation in flight (file creation, sealing, removal) */
+    unsigned segment_class; /* of the next segment file */
+    struct names_job *job;  /* name operation in flight (file creation, sealing, removal) */
     plog_removed_fn on_removed;
     void *on_removed_arg;
-    uint64_t retry_ns;             /* after a full disk */
-    bool hole;                     /* recovery: records are missing, what follows is void */
+    uint64_t retry_ns; /* after a full disk */
+    bool hole;         /* recovery: records are missing, what follows is void */
 };
 
 struct extent {
@@ -222,7 +223,7 @@ struct group { /* one journal write and the runs recorded in it */
 struct journal {
     unsigned id;
     struct env_file *file;
-    uint64_t identity;       /* random, of this file */
+    uint64_t identity; /* random, of this file */
     uint64_t ring_bytes, incarnation;
     uint64_t head_pos, tail_pos; /* virtual: ever growing; modulo ring_bytes is the place */
     uint64_t next_seq, durable_seq;
@@ -236,7 +237,7 @@ struct checkpointer {
     uint64_t generation;
     char *paths[2];
     uint64_t sizes[2];
-    uint64_t tail_pos;  /* the journal tail once this checkpoint is durable */
+    uint64_t tail_pos; /* the journal tail once this checkpoint is durable */
     uint8_t *buf;
     uint64_t buf_bytes, written_bytes;
     struct env_op op;
@@ -251,8 +252,8 @@ struct log_store {
     struct journal journal;
     struct checkpointer checkpoint;
     struct map plogs; /* by number */
-    struct list_node dirty, destage_ready, behind, notify, clean, big_tails, memory_waiters, disk_waiters,
-        load_waiting;
+    struct list_node dirty, destage_ready, behind, notify, clean, big_tails, memory_waiters,
+        disk_waiters, load_waiting;
     unsigned destages_n, jobs_n;
     bool cycle;              /* destage what was behind at its start, then checkpoint */
     uint32_t cycle_missing;  /* partitions of the cycle not done yet */
@@ -260,10 +261,10 @@ struct log_store {
     uint64_t retry_ns;       /* partitions without disk space try again; UINT64_MAX: none */
     uint32_t open_sealed_n;  /* sealed segments whose file is open */
     bool recovering, abandoned;
-    bool closing;            /* clean stop: one sync of the file system stands for all */
-    int failed;              /* -errno: the journal is gone */
-    uint64_t behind_bytes;   /* stable, not destaged */
-    struct pool *pools;      /* one a data dir */
+    bool closing;          /* clean stop: one sync of the file system stands for all */
+    int failed;            /* -errno: the journal is gone */
+    uint64_t behind_bytes; /* stable, not destaged */
+    struct pool *pools;    /* one a data dir */
     bool memory_freed;
 };
 
@@ -404,13 +405,13 @@ void load_pump(struct log_store *s);
 struct seg_fetch {
     struct env_op op;
     struct segment *seg;
-    struct buddy *memory;    /* config.read_memory */
-    uint8_t *buf;            /* of memory */
+    struct buddy *memory;       /* config.read_memory */
+    uint8_t *buf;               /* of memory */
     uint64_t from_pos, end_pos; /* what buf holds, once done */
     uint64_t disk_end_pos;
     int rc;
     void (*on_done)(struct seg_fetch *f);
-    struct list_node link;   /* store.disk_waiters */
+    struct list_node link; /* store.disk_waiters */
     uint64_t want_pos, want_bytes;
 };
 uint64_t seg_visible_pos(const struct segment *seg);

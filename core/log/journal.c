@@ -152,7 +152,8 @@ static void batches_that_fit(const struct segment *seg, uint64_t room, uint64_t 
     }
     uint8_t raw[BATCH_HEADER_BYTES];
     struct batch_header h;
-    while (batch_at(seg, seg->queued_pos + *ret_bytes, raw, &h) && *ret_bytes + h.len_bytes <= room) {
+    while (batch_at(seg, seg->queued_pos + *ret_bytes, raw, &h) &&
+           *ret_bytes + h.len_bytes <= room) {
         *ret_bytes += h.len_bytes;
         *ret_end_offset = h.base_offset + h.last_offset_delta + 1;
     }
@@ -168,8 +169,8 @@ static bool add_batches(struct group *g, struct segment *seg)
     struct extent *e = rec.data_bytes == 0 ? NULL : extent_add(g);
     if (e == NULL)
         return false;
-    bool copied = seg_peek(seg, rec.pos, g->buf + g->used_bytes + sizeof(rec),
-                           (uint32_t)rec.data_bytes);
+    bool copied =
+        seg_peek(seg, rec.pos, g->buf + g->used_bytes + sizeof(rec), (uint32_t)rec.data_bytes);
     ASSERT(copied);
     record_finish(g, &rec, (uint32_t)rec.data_bytes);
     segment_pin(seg, rec.pos, g->virtual_pos);
@@ -219,8 +220,10 @@ static bool add_run(struct group *g, struct segment *seg)
     struct extent *e = extent_add(g);
     if (e == NULL)
         return false;
-    uint32_t headers_len = rec.headers_n * BATCH_HEADER_BYTES, image_len = (uint32_t)(to_pos - image_at);
-    bool copied = seg_peek(seg, image_at, g->buf + g->used_bytes + sizeof(rec) + headers_len, image_len);
+    uint32_t headers_len = rec.headers_n * BATCH_HEADER_BYTES,
+             image_len = (uint32_t)(to_pos - image_at);
+    bool copied =
+        seg_peek(seg, image_at, g->buf + g->used_bytes + sizeof(rec) + headers_len, image_len);
     ASSERT(copied);
     record_finish(g, &rec, headers_len + image_len);
     extent_fill(e, seg, &rec, true);
@@ -402,7 +405,8 @@ static uint32_t super_crc(struct journal_super super)
     return crc32c(&super, sizeof(super));
 }
 
-static bool super_read(struct log_store *s, uint8_t *block, unsigned which, struct journal_super *ret)
+static bool super_read(struct log_store *s, uint8_t *block, unsigned which,
+                       struct journal_super *ret)
 {
     struct journal_super super;
     int rc = env_read_wait(s->env, s->journal.file, block, BLOCK_BYTES, which * BLOCK_BYTES);
@@ -428,8 +432,8 @@ static int super_write(struct log_store *s, uint8_t *block)
     super.crc = super_crc(super);
     memset(block, 0, BLOCK_BYTES);
     memcpy(block, &super, sizeof(super));
-    int rc = env_write_wait(s->env, j->file, block, BLOCK_BYTES,
-                            (j->incarnation % 2) * BLOCK_BYTES, ENV_DSYNC);
+    int rc = env_write_wait(s->env, j->file, block, BLOCK_BYTES, (j->incarnation % 2) * BLOCK_BYTES,
+                            ENV_DSYNC);
     return rc < 0 ? rc : 0;
 }
 

@@ -1,7 +1,7 @@
 /* load.c: makes a segment readable: opens its file, and reads its index files or rebuilds the index
  * by walking the batch headers of the segment.
- * Happy path: seg_load_wait() -> open and read the index files -> (walk the segment) -> every waiter
- *   runs. Failure: every waiter gets the error; the next one to ask tries again. */
+ * Happy path: seg_load_wait() -> open and read the index files -> (walk the segment) -> every
+ * waiter runs. Failure: every waiter gets the error; the next one to ask tries again. */
 #include "core/log/internal.h"
 
 #include <errno.h>
@@ -241,11 +241,10 @@ void seg_load_wait(struct segment *seg, struct load_waiter *w)
 
 void load_pump(struct log_store *s)
 {
-    list_for_each_safe(it, next, &s->load_waiting)
-    {
+    list_for_each_safe(it, next, &s->load_waiting) {
         struct segment *seg = container_of(it, struct segment, load_link);
-        bool hopeless = seg->plog->removed ||
-                        (seg->plog->fenced != 0 && seg->file == NULL && seg->on_disk);
+        bool hopeless =
+            seg->plog->removed || (seg->plog->fenced != 0 && seg->file == NULL && seg->on_disk);
         if (seg_loaded(seg) || hopeless) { /* the write path was faster, or has failed */
             waiters_run(seg, hopeless ? -EIO : 0);
             return; /* the list may have changed */

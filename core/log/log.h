@@ -29,14 +29,14 @@ struct log_config {
     const char *journal_dir;
     const char *const *data_dirs; /* indexed as meta_partition.dir */
     unsigned data_dirs_n;
-    uint64_t journal_bytes;       /* whole ring, prewritten */
-    uint64_t direct_min_bytes;    /* a run of at least this goes straight to its segment */
-    unsigned shards_n;            /* journals 0 .. shards_n-1 are in use; what others hold of this
-                                   * shard's partitions is taken over (id % shards_n) */
+    uint64_t journal_bytes;    /* whole ring, prewritten */
+    uint64_t direct_min_bytes; /* a run of at least this goes straight to its segment */
+    unsigned shards_n;         /* journals 0 .. shards_n-1 are in use; what others hold of this
+                                * shard's partitions is taken over (id % shards_n) */
     uint64_t producer_expiry_ms;
-    unsigned pool_max_percent;    /* of the device, for recycled segment files */
-    struct buddy *memory;         /* partition buffers; borrowed */
-    struct buddy *read_memory;    /* buffers of disk reads; borrowed */
+    unsigned pool_max_percent; /* of the device, for recycled segment files */
+    struct buddy *memory;      /* partition buffers; borrowed */
+    struct buddy *read_memory; /* buffers of disk reads; borrowed */
 };
 
 struct log_counters {
@@ -81,14 +81,14 @@ void log_store_remove(struct log_store *, struct plog *, plog_removed_fn on_done
 
 struct log_append;
 typedef void (*log_append_fn)(struct log_append *a, int rc);
-struct log_append { /* lent from plog_append until on_done, when that returned 0 */
+struct log_append {         /* lent from plog_append until on_done, when that returned 0 */
     int64_t base_offset;    /* out; of the original when duplicate */
     int64_t append_time_ms; /* out; -1 with CreateTime */
     int64_t log_start_offset;
     bool duplicate;
     log_append_fn on_done;
-    int64_t end_offset;     /* private */
-    struct list_node link;  /* private */
+    int64_t end_offset;    /* private */
+    struct list_node link; /* private */
 };
 /* One validated batch (batch_validate with this topic's limits), stamped in place and copied.
  * 1: finished (wait_stable was false, or it is stable already), outputs set.
@@ -111,17 +111,17 @@ void log_store_wait_memory(struct log_store *, struct log_waiter *w);
 #define PLOG_READ_IOV_MAX 64u
 struct plog_read;
 typedef void (*plog_read_fn)(struct plog_read *r);
-struct plog_read { /* lent from plog_read until on_done, then owned by the caller until release */
-    int64_t offset;      /* in */
-    uint32_t max_bytes;  /* in */
-    bool at_least_one;   /* in: the first batch comes whole even when larger than max_bytes */
-    int rc;              /* out: 0; -ERANGE: offset outside the log; -EIO: damaged or unreadable;
-                          * -ENOENT: removed */
+struct plog_read {  /* lent from plog_read until on_done, then owned by the caller until release */
+    int64_t offset; /* in */
+    uint32_t max_bytes; /* in */
+    bool at_least_one;  /* in: the first batch comes whole even when larger than max_bytes */
+    int rc;             /* out: 0; -ERANGE: offset outside the log; -EIO: damaged or unreadable;
+                         * -ENOENT: removed */
     struct iovec iov[PLOG_READ_IOV_MAX]; /* out: whole batches, lent until plog_read_release */
     unsigned iov_n;
     uint32_t len_bytes;
     plog_read_fn on_done;
-    struct plog *plog;   /* private from here on */
+    struct plog *plog; /* private from here on */
     void *refs[PLOG_READ_IOV_MAX];
     void *job;
     bool starting, finished;
@@ -156,12 +156,12 @@ void plog_watch_clear(struct plog_watch *w); /* not set: nothing */
 #define PLOG_TIME_MAX INT64_MIN /* the record with the largest timestamp */
 struct plog_lookup;
 typedef void (*plog_lookup_fn)(struct plog_lookup *l);
-struct plog_lookup { /* lent until on_done */
-    int64_t timestamp_ms; /* in: first visible record at or after it; or PLOG_TIME_MAX */
-    int rc;               /* out */
+struct plog_lookup {          /* lent until on_done */
+    int64_t timestamp_ms;     /* in: first visible record at or after it; or PLOG_TIME_MAX */
+    int rc;                   /* out */
     int64_t offset, found_ms; /* out; -1 when there is none */
     plog_lookup_fn on_done;
-    struct plog *plog;    /* private from here on */
+    struct plog *plog; /* private from here on */
     void *job;
     bool starting;
 };

@@ -11,7 +11,7 @@ struct lookup_job {
     struct plog_lookup *l;
     struct load_waiter waiter;
     struct seg_fetch fetch;
-    int64_t segment_base;  /* the segment being looked at; found again after each wait */
+    int64_t segment_base;       /* the segment being looked at; found again after each wait */
     int64_t best_base, best_ms; /* PLOG_TIME_MAX: the segment that holds it */
     bool scanning_max;
     uint64_t pos;
@@ -36,8 +36,7 @@ static void job_end(struct lookup_job *job, int rc, int64_t offset, int64_t foun
 
 static struct segment *job_segment(const struct lookup_job *job)
 {
-    list_for_each(it, &job->l->plog->segments)
-    {
+    list_for_each(it, &job->l->plog->segments) {
         struct segment *seg = container_of(it, struct segment, link);
         if (seg->base_offset >= job->segment_base)
             return seg;

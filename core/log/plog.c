@@ -7,8 +7,8 @@
 
 #include "core/base/logger.h"
 
-#define SEGMENT_FILLED_FAST_NS 60000000000ull    /* the next file is of a larger class */
-#define SEGMENT_FILLED_SLOW_NS 3600000000000ull  /* ... of a smaller one */
+#define SEGMENT_FILLED_FAST_NS 60000000000ull   /* the next file is of a larger class */
+#define SEGMENT_FILLED_SLOW_NS 3600000000000ull /* ... of a smaller one */
 
 static char *plog_path(const struct log_store *s, unsigned dir, const char *name)
 {
@@ -52,8 +52,7 @@ void plog_destroy(struct plog *p)
         ASSERT(p->store->abandoned);
     while (list_pop_head(&p->watches) != NULL)
         ;
-    list_for_each_safe(it, next, &p->segments)
-    {
+    list_for_each_safe(it, next, &p->segments) {
         struct segment *seg = container_of(it, struct segment, link);
         p->store->behind_bytes -= seg->stable_pos - seg->destaged_pos;
         segment_destroy(seg);
@@ -200,8 +199,7 @@ void plog_epoch_end(const struct plog *p, int32_t epoch, int32_t *ret_epoch, int
     for (uint32_t i = p->epochs_n; i-- > 0;)
         if (p->epochs[i].epoch <= epoch) {
             *ret_epoch = p->epochs[i].epoch;
-            *ret_end = i + 1 < p->epochs_n ? p->epochs[i + 1].start_offset
-                                           : plog_high_watermark(p);
+            *ret_end = i + 1 < p->epochs_n ? p->epochs[i + 1].start_offset : plog_high_watermark(p);
             return;
         }
     if (epoch == p->leader_epoch) { /* nothing written yet under any epoch */
@@ -314,7 +312,8 @@ void plog_watch_clear(struct plog_watch *w)
     list_remove(&w->link);
 }
 
-static void wait_for(struct plog *p, struct log_append *a, int64_t end_offset, log_append_fn on_done)
+static void wait_for(struct plog *p, struct log_append *a, int64_t end_offset,
+                     log_append_fn on_done)
 {
     a->on_done = on_done;
     a->end_offset = end_offset;
@@ -328,7 +327,8 @@ static void wait_for(struct plog *p, struct log_append *a, int64_t end_offset, l
 /* ---- append ---- */
 
 /* What every batch that enters the log leaves behind, at append and at replay. */
-void plog_note_batch(struct plog *p, struct segment *seg, uint64_t pos, const struct batch_header *h)
+void plog_note_batch(struct plog *p, struct segment *seg, uint64_t pos,
+                     const struct batch_header *h)
 {
     seg_index_add(&seg->index, seg, pos, h);
     if (seg->first_timestamp < 0)

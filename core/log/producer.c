@@ -61,9 +61,9 @@ int producer_update(struct plog *p, const struct batch_header *h, int64_t base_o
         known->batches_n--;
     }
     known->last_ms = now_ms;
-    known->batches[known->batches_n++] = (struct producer_batch){
-        h->base_sequence, batch_last_sequence(h), base_offset,
-        base_offset + h->last_offset_delta, append_time_ms};
+    known->batches[known->batches_n++] =
+        (struct producer_batch){h->base_sequence, batch_last_sequence(h), base_offset,
+                                base_offset + h->last_offset_delta, append_time_ms};
     return 0;
 }
 

@@ -254,7 +254,8 @@ static int open_for_recovery(struct segment *seg, struct env_file **ret)
     return 0;
 }
 
-static bool run_matches(const struct journal_record *rec, const uint8_t *headers, const uint8_t *data)
+static bool run_matches(const struct journal_record *rec, const uint8_t *headers,
+                        const uint8_t *data)
 {
     uint64_t at = 0;
     struct batch_header h;
@@ -530,7 +531,8 @@ static void unlink_stale(struct plog *p, int64_t base_offset)
     static const char *const suffix[3] = {".log", ".index", ".timeindex"};
     struct env_name_step steps[4];
     for (unsigned i = 0; i < 3; i++) {
-        snprintf(paths[i], PATH_MAX, "%.3900s/%020lld%s", p->path, (long long)base_offset, suffix[i]);
+        snprintf(paths[i], PATH_MAX, "%.3900s/%020lld%s", p->path, (long long)base_offset,
+                 suffix[i]);
         steps[i] = (struct env_name_step){.kind = ENV_STEP_UNLINK, .path = paths[i]};
     }
     steps[3] = (struct env_name_step){.kind = ENV_STEP_SYNC_DIR, .path = p->path};

@@ -116,7 +116,7 @@ static void removal_pooled(struct removal *r, const struct plog *p)
         const struct segment *seg = container_of(it, struct segment, link);
         unsigned class = 0;
         while (class + 1 < SEGMENT_CLASSES && segment_class_bytes(p, class) < seg->end_pos)
-            class++;
+            class ++;
         uint64_t bytes = segment_class_bytes(p, class);
         if (!seg->on_disk || !seg->size_known || bytes < MAX(seg->end_pos, POOLED_BYTES_MIN))
             continue;

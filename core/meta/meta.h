@@ -48,22 +48,23 @@ struct meta_topic {
 struct meta_image {
     uint64_t version; /* +1 with each record */
     struct meta_uuid cluster_id;
-    bool clean;                 /* the last record is a clean stop */
-    uint64_t next_number;       /* first unused partition number */
+    bool clean;           /* the last record is a clean stop */
+    uint64_t next_number; /* first unused partition number */
     int64_t next_producer_id;
-    uint16_t shards;            /* how many shards partitions are spread over */
+    uint16_t shards; /* how many shards partitions are spread over */
     unsigned dirs_n;
     struct meta_uuid dirs[META_DIRS_MAX];
     unsigned topics_n;
     uint64_t partitions_total;
     struct topic_config defaults; /* of the server: what a topic does not set itself */
-    struct meta_topic **topics; /* sorted by name */
-    unsigned topics_cap;        /* private */
-    uint32_t *by_name, *by_id;  /* private: hash tables of indices into topics, +1; 0 free */
+    struct meta_topic **topics;   /* sorted by name */
+    unsigned topics_cap;          /* private */
+    uint32_t *by_name, *by_id;    /* private: hash tables of indices into topics, +1; 0 free */
     uint32_t hash_mask;
 };
 
-const struct meta_topic *meta_topic_by_name(const struct meta_image *, const char *name, size_t len);
+const struct meta_topic *meta_topic_by_name(const struct meta_image *, const char *name,
+                                            size_t len);
 const struct meta_topic *meta_topic_by_id(const struct meta_image *, const struct meta_uuid *id);
 bool meta_uuid_is_zero(const struct meta_uuid *);
 /* 22 characters, url-safe base64 without padding, as Kafka prints uuids. */
@@ -97,7 +98,8 @@ struct meta_record {
     const char *name;
     uint64_t value;
     int32_t partitions_n;
-    struct meta_partition *partitions; /* create/add: number, shard, dir, leader_epoch set by caller */
+    struct meta_partition
+        *partitions; /* create/add: number, shard, dir, leader_epoch set by caller */
     unsigned configs_n;
     struct meta_config_entry *configs;
 };
@@ -105,9 +107,10 @@ struct meta_record {
 /* The empty image. NULL: out of memory. defaults: effective server-wide topic defaults, copied. */
 struct meta_image *meta_image_create(const struct topic_config *defaults);
 /* The next image. 0; -ENOENT unknown topic; -EEXIST; -EINVAL impossible record; -ENOMEM.
- * Possible means: partition numbers from next_number on and rising, shard < shards, dir < dirs_n (so
- * META_SHARDS and META_DIR_ADD come first), legal name, configs that topic_config_set takes. */
-int meta_image_apply(const struct meta_image *, const struct meta_record *, struct meta_image **ret);
+ * Possible means: partition numbers from next_number on and rising, shard < shards, dir < dirs_n
+ * (so META_SHARDS and META_DIR_ADD come first), legal name, configs that topic_config_set takes. */
+int meta_image_apply(const struct meta_image *, const struct meta_record *,
+                     struct meta_image **ret);
 void meta_image_destroy(struct meta_image *); /* NULL is fine */
 
 #endif

@@ -21,9 +21,9 @@ struct meta_append;
 typedef void (*meta_append_fn)(struct meta_append *a, int rc);
 struct meta_append { /* lent from meta_log_append until on_done */
     meta_append_fn on_done;
-    struct list_node link;  /* private */
-    uint8_t *bytes;         /* private: the encoded record */
-    uint32_t len_bytes;     /* private */
+    struct list_node link;          /* private */
+    uint8_t *bytes;                 /* private: the encoded record */
+    uint32_t len_bytes;             /* private */
     const struct meta_image *image; /* private: lent as well */
 };
 

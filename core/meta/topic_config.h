@@ -19,24 +19,30 @@ struct topic_config {
     int64_t max_message_bytes; /* max.message.bytes, whole batch */
     int64_t index_interval_bytes;
     int64_t timestamp_before_max_ms, timestamp_after_max_ms;
-    int64_t flush_ms;          /* flush.ms: acks=1 data is stable within this time */
-    int32_t timestamp_type;    /* enum topic_timestamp */
-    int32_t cleanup_policy;    /* bits of enum topic_cleanup */
-    bool write_caching;        /* write.caching: acks=all answered from memory */
+    int64_t flush_ms;       /* flush.ms: acks=1 data is stable within this time */
+    int32_t timestamp_type; /* enum topic_timestamp */
+    int32_t cleanup_policy; /* bits of enum topic_cleanup */
+    bool write_caching;     /* write.caching: acks=all answered from memory */
 };
 
-enum topic_config_type { TOPIC_CONFIG_INT, TOPIC_CONFIG_LONG, TOPIC_CONFIG_BOOL,
-                         TOPIC_CONFIG_STRING, TOPIC_CONFIG_LIST, TOPIC_CONFIG_DOUBLE };
+enum topic_config_type {
+    TOPIC_CONFIG_INT,
+    TOPIC_CONFIG_LONG,
+    TOPIC_CONFIG_BOOL,
+    TOPIC_CONFIG_STRING,
+    TOPIC_CONFIG_LIST,
+    TOPIC_CONFIG_DOUBLE
+};
 
 struct topic_config_key {
-    const char *name;          /* Kafka's topic config name, e.g. "segment.bytes" */
-    const char *server_name;   /* the broker property that is its default, e.g. "log.segment.bytes" */
+    const char *name;        /* Kafka's topic config name, e.g. "segment.bytes" */
+    const char *server_name; /* the broker property that is its default, e.g. "log.segment.bytes" */
     enum topic_config_type type;
     const char *default_value; /* as text */
     int64_t min, max;          /* for numbers */
     const char *values;        /* "a|b|c" for enumerations, else NULL */
     const char *says;          /* what a bad value is told: "must be ..." */
-    size_t offset;             /* into struct topic_config, or SIZE_MAX: accepted and kept, not used */
+    size_t offset; /* into struct topic_config, or SIZE_MAX: accepted and kept, not used */
     const char *doc;
 };
 

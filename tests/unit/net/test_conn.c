@@ -354,8 +354,8 @@ Test(conn, what_is_no_request_closes_the_connection, .timeout = 60)
 /* Kafka ignores them, and librdkafka's request for all topics has some. */
 Test(conn, bytes_behind_a_body_are_ignored, .timeout = 60)
 {
-    static const uint8_t ask[] = {0, 0, 0, 17, 0, API_METADATA, 0, 1,    0,    0, 0,
-                                  7, 0, 0, 0,  0, 0,            0, 0xca, 0xfe, 9};
+    static const uint8_t ask[] = {0, 0, 0, 17, 0, API_METADATA, 0,    1, 0, 0, 0, 7, 0,
+                                  0, 0, 0, 0,  0, 0xca,         0xfe, 9};
     server_start(4u << 20);
     int fd = client_open();
     client_send(fd, ask, sizeof(ask));

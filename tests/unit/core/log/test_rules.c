@@ -249,8 +249,8 @@ Test(rules, a_damaged_journal_write_loses_no_other_partition)
     env_destroy(f.env);
     mem_world_crash(f.world);
     uint64_t writes_at = 2 * BLOCK_BYTES; /* each write is one block */
-    cr_assert_eq(mem_world_corrupt(f.world, "/data/journal-0", writes_at + 13 * BLOCK_BYTES + 200, 8),
-                 0);
+    cr_assert_eq(
+        mem_world_corrupt(f.world, "/data/journal-0", writes_at + 13 * BLOCK_BYTES + 200, 8), 0);
     cr_assert_eq(fixture_open(&f), 0, "%s", f.why); /* write 13 held a batch of partition 1 */
     cr_assert(fixture_verify(&f, 0), "%s", f.why);
     cr_assert(fixture_verify(&f, 2), "%s", f.why);

@@ -100,7 +100,8 @@ Test(store, memory_smaller_than_what_is_written)
     fixture_fini(&f);
 }
 
-/* A fixed mix: small and large batches, several partitions, rolls, a clean restart in the middle. */
+/* A fixed mix: small and large batches, several partitions, rolls, a clean restart in the middle.
+ */
 static void scenario(void)
 {
     for (int i = 0; i < 300 && !mem_world_crashed(f.world); i++) {
