@@ -324,6 +324,32 @@ def check_topics(broker, topics):
             assert values == [(0, value)], f"{name}: {values}, not {value}"
 
 
+def start_and_kill(broker, delay_ms):
+    with open(broker.log_path, "ab") as log:
+        process = subprocess.Popen(broker.command(), stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.DEVNULL, stderr=log)
+        time.sleep(delay_ms / 1000)
+        assert process.poll() is None, f"it ended by itself\n{broker.log_tail()}"
+        process.kill()
+        process.wait()
+
+
+@sanitized
+@timeout(180)
+def test_killed_while_starting():
+    """Killed again in the middle of recovery, a few times, each a little later."""
+    with Broker(memory="256m", options=OPTIONS) as broker:
+        create(broker)
+        client = Client(broker, 0, 2000, retries=0).start()
+        client.wait_for(5000)
+        broker.kill9()
+        client.drop()
+        for delay_ms in (1, 5, 10, 20, 40, 60, 80, 120, 200):
+            start_and_kill(broker, delay_ms)
+        broker.start()
+        check(read_all(broker), client)
+
+
 @timeout(180)
 def test_more_and_fewer_shards():
     """Every start has another number of shards; half of them are after a kill."""
