@@ -57,14 +57,14 @@ bool seg_file_ready(struct segment *seg)
 
 static uint64_t file_size_for(struct segment *seg)
 {
-    const struct plog *p = seg->plog;
+    struct plog *p = seg->plog;
     uint64_t need = block_ceil(seg->end_pos);
     if (seg->state == SEGMENT_SEALING)
         return need;
-    unsigned class = p->segment_class;
-    while (segment_class_bytes(p, class) < 4 * seg->end_pos && class + 1 < SEGMENT_CLASSES)
-        class ++;
-    return MAX(need, segment_class_bytes(p, class));
+    while (segment_class_bytes(p, p->segment_class) < 4 * seg->end_pos &&
+           p->segment_class + 1 < SEGMENT_CLASSES)
+        p->segment_class++;
+    return MAX(need, segment_class_bytes(p, p->segment_class));
 }
 
 static void space_missing(struct plog *p)
