@@ -29,10 +29,9 @@ void chunk_unref(struct chunk *c)
     ASSERT(c->refs > 0);
     if (--c->refs > 0)
         return;
+    c->store->memory_freed = true; /* it may be evicted, or shrunk */
     if (c->seg == NULL)
         chunk_free(c);
-    else if (list_linked(&c->clean_link))
-        c->store->memory_freed = true;
 }
 
 static void chunk_drop(struct chunk *c)

@@ -115,6 +115,24 @@ void fetch_fail_all(struct log_store *s)
         fetch_end(container_of(it, struct seg_fetch, link), -EIO);
 }
 
+/* Whoever waits may hold memory of other reads (a fetch of many partitions): a bounded wait for all
+ * but those who hold none. */
+static void fetch_give_up(struct log_store *s)
+{
+    uint64_t now = env_now_ns(s->env);
+    struct list_node due;
+    list_init(&due);
+    list_for_each_safe(it, next, &s->disk_waiters) {
+        struct seg_fetch *f = container_of(it, struct seg_fetch, link);
+        if (f->give_up_ns == 0 || f->give_up_ns > now)
+            continue;
+        list_remove(&f->link);
+        list_push_tail(&due, &f->link);
+    }
+    for (struct list_node *it; (it = list_pop_head(&due)) != NULL;)
+        fetch_end(container_of(it, struct seg_fetch, link), -EAGAIN);
+}
+
 void fetch_pump(struct log_store *s)
 {
     for (struct list_node *it; (it = list_head(&s->disk_waiters)) != NULL;) {
@@ -126,6 +144,7 @@ void fetch_pump(struct log_store *s)
         }
         if (!fetch_try(f)) {
             list_push_head(&s->disk_waiters, &f->link);
+            fetch_give_up(s);
             return;
         }
     }

@@ -59,7 +59,7 @@ static uint64_t file_size_for(struct segment *seg)
 {
     struct plog *p = seg->plog;
     uint64_t need = block_ceil(seg->end_pos);
-    if (seg->state == SEGMENT_SEALING)
+    if (seg->state == SEGMENT_SEALING || p->failed_space) /* no more than it takes */
         return need;
     while (segment_class_bytes(p, p->segment_class) < 4 * seg->end_pos &&
            p->segment_class + 1 < SEGMENT_CLASSES)

@@ -413,6 +413,7 @@ struct seg_fetch {
     void (*on_done)(struct seg_fetch *f);
     struct list_node link; /* store.disk_waiters */
     uint64_t want_pos, want_bytes;
+    uint64_t give_up_ns; /* -EAGAIN when there is no memory until then; 0: wait for ever */
 };
 uint64_t seg_visible_pos(const struct segment *seg);
 void seg_fetch_start(struct seg_fetch *f, struct segment *seg, uint64_t pos, uint64_t want_bytes,

@@ -139,6 +139,7 @@ void seg_set_destaged(struct segment *seg, uint64_t pos)
     seg->destaged_pos = pos;
     segment_unpin(seg);
     seg_mark_clean(seg);
+    p->store->memory_freed = true; /* its tail may be shrunk now */
     if (plog_whole_blocks_behind(p) == 0)
         list_remove(&p->behind_link);
 }

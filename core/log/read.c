@@ -9,6 +9,8 @@
 #include "core/base/logger.h"
 
 #define DISK_READ_BYTES_MAX (4u * 1024u * 1024u)
+#define DISK_READ_BYTES_MIN (64u * 1024u)
+#define MEMORY_WAIT_NS 50000000ull
 
 struct read_job {
     struct plog_read *r;
@@ -160,8 +162,8 @@ static void on_job_fetched(struct seg_fetch *f)
 {
     struct read_job *job = container_of(f, struct read_job, fetch);
     struct batch_header h;
-    if (f->rc != 0) {
-        job_end(job, f->rc);
+    if (f->rc != 0) { /* no memory: nothing this time, the reader asks again */
+        job_end(job, f->rc == -EAGAIN ? 0 : f->rc);
         return;
     }
     uint64_t began = job->pos, visible = seg_visible_pos(job->seg);
@@ -196,18 +198,18 @@ static void on_job_fetched(struct seg_fetch *f)
 
 static void job_fetch(struct read_job *job, uint64_t want_bytes)
 {
+    job->fetch.give_up_ns = env_now_ns(job->r->plog->store->env) + MEMORY_WAIT_NS;
     seg_fetch_start(&job->fetch, job->seg, job->pos, want_bytes, on_job_fetched);
 }
 
 static void job_start(struct read_job *job)
 {
-    uint64_t want = MIN(job->r->max_bytes, DISK_READ_BYTES_MAX);
-    uint64_t interval = (uint64_t)job->r->plog->config.index_interval_bytes;
+    uint64_t want = MAX(MIN(job->r->max_bytes, DISK_READ_BYTES_MAX), DISK_READ_BYTES_MIN);
     if (!boundary_before(job->seg, job->r->offset, &job->pos)) {
         job_end(job, -EIO);
         return;
     }
-    job_fetch(job, want + interval + BLOCK_BYTES);
+    job_fetch(job, want - job->pos % BLOCK_BYTES); /* blocks around it: just `want` of memory */
 }
 
 static void on_job_loaded(struct load_waiter *w, int rc)
