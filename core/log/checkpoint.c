@@ -512,7 +512,7 @@ static void checkpoint_read(struct log_store *s, const char *path, uint64_t iden
 static char *checkpoint_path(const struct log_store *s, unsigned journal_id, unsigned which)
 {
     char *path = NULL;
-    return asprintf(&path, "%s/journal-%u.checkpoint-%u", s->config.journal_dir, journal_id,
+    return asprintf(&path, "%s/journal.%u.checkpoint.%u", s->config.journal_dir, journal_id,
                     which) < 0
                ? NULL
                : path;
@@ -581,7 +581,7 @@ static unsigned *taken_journals(struct log_store *s, unsigned *ret_n)
     for (size_t i = 0; ids != NULL && i < list.ret_count; i++, name += strlen(name) + 1) {
         unsigned id;
         char extra;
-        if (sscanf(name, "journal-%u%c", &id, &extra) == 1 && id >= s->config.shards_n &&
+        if (sscanf(name, "journal.%u%c", &id, &extra) == 1 && id >= s->config.shards_n &&
             id % s->config.shards_n == s->journal.id)
             ids[(*ret_n)++] = id;
     }
@@ -621,7 +621,7 @@ void checkpoint_remove_taken(struct log_store *s)
     unsigned *ids = taken_journals(s, &n);
     for (unsigned i = 0; i < n; i++) {
         char *paths[3] = {checkpoint_path(s, ids[i], 0), checkpoint_path(s, ids[i], 1), NULL};
-        if (asprintf(&paths[2], "%s/journal-%u", s->config.journal_dir, ids[i]) < 0)
+        if (asprintf(&paths[2], "%s/journal.%u", s->config.journal_dir, ids[i]) < 0)
             paths[2] = NULL;
         struct env_name_step steps[4] = {
             {.kind = ENV_STEP_UNLINK, .path = paths[2]},

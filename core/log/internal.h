@@ -430,6 +430,9 @@ bool pool_take(struct log_store *s, unsigned dir, uint64_t bytes, char *buf, siz
 bool pool_offer(struct log_store *s, unsigned dir, uint64_t bytes, char *buf, size_t size);
 void pool_added(struct log_store *s, unsigned dir, const char *path);
 
+/* stray.c */
+void stray_directories_settle(struct log_store *s, const struct meta_image *meta);
+
 /* remove.c */
 void remove_pump(struct plog *p);
 

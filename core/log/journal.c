@@ -487,7 +487,7 @@ int journal_open(struct log_store *s, char *reason, size_t reason_size)
 {
     struct journal *j = &s->journal;
     char path[PATH_MAX];
-    snprintf(path, sizeof(path), "%.4000s/journal-%u", s->config.journal_dir, j->id);
+    snprintf(path, sizeof(path), "%.4000s/journal.%u", s->config.journal_dir, j->id);
     uint8_t *buffers = store_alloc(s, GROUPS * (size_t)GROUP_BYTES);
     for (unsigned i = 0; i < GROUPS; i++) {
         j->groups[i].store = s;

@@ -39,7 +39,7 @@ static void pool_adopt(struct pool *pool, const char *name)
 
 static int pool_open(struct log_store *s, unsigned dir, struct pool *pool)
 {
-    if (asprintf(&pool->path, "%s/.pool-%u", s->config.data_dirs[dir], s->journal.id) < 0)
+    if (asprintf(&pool->path, "%s/.pool.%u", s->config.data_dirs[dir], s->journal.id) < 0)
         pool->path = NULL;
     pool->files = calloc(POOL_FILES_MAX, sizeof(*pool->files));
     if (pool->path == NULL || pool->files == NULL)

@@ -60,6 +60,8 @@ int log_store_open(struct env *env, unsigned journal_id, const struct log_config
     int rc = s == NULL ? -ENOMEM : journal_open(s, reason, reason_size);
     if (rc == 0 && (rc = pools_open(s)) != 0)
         snprintf(reason, reason_size, "opening the data directories: %s", strerror(-rc));
+    if (rc == 0 && journal_id == 0) /* the first shard, for all */
+        stray_directories_settle(s, meta);
     if (rc == 0 && (rc = attach_all(s, meta)) != 0)
         snprintf(reason, reason_size, "not enough memory for the partitions");
     if (rc == 0)

@@ -393,7 +393,7 @@ def test_journal_on_its_own_and_two_data_directories():
         used = {os.path.dirname(broker.partition_dir("spread", partition))
                 for partition in range(8)}
         assert used == set(broker.data), f"all partitions are in {used}"
-        assert any(name.startswith("journal-") for name in os.listdir(journal))
+        assert any(name.startswith("journal.") for name in os.listdir(journal))
         for partition in range(8):
             back = os.path.join(broker.dir, "back")
             kcat_consume(broker, "spread", back, partition)

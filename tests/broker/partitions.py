@@ -114,7 +114,7 @@ def disk_used(top):
     for folder, _, names in os.walk(top):
         total += os.stat(folder).st_blocks * 512
         total += sum(os.stat(os.path.join(folder, name)).st_blocks * 512 for name in names
-                     if not name.startswith("journal-"))
+                     if not name.startswith("journal."))
     return total
 
 

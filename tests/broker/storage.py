@@ -15,7 +15,7 @@ from lib.text import MIB, sha256, text_file
 
 DUMP = "org.apache.kafka.tools.DumpLogSegments"
 SEGMENT = re.compile(r"\d{20}\.log$")
-JOURNAL = re.compile(r"journal-\d+$")
+JOURNAL = re.compile(r"journal\.\d+$")
 
 
 def files_below(broker, *patterns):

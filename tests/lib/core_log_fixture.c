@@ -47,6 +47,12 @@ void fixture_init(struct log_fixture *f, uint64_t seed, int32_t partitions, size
     f->topics[0] = &f->topic;
     f->image.topics = f->topics;
     f->image.topics_n = 1;
+    f->image.by_name = f->by_name;
+    f->image.hash_mask = ARRAY_LEN(f->by_name) - 1;
+    for (unsigned i = 0; meta_topic_by_name(&f->image, "t", 1) == NULL; i++) { /* its hash slot */
+        memset(f->by_name, 0, sizeof(f->by_name));
+        f->by_name[i] = 1;
+    }
 }
 
 void fixture_fini(struct log_fixture *f)

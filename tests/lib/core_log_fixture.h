@@ -35,6 +35,7 @@ struct log_fixture {
     struct buddy memory, read_memory;
     void *memory_base, *read_base;
     struct meta_image image;
+    uint32_t by_name[16];
     struct meta_topic topic, *topics[1];
     struct meta_partition partitions[FIXTURE_PARTITIONS_MAX];
     struct model_partition model[FIXTURE_PARTITIONS_MAX];

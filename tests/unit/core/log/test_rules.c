@@ -250,7 +250,7 @@ Test(rules, a_damaged_journal_write_loses_no_other_partition)
     mem_world_crash(f.world);
     uint64_t writes_at = 2 * BLOCK_BYTES; /* each write is one block */
     cr_assert_eq(
-        mem_world_corrupt(f.world, "/data/journal-0", writes_at + 13 * BLOCK_BYTES + 200, 8), 0);
+        mem_world_corrupt(f.world, "/data/journal.0", writes_at + 13 * BLOCK_BYTES + 200, 8), 0);
     cr_assert_eq(fixture_open(&f), 0, "%s", f.why); /* write 13 held a batch of partition 1 */
     cr_assert(fixture_verify(&f, 0), "%s", f.why);
     cr_assert(fixture_verify(&f, 2), "%s", f.why);
@@ -281,10 +281,10 @@ Test(rules, journals_of_a_removed_shard_are_taken_over)
     cr_assert_eq(fixture_close(&f), 0);
     /* The same data as if written by shard 1, which is no more: its journal under that number. */
     f.env = env_mem_create(f.world, 0, 1, NULL);
-    static const char *const from[] = {"/data/journal-0", "/data/journal-0.checkpoint-0",
-                                       "/data/journal-0.checkpoint-1"};
-    static const char *const to[] = {"/data/journal-1", "/data/journal-1.checkpoint-0",
-                                     "/data/journal-1.checkpoint-1"};
+    static const char *const from[] = {"/data/journal.0", "/data/journal.0.checkpoint.0",
+                                       "/data/journal.0.checkpoint.1"};
+    static const char *const to[] = {"/data/journal.1", "/data/journal.1.checkpoint.0",
+                                     "/data/journal.1.checkpoint.1"};
     for (unsigned i = 0; i < 3; i++) {
         struct env_name_step rename = {.kind = ENV_STEP_RENAME, .path = from[i], .path2 = to[i]};
         int rc = env_names_wait(f.env, &rename, 1);
@@ -295,9 +295,40 @@ Test(rules, journals_of_a_removed_shard_are_taken_over)
     cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
     cr_assert(fixture_verify_all(&f), "%s", f.why);
     cr_assert_eq(f.model[0].batches_n, 25);
-    cr_assert_not(mem_world_exists(f.world, "/data/journal-1"));
+    cr_assert_not(mem_world_exists(f.world, "/data/journal.1"));
     reopen_after_cut();
     cr_assert(fixture_verify_all(&f), "%s", f.why);
     cr_assert_eq(f.model[1].batches_n, 25);
+    fixture_fini(&f);
+}
+
+Test(rules, directories_of_nobody_are_settled_at_start)
+{
+    start(1);
+    cr_assert_eq(fixture_append(&f, 0, 100, 1), 0);
+    fixture_settle(&f);
+    cr_assert_eq(fixture_close(&f), 0);
+    f.env = env_mem_create(f.world, 0, 1, NULL);
+    struct env_name_step make[] = {
+        {.kind = ENV_STEP_MKDIR, .path = "/data/t-0.abc-delete"},
+        {.kind = ENV_STEP_PUT,
+         .path = "/data/t-0.abc-delete/00000000000000000000.log",
+         .data = "x",
+         .data_len = 1},
+        {.kind = ENV_STEP_MKDIR, .path = "/data/gone-3"},
+        {.kind = ENV_STEP_PUT,
+         .path = "/data/gone-3/00000000000000000007.log",
+         .data = "x",
+         .data_len = 1},
+        {.kind = ENV_STEP_MKDIR, .path = "/data/photos-2"},
+        {.kind = ENV_STEP_PUT, .path = "/data/photos-2/cat.png", .data = "x", .data_len = 1},
+    };
+    cr_assert_eq(env_names_wait(f.env, make, ARRAY_LEN(make)), 0);
+    env_destroy(f.env);
+    cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+    cr_assert_not(mem_world_exists(f.world, "/data/t-0.abc-delete"), "a deletion goes on");
+    cr_assert_not(mem_world_exists(f.world, "/data/gone-3"), "must not be taken for a later topic");
+    cr_assert(mem_world_exists(f.world, "/data/photos-2/cat.png"), "not ours");
+    cr_assert(fixture_verify(&f, 0), "%s", f.why);
     fixture_fini(&f);
 }
