@@ -18,6 +18,7 @@ struct seg_load {
     char paths[3][PATH_MAX];
     struct seg_index index;
     uint8_t *buf;
+    uint64_t buf_pos;      /* in the segment, of its first byte */
     uint64_t pos, end_pos; /* of the walk */
 };
 
@@ -65,12 +66,12 @@ static uint64_t file_end_pos(const struct segment *seg)
 static bool walk_header(struct seg_load *load, uint64_t have_end, uint8_t raw[BATCH_HEADER_BYTES])
 {
     const struct segment *seg = load->seg;
-    uint64_t pos = load->pos, from = block_floor(pos);
+    uint64_t pos = load->pos;
     uint32_t in_buf = pos >= have_end ? 0 : (uint32_t)MIN(have_end - pos, BATCH_HEADER_BYTES);
     if (in_buf < BATCH_HEADER_BYTES && have_end < file_end_pos(seg))
         return false;
     if (in_buf > 0)
-        memcpy(raw, load->buf + (pos - from), in_buf);
+        memcpy(raw, load->buf + (pos - load->buf_pos), in_buf);
     return in_buf == BATCH_HEADER_BYTES ||
            seg_peek(seg, pos + in_buf, raw + in_buf, BATCH_HEADER_BYTES - in_buf);
 }
@@ -82,22 +83,13 @@ static void walk_give_up(struct seg_load *load)
     load->pos = load->end_pos; /* what lies behind cannot be found by offset */
 }
 
-/* Indexes what buf holds; it begins at the block of load->pos and is valid up to have_end. */
+/* Indexes what buf holds, which is the file up to have_end, and memory behind the file's end. */
 static void walk_buffer(struct seg_load *load, uint64_t have_end)
 {
-    uint64_t buf_pos = block_floor(load->pos), began = load->pos;
+    uint64_t began = load->pos;
     uint8_t raw[BATCH_HEADER_BYTES];
     struct batch_header h;
-    while (load->pos < load->end_pos) {
-        uint64_t from = block_floor(load->pos);
-        uint8_t *buf = load->buf;
-        load->buf = buf + (from - buf_pos); /* walk_header counts from the block of pos */
-        bool known = load->pos < have_end || have_end >= file_end_pos(load->seg)
-                         ? walk_header(load, have_end, raw)
-                         : false;
-        load->buf = buf;
-        if (!known)
-            break;
+    while (load->pos < load->end_pos && walk_header(load, have_end, raw)) {
         if (batch_peek(raw, sizeof(raw), &h) != 0) {
             walk_give_up(load);
             break;
@@ -116,7 +108,7 @@ static void on_walk_read(struct env_op *op)
     if (op->res < 0)
         load_end(load, op->res);
     else
-        walk_buffer(load, MIN(block_floor(load->pos) + (uint64_t)op->res, file_end_pos(load->seg)));
+        walk_buffer(load, MIN(load->buf_pos + (uint64_t)op->res, file_end_pos(load->seg)));
 }
 
 static void walk_next(struct seg_load *load)
@@ -128,11 +120,12 @@ static void walk_next(struct seg_load *load)
         load_end(load, 0);
         return;
     }
+    load->buf_pos = block_floor(load->pos);
     if (load->pos >= file_end_pos(seg))
         walk_buffer(load, load->pos);
     else
         env_read(seg->plog->store->env, &load->op, seg->file, load->buf, WALK_BYTES,
-                 block_floor(load->pos), on_walk_read);
+                 load->buf_pos, on_walk_read);
 }
 
 /* The index has to come from the segment itself. Of an open segment only what lies in its file is
