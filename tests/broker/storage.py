@@ -253,7 +253,7 @@ def test_sealed_segments_are_readable_while_the_broker_runs():
         while True:  # sealing (truncate, index files) follows the roll in its own time
             every = broker.segments("live", 0)
             sealed = [path for path in every[:-1] if os.path.exists(path[:-4] + ".index")]
-            if len(sealed) == len(every) - 1:
+            if len(every) > 3 and len(sealed) == len(every) - 1: # files, too, come in their own time
                 break
             assert time.monotonic() < end, f"{len(sealed)} of {len(every) - 1} sealed after 20 s"
             time.sleep(0.1)
