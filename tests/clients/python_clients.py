@@ -7,6 +7,7 @@ from lib.testcase import params, sanitized, timeout
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 PARTITIONS = 6
+QUEUED_MAX = 50_000
 TIME_BASE_MS = 1_700_000_000_000
 
 
@@ -157,6 +158,8 @@ def ck_produce(broker, topic, records, codec, **settings):
         return report
     for i in range(records):
         key, value, headers, timestamp = record(i)
+        while len(producer) > QUEUED_MAX:  # the library's own queue takes 100,000
+            producer.poll(0.1)
         producer.produce(topic, value, key, partition=i % PARTITIONS, timestamp=timestamp,
                          headers=headers, on_delivery=report_for(i))
         producer.poll(0)
