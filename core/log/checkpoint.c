@@ -164,8 +164,7 @@ static uint64_t needed_tail(struct log_store *s, uint64_t durable_pos)
             continue;
         for (struct segment *seg = plog_first_open(p); seg != NULL;) {
             tail = MIN(tail, segment_pin_of(seg));
-            struct list_node *next = seg->link.next;
-            seg = next == &p->segments ? NULL : container_of(next, struct segment, link);
+            seg = segment_next(seg);
         }
     }
     return MAX(tail, s->journal.tail_pos);
@@ -218,9 +217,8 @@ static void images_done(struct log_store *s)
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
         for (struct segment *seg = plog_first_open(p); seg != NULL;) {
-            struct list_node *next = seg->link.next;
             seg->image_pos = seg->stable_pos;
-            seg = next == &p->segments ? NULL : container_of(next, struct segment, link);
+            seg = segment_next(seg);
         }
 }
 

@@ -51,16 +51,6 @@ void seg_drop_chunks(struct segment *seg)
         chunk_drop(container_of(it, struct chunk, link));
 }
 
-/* Drops chunks that lie wholly below pos. */
-void seg_cut_chunks_below(struct segment *seg, uint64_t pos)
-{
-    list_for_each_safe(it, next, &seg->chunks) {
-        struct chunk *c = container_of(it, struct chunk, link);
-        if (c->pos + c->cap_bytes <= pos)
-            chunk_drop(c);
-    }
-}
-
 void seg_mark_clean(struct segment *seg)
 {
     struct log_store *s = seg->plog->store;

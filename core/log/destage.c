@@ -128,8 +128,7 @@ static struct segment *segment_with_work(const struct plog *p)
         uint64_t enough = seg->state == SEGMENT_OPEN && !p->in_cycle ? DESTAGE_CHUNK_BYTES : 1;
         if (seg_destage_work(seg) >= enough || seg_final(seg))
             return seg;
-        struct list_node *next = seg->link.next;
-        seg = next == &p->segments ? NULL : container_of(next, struct segment, link);
+        seg = segment_next(seg);
     }
     return NULL;
 }

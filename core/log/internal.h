@@ -277,7 +277,6 @@ void chunk_ref(struct chunk *c);
 void chunk_unref(struct chunk *c);
 void seg_mark_clean(struct segment *seg);
 void seg_drop_chunks(struct segment *seg);
-void seg_cut_chunks_below(struct segment *seg, uint64_t pos);
 void *store_alloc(struct log_store *s, size_t bytes);
 unsigned seg_iov(const struct segment *seg, uint64_t from, uint64_t to, struct iovec *iov,
                  struct chunk **chunks, unsigned max, uint64_t *ret_to);
@@ -299,6 +298,7 @@ int seg_index_decode(struct segment *seg, const char *offsets, size_t offsets_le
 /* segment.c */
 struct segment *segment_create(struct plog *p, int64_t base_offset);
 void segment_destroy(struct segment *seg);
+struct segment *segment_next(const struct segment *seg);
 struct segment *plog_active(const struct plog *p);
 struct segment *plog_segment_for(const struct plog *p, int64_t offset);
 char *segment_path(const struct segment *seg, const char *suffix, char *buf, size_t size);
@@ -312,7 +312,6 @@ uint64_t segment_pin_of(const struct segment *seg);
 int producer_check(struct plog *p, const struct batch_header *h, struct producer_batch *ret_dup);
 int producer_update(struct plog *p, const struct batch_header *h, int64_t base_offset,
                     int64_t append_time_ms, int64_t now_ms);
-void producers_cut(struct plog *p, int64_t end_offset);
 void producers_expire(struct plog *p, int64_t now_ms);
 void producers_fini(struct plog *p);
 
@@ -322,7 +321,6 @@ void plog_destroy(struct plog *p);
 void plog_hold(struct plog *p);
 void plog_unhold(struct plog *p);
 int plog_epoch_note(struct plog *p, int32_t epoch, int64_t start_offset);
-void plog_epochs_cut(struct plog *p, int64_t end_offset);
 void plog_note_batch(struct plog *p, struct segment *seg, uint64_t pos,
                      const struct batch_header *h);
 struct segment *plog_roll(struct plog *p);

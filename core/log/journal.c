@@ -271,8 +271,7 @@ static void add_plog(struct group *g, struct plog *p)
         add_segment(g, seg);
         if (seg->queued_pos < seg->end_pos)
             return; /* later segments must not get ahead */
-        struct list_node *next = seg->link.next;
-        seg = next == &p->segments ? NULL : container_of(next, struct segment, link);
+        seg = segment_next(seg);
     }
 }
 

@@ -124,8 +124,8 @@ static void walk_next(struct seg_load *load)
     if (load->pos >= file_end_pos(seg))
         walk_buffer(load, load->pos);
     else
-        env_read(seg->plog->store->env, &load->op, seg->file, load->buf, WALK_BYTES,
-                 load->buf_pos, on_walk_read);
+        env_read(seg->plog->store->env, &load->op, seg->file, load->buf, WALK_BYTES, load->buf_pos,
+                 on_walk_read);
 }
 
 /* The index has to come from the segment itself. Of an open segment only what lies in its file is

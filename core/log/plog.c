@@ -185,12 +185,6 @@ int plog_epoch_note(struct plog *p, int32_t epoch, int64_t start_offset)
     return 0;
 }
 
-void plog_epochs_cut(struct plog *p, int64_t end_offset)
-{
-    while (p->epochs_n > 0 && p->epochs[p->epochs_n - 1].start_offset >= end_offset)
-        p->epochs_n--;
-}
-
 void plog_epoch_end(const struct plog *p, int32_t epoch, int32_t *ret_epoch, int64_t *ret_end)
 {
     *ret_epoch = -1;

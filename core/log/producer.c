@@ -67,16 +67,6 @@ int producer_update(struct plog *p, const struct batch_header *h, int64_t base_o
     return 0;
 }
 
-/* Forgets batches at or behind end_offset: the log was cut there. */
-void producers_cut(struct plog *p, int64_t end_offset)
-{
-    struct producer *known;
-    for (size_t it = 0; (known = map_next(&p->producers, &it)) != NULL;)
-        while (known->batches_n > 0 &&
-               known->batches[known->batches_n - 1].last_offset >= end_offset)
-            known->batches_n--;
-}
-
 void producers_expire(struct plog *p, int64_t now_ms)
 {
     int64_t expiry_ms = (int64_t)p->store->config.producer_expiry_ms;

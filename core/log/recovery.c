@@ -127,8 +127,7 @@ static struct segment *open_segment(const struct plog *p, int64_t base_offset)
     for (struct segment *seg = plog_first_open(p); seg != NULL;) {
         if (seg->base_offset == base_offset)
             return seg;
-        struct list_node *next = seg->link.next;
-        seg = next == &p->segments ? NULL : container_of(next, struct segment, link);
+        seg = segment_next(seg);
     }
     return NULL;
 }
@@ -480,8 +479,7 @@ static void check_promises(struct plog *p)
             plog_fence(p, -EBADMSG, "recovering records that were durable");
         else if (seg->destaged_pos == 0 && !seg->index_complete)
             seg_index_walk_memory(seg, seg->index_from); /* else it is indexed when it is read */
-        struct list_node *next = seg->link.next;
-        seg = next == &p->segments ? NULL : container_of(next, struct segment, link);
+        seg = segment_next(seg);
     }
 }
 

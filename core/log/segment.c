@@ -40,6 +40,13 @@ void segment_destroy(struct segment *seg)
     free(seg);
 }
 
+/* The one behind it in the log; NULL: it is the last. */
+struct segment *segment_next(const struct segment *seg)
+{
+    struct list_node *next = seg->link.next;
+    return next == &seg->plog->segments ? NULL : container_of(next, struct segment, link);
+}
+
 struct segment *plog_active(const struct plog *p)
 {
     return list_empty(&p->segments) ? NULL : container_of(p->segments.prev, struct segment, link);

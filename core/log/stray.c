@@ -1,8 +1,8 @@
-/* stray.c: directories in the data directories that belong to no partition, looked at once at start.
- * What a deletion had renamed already is removed. A partition's directory that metadata does not
- * know (a crash came between the two steps of its deletion, or metadata was lost) is put aside as
- * NAME.RANDOM-stray, as Kafka does: it must not be taken for a later topic's of the same name, and
- * an operator may want it. */
+/* stray.c: directories in the data directories that belong to no partition, looked at once at
+ * start. What a deletion had renamed already is removed. A partition's directory that metadata does
+ * not know (a crash came between the two steps of its deletion, or metadata was lost) is put aside
+ * as NAME.RANDOM-stray, as Kafka does: it must not be taken for a later topic's of the same name,
+ * and an operator may want it. */
 #include "core/log/internal.h"
 
 #include <errno.h>
