@@ -8,8 +8,8 @@
 
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
+#include "core/base/properties.h"
 #include "tools/config_private.h"
-#include "tools/properties.h"
 
 #define FILE_BYTES_MAX (1u << 20)
 #define ARENA_BYTES_MAX (64u << 20)

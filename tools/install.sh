@@ -3,8 +3,8 @@
 # Exit code 0: all is there; 1: a package cannot be had.
 set -u
 packages=(gcc make pkg-config liburing-dev libnuma-dev libhwloc-dev libisal-dev zlib1g-dev liblz4-dev
-    libzstd-dev libsnappy-dev libjson-c-dev libcriterion-dev clang libclang-rt-14-dev clang-format
-    clang-tidy kcat python3 git)
+    libzstd-dev libsnappy-dev libjson-c-dev librdkafka-dev gnuplot-nox
+    libcriterion-dev clang libclang-rt-14-dev clang-format clang-tidy kcat python3 git)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2> /dev/null | grep -q 'ok installed' ||

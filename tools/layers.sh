@@ -42,5 +42,7 @@ fence 'liburing' io
 fence 'hwloc|numa\.h|numaif' numa tests/unit/numa
 fence 'criterion' tests
 fence 'isa-l' core/base
-fence 'zlib|lz4|zstd|snappy' core/batch tests
+fence 'lz4|zstd|snappy' core/batch tests
+fence 'zlib' core/batch bench/stat tests
+fence 'librdkafka' bench/load tests
 [ "$offences" = 0 ]

@@ -6,8 +6,8 @@
  *   and is returned.
  * Unlike Java, which takes bytes for ISO 8859-1, bytes are passed on as they are, so UTF-8 in
  * values works; \uXXXX becomes UTF-8. Pure. Threads: any. */
-#ifndef TOOLS_PROPERTIES_H
-#define TOOLS_PROPERTIES_H
+#ifndef CORE_BASE_PROPERTIES_H
+#define CORE_BASE_PROPERTIES_H
 
 #include <stddef.h>
 

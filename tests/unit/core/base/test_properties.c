@@ -1,4 +1,4 @@
-#include "tools/properties.h"
+#include "core/base/properties.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
