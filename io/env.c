@@ -84,6 +84,24 @@ void env_accept(struct env *env, struct env_op *op, int listen_sock, env_done_fn
     op_submit(env, op, ENV_OP_ACCEPT, on_done);
 }
 
+void env_connect(struct env *env, struct env_op *op, const struct sock_addr *addr,
+                 env_done_fn on_done)
+{
+    op->sock = -1;
+    op->addr = addr;
+    op_submit(env, op, ENV_OP_CONNECT, on_done);
+}
+
+void env_sock_shutdown(struct env *env, int sock)
+{
+    env->ops->sock_shutdown(env, sock);
+}
+
+void env_sock_close(struct env *env, int sock)
+{
+    env->ops->sock_close(env, sock);
+}
+
 void env_recv(struct env *env, struct env_op *op, int sock, void *buf, uint32_t len_bytes,
               unsigned flags, env_done_fn on_done)
 {

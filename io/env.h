@@ -26,6 +26,7 @@ struct env;
 struct env_op;
 struct env_file; /* an open block file (O_DIRECT); made by the name steps CREATE and OPEN */
 struct env_msg;
+struct sock_addr; /* io/sock.h */
 
 typedef void (*env_done_fn)(struct env_op *op);
 
@@ -38,6 +39,7 @@ enum env_op_kind {
     ENV_OP_RECV,
     ENV_OP_RECV_ANY,
     ENV_OP_SEND,
+    ENV_OP_CONNECT,
     ENV_OP_KINDS,
 };
 
@@ -62,12 +64,13 @@ struct env_op {
     struct env_name_step *steps;
     unsigned steps_n;
     unsigned failed_step; /* out, names: index of the step that failed */
-    int sock;
-    void *buf;         /* recv: where to; recv_any, out: the lent receive buffer */
-    uint32_t buf_id;   /* private: provided-buffer id */
-    struct iovec one;  /* room for the single-buffer calls */
-    bool waited;       /* private to the *_wait forms */
-    void *private_[4]; /* private to the environment */
+    int sock;             /* connect: set at submission, for env_sock_shutdown to give up on it */
+    const struct sock_addr *addr; /* connect: lent */
+    void *buf;                    /* recv: where to; recv_any, out: the lent receive buffer */
+    uint32_t buf_id;              /* private: provided-buffer id */
+    struct iovec one;             /* room for the single-buffer calls */
+    bool waited;                  /* private to the *_wait forms */
+    void *private_[4];            /* private to the environment */
 };
 
 /* Blocking operations on names, run in order by a helper thread; the first failure ends the list.
@@ -119,6 +122,8 @@ struct env_ops {
     void (*submit)(struct env *, struct env_op *);
     void (*file_close)(struct env *, struct env_file *);
     void (*recv_return)(struct env *, struct env_op *);
+    void (*sock_shutdown)(struct env *, int sock);
+    void (*sock_close)(struct env *, int sock);
     void (*post)(struct env *, unsigned to, struct env_msg *);
     void (*turn)(struct env *, uint64_t deadline_ns);
     void (*destroy)(struct env *);
@@ -188,6 +193,11 @@ void env_names(struct env *, struct env_op *, struct env_name_step *steps, unsig
 
 /* Multishot: on_done once for each connection (res = its fd); when !op->more it has ended. */
 void env_accept(struct env *, struct env_op *, int listen_sock, env_done_fn on_done);
+/* A new TCP connection: res is its socket, or -errno. */
+void env_connect(struct env *, struct env_op *, const struct sock_addr *addr, env_done_fn on_done);
+/* What is in flight on the socket ends soon, with what it had or an error; then close it. */
+void env_sock_shutdown(struct env *, int sock);
+void env_sock_close(struct env *, int sock);
 /* Receive 1..len bytes into buf; res 0: the peer closed. ENV_RECV_ALL: until len or close. */
 #define ENV_RECV_ALL 2u
 void env_recv(struct env *, struct env_op *, int sock, void *buf, uint32_t len_bytes,

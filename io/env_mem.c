@@ -1356,7 +1356,7 @@ static int net_effect(struct mem_world *w, struct mem_op *m)
 static int (*const effect_table[ENV_OP_KINDS])(struct mem_world *, struct mem_op *) = {
     [ENV_OP_READ] = read_effect,  [ENV_OP_WRITE] = write_effect, [ENV_OP_FLUSH] = flush_effect,
     [ENV_OP_ACCEPT] = net_effect, [ENV_OP_RECV] = net_effect,    [ENV_OP_RECV_ANY] = net_effect,
-    [ENV_OP_SEND] = send_effect,
+    [ENV_OP_SEND] = send_effect,  [ENV_OP_CONNECT] = net_effect,
 };
 
 static void event_run(struct mem_world *w)
@@ -1456,6 +1456,7 @@ static uint64_t (*const submit_table[ENV_OP_KINDS])(struct mem_world *, struct m
     [ENV_OP_FLUSH] = submit_flush,   [ENV_OP_NAMES] = submit_names,
     [ENV_OP_ACCEPT] = submit_net,    [ENV_OP_RECV] = submit_net,
     [ENV_OP_RECV_ANY] = submit_net,  [ENV_OP_SEND] = submit_send,
+    [ENV_OP_CONNECT] = submit_net,
 };
 
 static bool op_has_file(enum env_op_kind kind)
@@ -1738,6 +1739,12 @@ static uint64_t mem_random(struct env *env)
     return rng_next(&container_of(env, struct mem_env, base)->world->rng_core);
 }
 
+static void mem_sock_ignore(struct env *env, int sock)
+{
+    (void)env;
+    (void)sock; /* sinks have no end of their own */
+}
+
 static void mem_file_close(struct env *env, struct env_file *file)
 {
     struct mem_env *e = container_of(env, struct mem_env, base);
@@ -1799,6 +1806,8 @@ static const struct env_ops mem_ops = {
     .submit = mem_submit,
     .file_close = mem_file_close,
     .recv_return = mem_recv_return,
+    .sock_shutdown = mem_sock_ignore,
+    .sock_close = mem_sock_ignore,
     .post = mem_post,
     .turn = mem_turn,
     .destroy = mem_destroy,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,6 +34,7 @@ static const struct {
     [ENV_OP_RECV] = {uring_recv_prepare, uring_recv_complete},
     [ENV_OP_RECV_ANY] = {uring_recv_any_prepare, uring_recv_any_complete},
     [ENV_OP_SEND] = {uring_send_prepare, uring_send_complete},
+    [ENV_OP_CONNECT] = {uring_connect_prepare, uring_connect_complete},
 };
 
 static uint64_t clock_ns(void)
@@ -96,6 +98,8 @@ static void uring_submit(struct env *env, struct env_op *op)
         rc = uring_names_submit(&u->names, op);
     else if (op->kind == ENV_OP_ACCEPT)
         rc = uring_accept_start(u, op);
+    else if (op->kind == ENV_OP_CONNECT)
+        rc = uring_connect_start(op);
     if (rc < 0 && op->kind == ENV_OP_ACCEPT)
         op->more = false;
     if (rc < 0)
@@ -114,6 +118,18 @@ static void uring_recv_return(struct env *env, struct env_op *op)
     struct uring_env *u = uring_env_of(env);
     ASSERT(op->buf == uring_bufs_at(&u->bufs, op->buf_id));
     uring_bufs_give(&u->bufs, op->buf_id);
+}
+
+static void uring_sock_shutdown(struct env *env, int sock)
+{
+    (void)env;
+    shutdown(sock, SHUT_RDWR);
+}
+
+static void uring_sock_close(struct env *env, int sock)
+{
+    (void)env;
+    close(sock);
 }
 
 static void uring_env_post(struct env *env, unsigned to, struct env_msg *msg)
@@ -324,6 +340,16 @@ static void uring_turn(struct env *env, uint64_t deadline_ns)
     run_done(u);
 }
 
+/* Connects that nobody was told of: not in the kernel yet (res is still 0), or just connected. */
+static void discard_connects(const struct list_node *ops)
+{
+    list_for_each(it, ops) {
+        const struct env_op *op = container_of(it, struct env_op, link);
+        if (op->kind == ENV_OP_CONNECT && op->res >= 0)
+            close(op->sock);
+    }
+}
+
 /* Cancel until the kernel has nothing of ours. What cannot be cancelled (a write on its way to the
  * device) completes in its own time. Completions are counted, not looked at. */
 static void drain(struct uring_env *u)
@@ -346,6 +372,8 @@ static void drain(struct uring_env *u)
                 u->bell_armed = false;
             if (tag == URING_TAG_OP && op->kind == ENV_OP_ACCEPT && cqe->res >= 0)
                 close(cqe->res);
+            if (tag == URING_TAG_OP && op->kind == ENV_OP_CONNECT)
+                close(op->sock);
             if (tag == URING_TAG_OP && (cqe->flags & IORING_CQE_F_MORE) == 0)
                 u->in_kernel--;
             n++;
@@ -364,6 +392,8 @@ static void uring_destroy(struct env *env)
     drain(u);
     uring_names_fini(&u->names);
     uring_accept_discard_all(u);
+    discard_connects(&u->pending);
+    discard_connects(&u->done);
     io_uring_queue_exit(&u->ring);
     uring_files_fini(&u->files);
     uring_bufs_fini(&u->bufs);
@@ -380,6 +410,8 @@ static const struct env_ops uring_ops = {
     .submit = uring_submit,
     .file_close = uring_file_close,
     .recv_return = uring_recv_return,
+    .sock_shutdown = uring_sock_shutdown,
+    .sock_close = uring_sock_close,
     .post = uring_env_post,
     .turn = uring_turn,
     .destroy = uring_destroy,

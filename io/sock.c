@@ -71,6 +71,22 @@ int sock_listen(const char *host, uint16_t port, int backlog, int *ret_fd)
     return rc == 0 || rc == -EADDRINUSE ? rc : listen_named("0.0.0.0", port, backlog, ret_fd);
 }
 
+int sock_resolve(const char *host, uint16_t port, struct sock_addr *ret)
+{
+    struct addrinfo hints = {
+        .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    struct addrinfo *found;
+    char service[8];
+    snprintf(service, sizeof(service), "%u", port);
+    int gai = getaddrinfo(host, service, &hints, &found);
+    if (gai != 0)
+        return gai_errno(gai);
+    *ret = (struct sock_addr){.len = found->ai_addrlen};
+    memcpy(&ret->storage, found->ai_addr, found->ai_addrlen);
+    freeaddrinfo(found);
+    return 0;
+}
+
 int sock_local_port(int fd)
 {
     struct sockaddr_storage addr;

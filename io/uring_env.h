@@ -84,6 +84,9 @@ void uring_accept_prepare(struct uring_env *u, struct env_op *op, struct io_urin
 void uring_accept_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags);
 void uring_accept_deliver(struct uring_env *u, struct env_op *op);
 void uring_accept_discard_all(struct uring_env *u);
+int uring_connect_start(struct env_op *op);
+void uring_connect_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe);
+void uring_connect_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags);
 void uring_recv_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe);
 void uring_recv_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags);
 void uring_recv_any_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe);

@@ -10,6 +10,7 @@
 
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
+#include "io/sock.h"
 
 /* Connections that a multishot accept brought and that wait to be called back; several can come
  * in one turn. Lives from the submission of the op to its last callback, in op->private_[0]. */
@@ -130,6 +131,33 @@ void uring_accept_discard_all(struct uring_env *u)
                 close(st->results[st->at]);
         accept_free(st);
     }
+}
+
+int uring_connect_start(struct env_op *op)
+{
+    int on = 1;
+    const struct sockaddr *to = (const struct sockaddr *)&op->addr->storage;
+    int fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    op->sock = fd;
+    return 0;
+}
+
+void uring_connect_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe)
+{
+    (void)u;
+    io_uring_prep_connect(sqe, op->sock, (const struct sockaddr *)&op->addr->storage,
+                          op->addr->len);
+}
+
+void uring_connect_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags)
+{
+    (void)cqe_flags;
+    if (res < 0)
+        close(op->sock);
+    uring_op_finish(u, op, res < 0 ? res : op->sock);
 }
 
 void uring_recv_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe)

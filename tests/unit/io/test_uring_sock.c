@@ -1,9 +1,11 @@
 #include "test_uring_fixture.h"
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -410,4 +412,61 @@ Test(uring_sock, destroy_cancels_what_waits_for_peers, .init = setup_all)
     cr_assert_lt(now_ns() - start_ns, 2000000000u);
     free(data);
     free(w);
+}
+
+static void address_of(const char *host, int port, struct sock_addr *ret)
+{
+    cr_assert_eq(sock_resolve(host, (uint16_t)port, ret), 0);
+}
+
+Test(uring_sock, connect_reaches_a_listener, .init = setup_all, .fini = teardown)
+{
+    struct waited w = {0};
+    struct sock_addr addr;
+    int on = 0;
+    socklen_t len = sizeof(on);
+    char name[SOCK_NAME_BYTES], expected[SOCK_NAME_BYTES];
+    address_of("127.0.0.1", sock_local_port(listener), &addr);
+    env_connect(env, &w.op, &addr, on_waited);
+    int fd = wait_for(env, &w, 1);
+    cr_assert_geq(fd, 0, "%s", strerror(-fd));
+    cr_assert_eq(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &len), 0);
+    cr_assert_eq(on, 1);
+    sock_peer_name(fd, name);
+    snprintf(expected, sizeof(expected), "127.0.0.1:%d", sock_local_port(listener));
+    cr_assert_str_eq(name, expected);
+    env_sock_close(env, fd);
+    cr_assert_eq(fcntl(fd, F_GETFD), -1);
+}
+
+Test(uring_sock, connect_says_when_nobody_listens, .init = setup_all, .fini = teardown)
+{
+    struct waited w = {0};
+    struct sock_addr addr;
+    int unused;
+    cr_assert_eq(sock_listen("127.0.0.1", 0, 1, &unused), 0);
+    int port = sock_local_port(unused);
+    close(unused);
+    address_of("127.0.0.1", port, &addr);
+    env_connect(env, &w.op, &addr, on_waited);
+    cr_assert_eq(wait_for(env, &w, 1), -ECONNREFUSED);
+    cr_assert_eq(fcntl(w.op.sock, F_GETFD), -1, "the socket of a failed connect stays open");
+    cr_assert_eq(sock_resolve("no.such.host.invalid", 1, &addr), -EADDRNOTAVAIL);
+}
+
+/* Nobody has been told of these sockets: they must not outlive the environment. */
+Test(uring_sock, destroying_closes_what_was_connecting, .init = setup_all)
+{
+    struct waited sent = {0}, unsent = {0};
+    struct sock_addr addr;
+    address_of("127.0.0.1", sock_local_port(listener), &addr);
+    env_connect(env, &sent.op, &addr, on_waited);
+    env_turn(env, 0);
+    env_connect(env, &unsent.op, &addr, on_waited);
+    int fds[2] = {sent.op.sock, unsent.op.sock};
+    bool told = sent.done_n > 0;
+    env_destroy(env);
+    cr_assert_eq(fcntl(fds[1], F_GETFD), -1);
+    cr_assert(told || fcntl(fds[0], F_GETFD) == -1);
+    close(listener);
 }
