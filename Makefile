@@ -40,7 +40,7 @@ DEPS_bench/load := core/base core/batch io net/wire bench/stat
 DEPS_bench     := core/base core/batch io net/wire bench/stat bench/load
 DEPS_tools     := core/base core/batch core/log core/meta core/shard io numa net/wire net bench
 
-LIBS_core/base  := -lisal
+LIBS_core/base  := -lisal -lm
 LIBS_core/batch := -lz -llz4 -lzstd -lsnappy
 LIBS_io         := -luring
 LIBS_numa       := -lhwloc -lnuma -ljson-c
