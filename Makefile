@@ -97,14 +97,15 @@ units: $(UNIT_PROGRAMS)
 # Replays of the fuzz corpora, sanitized; `make fuzz` really fuzzes (clang, FUZZ_SECONDS each).
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 60
-FUZZ_SOURCES := $(foreach m,core/base core/batch net/wire,$(call module_sources,$(m)))
+FUZZ_SOURCES := $(foreach m,core/base core/batch net/wire bench/stat,$(call module_sources,$(m)))
+FUZZ_LIBS := $(foreach m,core/base core/batch bench/stat,$(LIBS_$(m)))
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 $(BUILD)/tests/fuzz-%: tests/fuzz/fuzz_%.c $(FUZZ_SOURCES)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) $(SANITIZERS) -DFUZZ_REPLAY -o $@ $^ $(LIBS_core/base) $(LIBS_core/batch)
+	$(Q)$(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) $(SANITIZERS) -DFUZZ_REPLAY -o $@ $^ $(FUZZ_LIBS)
 build/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_SOURCES)
 	@mkdir -p $(@D)
-	$(Q)clang $(filter-out -MMD -MP -Werror,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS_core/base) $(LIBS_core/batch)
+	$(Q)clang $(filter-out -MMD -MP -Werror,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $^ $(FUZZ_LIBS)
 fuzz: deps $(addprefix build/fuzz/,$(FUZZERS))
 	$(Q)for f in $(FUZZERS); do mkdir -p build/fuzz/corpus-$$f && \
 		build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) build/fuzz/corpus-$$f tests/fuzz/corpus/$$f || exit 1; done
