@@ -115,7 +115,12 @@ $(BUILD)/tests/wire-echo: $(call objects,tests/wire/wire_echo.c) $(call link_ord
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_core/base)
 
-TEST_PROGRAMS := $(UNIT_PROGRAMS) $(BUILD)/tests/wire-echo $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
+# Writes histograms for other implementations of HdrHistogram to read.
+$(BUILD)/tests/hist-write: $(call objects,tests/bench/hist_write.c) $(call link_order,bench/stat core/base)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_bench/stat) $(LIBS_core/base)
+
+TEST_PROGRAMS := $(UNIT_PROGRAMS) $(BUILD)/tests/wire-echo $(BUILD)/tests/hist-write $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
 test-programs: $(TEST_PROGRAMS)
 asan-test-programs:
 	$(Q)$(MAKE) SANITIZE=1 all build/asan/tests/wire-echo units
