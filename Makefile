@@ -40,7 +40,7 @@ DEPS_bench/load := core/base core/batch io net/wire bench/stat
 DEPS_bench     := core/base core/batch io net/wire bench/stat bench/load
 DEPS_tools     := core/base core/batch core/log core/meta core/shard io numa net/wire net bench
 
-LIBS_core/base  := -lisal
+LIBS_core/base  := -lisal -lm
 LIBS_core/batch := -lz -llz4 -lzstd -lsnappy
 LIBS_io         := -luring
 LIBS_numa       := -lhwloc -lnuma -ljson-c
@@ -97,14 +97,15 @@ units: $(UNIT_PROGRAMS)
 # Replays of the fuzz corpora, sanitized; `make fuzz` really fuzzes (clang, FUZZ_SECONDS each).
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 60
-FUZZ_SOURCES := $(foreach m,core/base core/batch net/wire,$(call module_sources,$(m)))
+FUZZ_SOURCES := $(foreach m,core/base core/batch net/wire bench/stat,$(call module_sources,$(m)))
+FUZZ_LIBS := $(foreach m,core/base core/batch bench/stat,$(LIBS_$(m)))
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 $(BUILD)/tests/fuzz-%: tests/fuzz/fuzz_%.c $(FUZZ_SOURCES)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) $(SANITIZERS) -DFUZZ_REPLAY -o $@ $^ $(LIBS_core/base) $(LIBS_core/batch)
+	$(Q)$(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) $(SANITIZERS) -DFUZZ_REPLAY -o $@ $^ $(FUZZ_LIBS)
 build/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_SOURCES)
 	@mkdir -p $(@D)
-	$(Q)clang $(filter-out -MMD -MP -Werror,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS_core/base) $(LIBS_core/batch)
+	$(Q)clang $(filter-out -MMD -MP -Werror,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $^ $(FUZZ_LIBS)
 fuzz: deps $(addprefix build/fuzz/,$(FUZZERS))
 	$(Q)for f in $(FUZZERS); do mkdir -p build/fuzz/corpus-$$f && \
 		build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) build/fuzz/corpus-$$f tests/fuzz/corpus/$$f || exit 1; done
@@ -114,7 +115,12 @@ $(BUILD)/tests/wire-echo: $(call objects,tests/wire/wire_echo.c) $(call link_ord
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_core/base)
 
-TEST_PROGRAMS := $(UNIT_PROGRAMS) $(BUILD)/tests/wire-echo $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
+# Writes histograms for other implementations of HdrHistogram to read.
+$(BUILD)/tests/hist-write: $(call objects,tests/bench/hist_write.c) $(call link_order,bench/stat core/base)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_bench/stat) $(LIBS_core/base)
+
+TEST_PROGRAMS := $(UNIT_PROGRAMS) $(BUILD)/tests/wire-echo $(BUILD)/tests/hist-write $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
 test-programs: $(TEST_PROGRAMS)
 asan-test-programs:
 	$(Q)$(MAKE) SANITIZE=1 all build/asan/tests/wire-echo units

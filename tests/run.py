@@ -268,8 +268,8 @@ def find_shell_scripts():
 
 
 def find_python_tests(python):
-    files = sorted(glob.glob(os.path.join(TESTS, "clients", "*.py")) +
-                   glob.glob(os.path.join(TESTS, "broker", "*.py")))
+    files = sorted(path for folder in ("clients", "broker", "bench")
+                   for path in glob.glob(os.path.join(TESTS, folder, "*.py")))
     if not files:
         return []
     listed = subprocess.run([python, TESTCASE, "--list"] + files, stdout=subprocess.PIPE,
