@@ -80,11 +80,14 @@ $(BUILD)/.flags: FORCE
 	@echo '$(CC) $(CFLAGS) $(LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(LDFLAGS)' > $@
 FORCE:
 
-# Unit tests: one criterion program a module, of tests/unit/MODULE/*.c plus tests/lib/*.c.
+# Unit tests: one criterion program a module, of tests/unit/MODULE/*.c plus its fixture in tests/lib
+# and what is named here.
+SCRIPT_SOURCES := $(wildcard tests/lib/script_*.c)
+UNIT_EXTRA_bench/load := $(SCRIPT_SOURCES) tests/lib/net_sim.c
 UNIT_MODULES := $(foreach m,$(MODULES),$(if $(wildcard tests/unit/$(m)/*.c),$(m)))
 unit_program = $(BUILD)/tests/unit-$(subst /,-,$(1))
 define unit_rules
-$(call unit_program,$(1)): $(call objects,$(wildcard tests/unit/$(1)/*.c) $(wildcard tests/lib/$(subst /,_,$(1))_fixture.c)) $(call link_order,$(1) $(DEPS_$(1)) $(TEST_DEPS_$(1)))
+$(call unit_program,$(1)): $(call objects,$(wildcard tests/unit/$(1)/*.c) $(wildcard tests/lib/$(subst /,_,$(1))_fixture.c) $(UNIT_EXTRA_$(1))) $(call link_order,$(1) $(DEPS_$(1)) $(TEST_DEPS_$(1)))
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(LDFLAGS) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $$(LIBS_ALL) -lcriterion -lm
 unit-$(1): $(call unit_program,$(1))
