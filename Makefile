@@ -117,7 +117,12 @@ $(BUILD)/tests/wire-echo: $(call objects,tests/wire/wire_echo.c) $(call link_ord
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_core/base)
 
-TEST_PROGRAMS := $(UNIT_PROGRAMS) $(BUILD)/tests/wire-echo $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
+# The scripted Kafka server on real sockets, which bench is tested against.
+$(BUILD)/tests/scripted-broker: $(call objects,tests/bench/scripted_broker.c $(SCRIPT_SOURCES)) $(call link_order,io net/wire core/batch core/base)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS_io) $(LIBS_core/batch) $(LIBS_core/base)
+
+TEST_PROGRAMS := $(UNIT_PROGRAMS) $(BUILD)/tests/wire-echo $(BUILD)/tests/scripted-broker $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
 test-programs: $(TEST_PROGRAMS)
 asan-test-programs:
 	$(Q)$(MAKE) SANITIZE=1 all build/asan/tests/wire-echo units
