@@ -356,7 +356,7 @@ static int run(struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = {.script = {.node_id = 1, .max_records = 20000000}, .host = "127.0.0.1"};
+    struct options o = {.script = {.node_id = 1, .max_records = 4000000}, .host = "127.0.0.1"};
     if (!options_parse(argc, argv, &o))
         return 2;
     signals_set();

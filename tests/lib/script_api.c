@@ -11,6 +11,7 @@ enum {
     ERROR_CORRUPT_MESSAGE = 2,
     ERROR_UNKNOWN_TOPIC_OR_PARTITION = 3,
     ERROR_NOT_LEADER_OR_FOLLOWER = 6,
+    ERROR_COORDINATOR_NOT_AVAILABLE = 15,
     ERROR_INVALID_TOPIC = 17,
     ERROR_INVALID_REQUIRED_ACKS = 21,
     ERROR_UNSUPPORTED_VERSION = 35,
@@ -364,6 +365,16 @@ static void init_producer_id_run(struct script_broker *s, struct script_request 
     script_reply(s, r, r->header.api_version, res);
 }
 
+/* There are no groups; but only where it sees this API does librdkafka compress with LZ4. */
+static void find_coordinator_run(struct script_broker *s, struct script_request *r, uint64_t now_ns)
+{
+    (void)now_ns;
+    struct find_coordinator_response *res = script_new(r, &find_coordinator_response_schema, 1);
+    res->error_code = ERROR_COORDINATOR_NOT_AVAILABLE;
+    res->node_id = -1;
+    script_reply(s, r, r->header.api_version, res);
+}
+
 /* Produce is shown from 0 on, as Kafka does: librdkafka compresses only when it sees old versions.
  */
 const struct script_api script_apis[] = {
@@ -371,6 +382,7 @@ const struct script_api script_apis[] = {
     {1, 4, 12, 4, script_fetch_arrive, script_fetch_run},
     {2, 1, 7, 1, NULL, list_offsets_run},
     {3, 1, 12, 1, NULL, metadata_run},
+    {10, 0, 3, 0, NULL, find_coordinator_run},
     {API_VERSIONS_KEY, 0, 3, 0, NULL, api_versions_run},
     {19, 2, 7, 2, NULL, create_topics_run},
     {20, 1, 6, 1, NULL, delete_topics_run},

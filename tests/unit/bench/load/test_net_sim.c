@@ -418,7 +418,7 @@ Test(net_sim, every_version_offered_is_spoken)
     struct api_versions_request q = {0};
     const struct api_versions_response *res =
         client_await(&a, client_send(&a, API_VERSIONS, 0, &q, true));
-    cr_assert_eq(res->api_keys_n, 8);
+    cr_assert_eq(res->api_keys_n, 9);
     for (int32_t i = 0; i < res->api_keys_n; i++) {
         const struct wire_api *api = wire_api_find(res->api_keys[i].api_key);
         cr_assert_leq(res->api_keys[i].max_version, api->max);
@@ -442,7 +442,7 @@ Test(net_sim, unknown_versions)
     a.requests[index].version = 0; /* what the answer is to be read as */
     const struct api_versions_response *res = client_await(&a, index);
     cr_assert_eq(res->error_code, 35);
-    cr_assert_eq(res->api_keys_n, 8);
+    cr_assert_eq(res->api_keys_n, 9);
     struct metadata_request m = {0};
     client_send(&a, METADATA, 13, &m, true);
     client_run(&a, env_now_ns(env) + 1);
