@@ -80,11 +80,14 @@ $(BUILD)/.flags: FORCE
 	@echo '$(CC) $(CFLAGS) $(LDFLAGS)' | cmp -s - $@ || echo '$(CC) $(CFLAGS) $(LDFLAGS)' > $@
 FORCE:
 
-# Unit tests: one criterion program a module, of tests/unit/MODULE/*.c plus tests/lib/*.c.
+# Unit tests: one criterion program a module, of tests/unit/MODULE/*.c plus its fixture in tests/lib
+# and what is named here.
+SCRIPT_SOURCES := $(wildcard tests/lib/script_*.c)
+UNIT_EXTRA_bench/load := $(SCRIPT_SOURCES) tests/lib/net_sim.c
 UNIT_MODULES := $(foreach m,$(MODULES),$(if $(wildcard tests/unit/$(m)/*.c),$(m)))
 unit_program = $(BUILD)/tests/unit-$(subst /,-,$(1))
 define unit_rules
-$(call unit_program,$(1)): $(call objects,$(wildcard tests/unit/$(1)/*.c) $(wildcard tests/lib/$(subst /,_,$(1))_fixture.c)) $(call link_order,$(1) $(DEPS_$(1)) $(TEST_DEPS_$(1)))
+$(call unit_program,$(1)): $(call objects,$(wildcard tests/unit/$(1)/*.c) $(wildcard tests/lib/$(subst /,_,$(1))_fixture.c) $(UNIT_EXTRA_$(1))) $(call link_order,$(1) $(DEPS_$(1)) $(TEST_DEPS_$(1)))
 	@mkdir -p $$(@D)
 	$$(Q)$$(CC) $$(LDFLAGS) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $$(LIBS_ALL) -lcriterion -lm
 unit-$(1): $(call unit_program,$(1))
@@ -120,7 +123,12 @@ $(BUILD)/tests/hist-write: $(call objects,tests/bench/hist_write.c) $(call link_
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS_bench/stat) $(LIBS_core/base)
 
-TEST_PROGRAMS := $(UNIT_PROGRAMS) $(BUILD)/tests/wire-echo $(BUILD)/tests/hist-write $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
+# The scripted Kafka server on real sockets, which bench is tested against.
+$(BUILD)/tests/scripted-broker: $(call objects,tests/bench/scripted_broker.c $(SCRIPT_SOURCES)) $(call link_order,io net/wire core/batch core/base)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS_io) $(LIBS_core/batch) $(LIBS_core/base)
+
+TEST_PROGRAMS := $(UNIT_PROGRAMS) $(addprefix $(BUILD)/tests/,wire-echo hist-write scripted-broker) $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
 test-programs: $(TEST_PROGRAMS)
 asan-test-programs:
 	$(Q)$(MAKE) SANITIZE=1 all build/asan/tests/wire-echo units
