@@ -1,19 +1,21 @@
 /* The page's styles, and the markers of gnuplot's that the plots refer to. */
 #include "bench/report_css.h"
 
-/* Colours of lines are told apart by lightness as well as by hue, for colour-blind readers and for
- * print, and lines that share a plot differ in dashes too. */
+/* Any two of a theme's eight line colours are at least 23 apart (CIE 1976 colour difference), to
+ * plain sight and to protanopes, deuteranopes and tritanopes as simulated by Machado, Oliveira and
+ * Fernandes (2009), and have a contrast of 3 or more with the page. Lines that share a plot and a
+ * colour differ in dashes. */
 const char report_css[] =
     ":root{color-scheme:light dark;"
-    "--bg:#fdfdfc;--panel:#f5f5f3;--ink:#15181c;--ink-2:#3f454d;--muted:#646b75;--rule:#dcdedf;"
+    "--bg:#fdfdfc;--ink:#15181c;--ink-2:#3f454d;--muted:#646b75;--rule:#dcdedf;"
     "--axis:#8a9099;--grid:#e6e8ea;--shade:#efece2;--good:#0b62a4;--bad:#b3261e;"
-    "--c1:#0b62a4;--c2:#d1600a;--c3:#00805a;--c4:#8b3a86;--c5:#8a6d00;--c6:#4d5862;--c7:#35a0d8;"
-    "--c8:#c23b5a}\n"
+    "--c1:#0b62a4;--c2:#d1600a;--c3:#00402a;--c4:#b4648c;--c5:#7878f0;--c6:#a08c64;--c7:#643c00;"
+    "--c8:#3c2850}\n"
     "@media(prefers-color-scheme:dark){:root{"
-    "--bg:#14171a;--panel:#1c2024;--ink:#e9ebee;--ink-2:#c0c6cd;--muted:#939aa4;--rule:#31363c;"
+    "--bg:#14171a;--ink:#e9ebee;--ink-2:#c0c6cd;--muted:#939aa4;--rule:#31363c;"
     "--axis:#6d747e;--grid:#292e34;--shade:#23272c;--good:#5fb0ee;--bad:#ff8b7b;"
-    "--c1:#5fb0ee;--c2:#f39a4f;--c3:#3fcb9c;--c4:#d795d1;--c5:#e2c54f;--c6:#aeb8c2;--c7:#9ad8f7;"
-    "--c8:#ff8fa8}}\n"
+    "--c1:#5fb0ee;--c2:#f39a4f;--c3:#c8f0b4;--c4:#dc3c64;--c5:#7878f0;--c6:#a064a0;--c7:#14f0f0;"
+    "--c8:#3c8c00}}\n"
     "*{box-sizing:border-box}\n"
     "body{margin:0 auto;max-width:1240px;padding:28px 32px 64px;background:var(--bg);"
     "color:var(--ink);font:15px/1.5 system-ui,-apple-system,\"Segoe UI\",Roboto,\"Helvetica "
@@ -51,13 +53,13 @@ const char report_css[] =
     ".alarm{border:2px solid var(--bad);border-radius:4px;padding:10px 14px;margin:14px 0}\n"
     ".alarm b{color:var(--bad)}\n"
     ".alarm ul,.notes{margin:4px 0;padding-left:20px}\n"
-    ".bar{display:inline-block;vertical-align:middle;width:140px;height:9px;background:var(--grid);"
+    ".bar{display:inline-block;vertical-align:middle;width:90px;height:9px;background:var(--grid);"
     "border-radius:2px;overflow:hidden}\n"
     ".bar i{display:block;height:100%;background:var(--c1)}\n"
     ".plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(520px,100%),1fr));"
     "gap:20px 28px;margin:10px 0 18px}\n"
     ".tables{display:flex;flex-wrap:wrap;gap:4px 44px;align-items:flex-start}\n"
-    ".tables>*{max-width:100%}\n"
+    ".tables>*{max-width:100%}.rest{flex:1 1 560px}\n"
     "figure{margin:0;break-inside:avoid}\n"
     "figcaption{font-size:13.5px;font-weight:600;line-height:1.35}\n"
     ".legend{font-size:12.5px;font-weight:400;color:var(--ink-2);display:flex;flex-wrap:wrap;"
@@ -77,10 +79,10 @@ const char report_css[] =
     ".defs{position:absolute;width:0;height:0}\n"
     "@media(max-width:760px){body{padding:16px}dl{grid-template-columns:1fr}}\n"
     "@media print{:root{color-scheme:light;"
-    "--bg:#fff;--panel:#fff;--ink:#000;--ink-2:#222;--muted:#555;--rule:#ccc;--axis:#777;"
+    "--bg:#fff;--ink:#000;--ink-2:#222;--muted:#555;--rule:#ccc;--axis:#777;"
     "--grid:#e4e4e4;--shade:#f0f0f0;--good:#0b62a4;--bad:#b3261e;"
-    "--c1:#0b62a4;--c2:#d1600a;--c3:#00805a;--c4:#8b3a86;--c5:#8a6d00;--c6:#4d5862;--c7:#35a0d8;"
-    "--c8:#c23b5a}body{max-width:none;padding:0;font-size:11px}table{font-size:9px}"
+    "--c1:#0b62a4;--c2:#d1600a;--c3:#00402a;--c4:#b4648c;--c5:#7878f0;--c6:#a08c64;--c7:#643c00;"
+    "--c8:#3c2850}body{max-width:none;padding:0;font-size:11px}table{font-size:9px}"
     "th,td{padding:2px 5px}.plots{grid-template-columns:1fr 1fr}tr,h2,h3{break-inside:avoid;"
     "break-after:auto}}\n";
 

@@ -114,7 +114,7 @@ int report_gnuplot_run(const char *script, size_t len, char **ret_svg, char *rea
                        size_t reason_size)
 {
     int fds[N_STREAMS], rc = 0;
-    pid_t pid;
+    pid_t pid = -1;
     for (int i = 0; i < N_STREAMS; i++) {
         fds[i] = memfd_create("gnuplot", MFD_CLOEXEC);
         rc = fds[i] < 0 ? -errno : rc;

@@ -1,10 +1,12 @@
 /* Plots over runs of one workload: percentile curves, and latency against rate. */
 #include "bench/report_sections.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/report_html.h"
+#include "core/base/assert.h"
 #include "core/base/bytes.h"
 
 #define CURVES_ALIKE_MAX 6 /* runs of one label: more cannot be told apart */
@@ -25,6 +27,7 @@ static const struct report_run **members(struct report_view *view, size_t group)
     for (size_t i = 0; runs != NULL && i < view->n_runs; i++)
         if (view->runs[i].group == group)
             runs[n++] = &view->runs[i];
+    ASSERT(runs == NULL || n == view->groups[group].n_runs);
     return runs;
 }
 
@@ -195,8 +198,11 @@ static void put_group(struct report_view *view, size_t index)
 {
     const struct report_group *group = &view->groups[index];
     const struct report_run **runs = members(view, index);
-    if (runs == NULL)
+    if (runs == NULL) {
+        view->rc = -ENOMEM;
+        snprintf(view->reason, view->reason_size, "out of memory");
         return;
+    }
     fputs("<h3>", view->out);
     report_view_group_title(view, group);
     fputs("</h3>\n<div class=\"plots\">\n", view->out);

@@ -169,8 +169,11 @@ static void linear_ticks(const struct report_axis *axis, bool ends_at_tick, stru
     double step = nice_step(hi - lo, ends_at_tick ? 5 : TICKS_MAX, axis->unit);
     *range = (struct range){floor(lo / step) * step,
                             ends_at_tick ? ceil(hi / step) * step : hi + (hi - lo) / 50};
-    for (double at = range->lo; at <= range->hi + step / 1e6; at += step)
+    double n = floor((range->hi - range->lo) / step + 1e-6);
+    for (size_t i = 0; i < ARRAY_LEN(ticks->items) && (double)i <= n; i++) {
+        double at = range->lo + (double)i * step;
         add_tick(ticks, axis->unit, fabs(at) < step / 1e6 ? 0 : at);
+    }
 }
 
 /* From dense to sparse; the first set that gives few enough ticks is taken. */

@@ -378,8 +378,9 @@ static void put_body(struct report_view *view, const struct report_run *run, boo
     }
     fputs("<div class=\"tables\">\n", view->out);
     report_run_windows(view, run);
+    fputs("<div class=\"tables rest\">\n", view->out);
     report_run_tables(view, run);
-    fputs("</div>\n", view->out);
+    fputs("</div></div>\n", view->out);
 }
 
 void report_section_runs(struct report_view *view)
