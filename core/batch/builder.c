@@ -12,7 +12,6 @@
 #include "core/batch/record.h"
 
 #define BUILDER_BYTES_MIN 4096u
-#define RECORD_FIXED_BYTES_MAX (1 + VARINT64_BYTES_MAX + 5 * VARINT32_BYTES_MAX)
 
 void batch_builder_init(struct batch_builder *b, enum batch_codec codec)
 {
@@ -67,54 +66,84 @@ static uint8_t *put_bytes(uint8_t *p, const void *data, int32_t len)
     return p + MAX(len, 0);
 }
 
-/* No more than this many bytes for the record behind its length field. */
-static uint64_t body_bound(int32_t key_len, int32_t value_len,
-                           const struct batch_record_header *headers, int32_t header_count)
+/* As put_varint() writes it. */
+static unsigned varint_bytes(int64_t v)
 {
-    uint64_t bytes =
-        RECORD_FIXED_BYTES_MAX + (uint64_t)MAX(key_len, 0) + (uint64_t)MAX(value_len, 0);
-    ASSERT(key_len >= -1 && value_len >= -1 && header_count >= 0);
+    return (70u - (unsigned)__builtin_clzll(zigzag_encode(v) | 1)) / 7;
+}
+
+static uint64_t field_bytes(int32_t len)
+{
+    ASSERT(len >= -1);
+    return varint_bytes(len) + (uint64_t)MAX(len, 0);
+}
+
+/* Of the record behind its length field. */
+static uint64_t body_bytes(int64_t timestamp_delta, int32_t offset_delta, int32_t key_len,
+                           int32_t value_len, const struct batch_record_header *headers,
+                           int32_t header_count)
+{
+    uint64_t bytes = 1u + varint_bytes(timestamp_delta) + varint_bytes(offset_delta) +
+                     field_bytes(key_len) + field_bytes(value_len) + varint_bytes(header_count);
     for (int32_t i = 0; i < header_count; i++) {
-        ASSERT(headers[i].key_len >= 0 && headers[i].value_len >= -1);
-        bytes += 2 * VARINT32_BYTES_MAX + (uint64_t)headers[i].key_len +
-                 (uint64_t)MAX(headers[i].value_len, 0);
+        ASSERT(headers[i].key_len >= 0);
+        bytes += field_bytes(headers[i].key_len) + field_bytes(headers[i].value_len);
     }
     return bytes;
+}
+
+/* The record but its value, for which room is left at *ret_value. */
+static int add(struct batch_builder *b, int64_t timestamp, const void *key, int32_t key_len,
+               int32_t value_len, const struct batch_record_header *headers, int32_t header_count,
+               uint8_t **ret_value)
+{
+    int64_t base_timestamp = b->record_count > 0 ? b->base_timestamp : timestamp, delta;
+    if (b->next_offset_delta == INT32_MAX ||
+        __builtin_sub_overflow(timestamp, base_timestamp, &delta))
+        return -EOVERFLOW;
+    uint64_t body =
+        body_bytes(delta, b->next_offset_delta, key_len, value_len, headers, header_count);
+    uint64_t end = b->plain_len + VARINT32_BYTES_MAX + body;
+    if (end > INT32_MAX)
+        return -EOVERFLOW;
+    int rc = bytes_reserve(&b->plain, &b->plain_cap, end);
+    if (rc < 0)
+        return rc;
+    uint8_t *p = put_varint(b->plain + b->plain_len, (int64_t)body);
+    *p++ = 0;
+    p = put_varint(p, delta);
+    p = put_varint(p, b->next_offset_delta);
+    p = put_bytes(p, key, key_len);
+    p = put_varint(p, value_len);
+    *ret_value = p;
+    p = put_varint(p + MAX(value_len, 0), header_count);
+    for (int32_t i = 0; i < header_count; i++) {
+        p = put_bytes(p, headers[i].key, headers[i].key_len);
+        p = put_bytes(p, headers[i].value, headers[i].value_len);
+    }
+    b->plain_len = (size_t)(p - b->plain);
+    b->base_timestamp = base_timestamp;
+    b->max_timestamp = b->record_count > 0 ? MAX(b->max_timestamp, timestamp) : timestamp;
+    b->record_count++;
+    b->next_offset_delta++;
+    return 0;
 }
 
 int batch_builder_add(struct batch_builder *b, int64_t timestamp, const void *key, int32_t key_len,
                       const void *value, int32_t value_len,
                       const struct batch_record_header *headers, int32_t header_count)
 {
-    uint64_t bound = body_bound(key_len, value_len, headers, header_count);
-    int64_t base_timestamp = b->record_count > 0 ? b->base_timestamp : timestamp, delta;
-    if (b->plain_len + VARINT32_BYTES_MAX + bound > INT32_MAX ||
-        b->next_offset_delta == INT32_MAX ||
-        __builtin_sub_overflow(timestamp, base_timestamp, &delta))
-        return -EOVERFLOW;
-    int rc = bytes_reserve(&b->plain, &b->plain_cap, b->plain_len + VARINT32_BYTES_MAX + bound);
-    if (rc < 0)
-        return rc;
-    /* The body goes behind room for the longest length field, and moves down onto the real one. */
-    uint8_t *start = b->plain + b->plain_len, *body = start + VARINT32_BYTES_MAX, *p = body;
-    *p++ = 0;
-    p = put_varint(p, delta);
-    p = put_varint(p, b->next_offset_delta);
-    p = put_bytes(p, key, key_len);
-    p = put_bytes(p, value, value_len);
-    p = put_varint(p, header_count);
-    for (int32_t i = 0; i < header_count; i++) {
-        p = put_bytes(p, headers[i].key, headers[i].key_len);
-        p = put_bytes(p, headers[i].value, headers[i].value_len);
-    }
-    uint8_t *at = put_varint(start, p - body);
-    memmove(at, body, (size_t)(p - body));
-    b->plain_len = (size_t)(at + (p - body) - b->plain);
-    b->base_timestamp = base_timestamp;
-    b->max_timestamp = b->record_count > 0 ? MAX(b->max_timestamp, timestamp) : timestamp;
-    b->record_count++;
-    b->next_offset_delta++;
-    return 0;
+    uint8_t *room;
+    int rc = add(b, timestamp, key, key_len, value_len, headers, header_count, &room);
+    if (rc == 0 && value_len > 0)
+        memcpy(room, value, (size_t)value_len);
+    return rc;
+}
+
+int batch_builder_add_room(struct batch_builder *b, int64_t timestamp, const void *key,
+                           int32_t key_len, int32_t value_len, uint8_t **ret_value)
+{
+    return add(b, timestamp, key, key_len, value_len, NULL, 0, ret_value);
 }
 
 size_t batch_builder_plain_bytes(const struct batch_builder *b)

@@ -35,6 +35,11 @@ int batch_builder_add(struct batch_builder *b, int64_t timestamp, const void *ke
                       const void *value, int32_t value_len,
                       const struct batch_record_header *headers, int32_t header_count);
 
+/* The same, for a value that the caller makes in place: value_len bytes at *ret_value, until the
+ * next call on the builder. */
+int batch_builder_add_room(struct batch_builder *b, int64_t timestamp, const void *key,
+                           int32_t key_len, int32_t value_len, uint8_t **ret_value);
+
 /* Bytes that finish would give without compression. */
 size_t batch_builder_plain_bytes(const struct batch_builder *b);
 
