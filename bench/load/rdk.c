@@ -49,6 +49,12 @@ static void load_begin(struct rdk *r, uint64_t now_ns)
     schedule_init(&r->schedule, &shape, r->w->rate, r->w->seed, r->config.part, r->schedule_parts);
 }
 
+static void load_end(struct rdk *r, uint64_t now_ns)
+{
+    r->scheduling = false;
+    load_recorder_window_end(&r->out.recorder, now_ns);
+}
+
 static void stage_enter(struct rdk *r, int stage, uint64_t now_ns)
 {
     bool first = r->stage == LOADER_CONNECT;
@@ -60,9 +66,7 @@ static void stage_enter(struct rdk *r, int stage, uint64_t now_ns)
     if (stage < LOADER_DRAIN)
         load_recorder_window(&r->out.recorder, now_ns);
     else
-        r->scheduling = false;
-    if (stage == LOADER_DRAIN && r->out.recorder.windows_n > 0)
-        r->out.recorder.windows[r->out.recorder.windows_n - 1].to_ns = now_ns;
+        load_end(r, now_ns);
     if (first && r->config.consume == CONSUME_FROM_START)
         rdk_consumers_start(r, false);
     if (stage == r->config.late_stage)
@@ -78,7 +82,8 @@ static void publish(struct rdk *r)
     atomic_store_explicit(&r->out.acked, r->acked + n->acked, memory_order_relaxed);
     atomic_store_explicit(&r->out.consumed_new, r->consumed_new + n->consumed_new,
                           memory_order_relaxed);
-    atomic_store_explicit(&r->out.unfinished, r->outstanding + more, memory_order_release);
+    atomic_store_explicit(&r->out.unfinished, r->outstanding + more, memory_order_relaxed);
+    atomic_store_explicit(&r->out.stage, r->stage, memory_order_release);
 }
 
 /* A signal that was lost, or came while the queue was being emptied, costs LOOK_NS at most. */
