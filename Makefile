@@ -1,4 +1,5 @@
-# penstock: see README.md. Targets: all run test test-all asan layers format lint clean
+# penstock: see README.md. Targets: all run test test-all bench-kafka bench-compare asan fuzz layers format
+#   lint clean.
 #   V=1 shows the commands; CC=clang builds with clang (into build/clang); SANITIZE=1 is `make asan`.
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 ifeq ($(MAKELEVEL),0)
@@ -73,6 +74,14 @@ $(BUILD)/obj/%.o: %.c $(BUILD)/.flags
 $(BUILD)/penstock: $(call link_order,$(MODULES)) $(BUILD)/.flags
 	@$(if $(V),,echo "  LINK  $@")
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %/tools.a,$^) -Wl,--start-group $(filter-out %/tools.a,$(filter %.a,$^)) -Wl,--end-group $(LIBS_ALL) -lm
+
+# The commit goes into one object only, made again when it has changed.
+COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)$(shell git diff --quiet HEAD 2>/dev/null || echo +)
+$(BUILD)/obj/tools/cmd_version.o: CFLAGS += -DPENSTOCK_COMMIT='"$(or $(COMMIT:+=),unknown)$(findstring +,$(COMMIT))"'
+$(BUILD)/obj/tools/cmd_version.o: $(BUILD)/.commit
+$(BUILD)/.commit: FORCE
+	@mkdir -p $(@D)
+	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
 
 # A change of flags or compiler rebuilds.
 $(BUILD)/.flags: FORCE
@@ -154,6 +163,13 @@ test-all: deps
 	$(Q)$(MAKE) CC=clang all
 	$(Q)tests/run.py --build $(BUILD) --all $(ARGS)
 
+# Apache Kafka 4 for comparison: in the foreground, or side by side with penstock under one load.
+bench-kafka:
+	$(Q)bench/kafka.sh $(ARGS)
+bench-compare: deps
+	$(Q)$(MAKE) all
+	$(Q)bench/compare.sh $(ARGS)
+
 # Holds every #include against the table of arrows above, and the fenced headers to their folders.
 layers:
 	$(Q)tools/layers.sh $(foreach m,$(MODULES),'$(m):$(DEPS_$(m))')
@@ -165,7 +181,8 @@ lint:
 	$(Q)clang-format --dry-run -Werror $(ALL_C)
 	$(Q)clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(ALL_C))) -- $(filter-out -MMD -MP,$(CFLAGS))
 
-.PHONY: all FORCE units clean asan deps run test test-all test-programs asan-test-programs layers format lint fuzz
+.PHONY: all FORCE units clean asan deps run test test-all test-programs asan-test-programs layers format lint fuzz \
+	bench-kafka bench-compare
 asan:
 	$(Q)$(MAKE) SANITIZE=1 all
 

@@ -4,7 +4,8 @@
 #   second. What is missing is installed (system packages only as root) and left in build/clients.
 # Failure: what cannot be had is named here, its reason left in build/clients/NAME.missing; the
 #   tests that need it show it as a skip. The exit code is 0 all the same.
-# Usage: tests/install.sh [--peer]     --peer: also Apache Kafka's broker (tests/lib/kafka_peer.py)
+# Usage: tests/install.sh [--peer | --peer-only]     --peer: also Apache Kafka's broker
+#   (tests/lib/kafka_peer.py, bench/kafka.sh); --peer-only: that and what it needs, nothing else.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 root=$PWD
@@ -152,6 +153,18 @@ make_franz() {
     (cd tests/clients/franz && "$(cat "$clients/go.path")" build -o "$clients/franz/franz" .)
 }
 
+install_peer() {
+    once peer "$(key_of tests/clients/java/peer/pom.xml)" \
+        copy_jars "$root/tests/clients/java/peer/pom.xml" "$clients/java/peer"
+}
+
+if [ "${1:-}" = --peer-only ]; then
+    need_command java have_java17 default-jdk-headless
+    need_command maven "command -v mvn" maven
+    install_peer
+    exit 0
+fi
+
 need_command kcat "command -v kcat" kcat
 need_command strace "command -v strace" strace
 need_command fincore "command -v fincore" util-linux util-linux-extra
@@ -169,8 +182,5 @@ once venv "$(key_of tests/clients/requirements.txt)" make_venv
 once kafkajs "$(key_of tests/clients/kafkajs/package.json)" make_node
 [ -e "$clients/go.missing" ] ||
     once franz "$(key_of tests/clients/franz/* "$clients/go.path")" make_franz
-if [ "${1:-}" = --peer ]; then
-    once peer "$(key_of tests/clients/java/peer/pom.xml)" \
-        copy_jars "$root/tests/clients/java/peer/pom.xml" "$clients/java/peer"
-fi
+[ "${1:-}" = --peer ] && install_peer
 exit 0

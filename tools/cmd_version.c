@@ -10,9 +10,19 @@
 #define PENSTOCK_VERSION "0.1"
 #endif
 
+/* Of the sources that this was built from; "+" behind it: with changes. The Makefile sets it. */
+#ifndef PENSTOCK_COMMIT
+#define PENSTOCK_COMMIT "unknown"
+#endif
+
 const char *penstock_version(void)
 {
     return PENSTOCK_VERSION;
+}
+
+const char *penstock_commit(void)
+{
+    return PENSTOCK_COMMIT;
 }
 
 int cmd_version(int argc, char **argv)
@@ -29,7 +39,7 @@ int cmd_version(int argc, char **argv)
     struct utsname kernel;
     struct io_features features;
     const char *reason = "";
-    printf("penstock %s\n", penstock_version());
+    printf("penstock %s, commit %s\n", penstock_version(), penstock_commit());
     if (uname(&kernel) == 0)
         printf("kernel %s %s\n", kernel.release, kernel.machine);
     if (io_probe(&features, &reason) < 0)

@@ -3,8 +3,11 @@
 #ifndef TOOLS_CMD_VERSION_H
 #define TOOLS_CMD_VERSION_H
 
-/* The version that this binary was built as; `git describe` when it was built in a checkout. */
+/* The version that this binary was built as. */
 const char *penstock_version(void);
+/* The commit that it was built from; "+" behind it: with changes on top. */
+const char *penstock_commit(void);
+const char *penstock_commit(void);
 
 int cmd_version(int argc, char **argv);
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/base/bytes.h"
+#include "tools/cmd_bench.h"
 #include "tools/cmd_doctor.h"
 #include "tools/cmd_serve.h"
 #include "tools/cmd_topo.h"
@@ -16,6 +17,7 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"serve", cmd_serve, "run the broker"},
+    {"bench", cmd_bench, "measure a broker, this one or any other that speaks Kafka's protocol"},
     {"topo", cmd_topo, "show the machine and which core each shard gets"},
     {"doctor", cmd_doctor, "check kernel, limits and disks, and say what is missing"},
     {"version", cmd_version, "print the version"},
