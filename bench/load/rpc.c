@@ -12,6 +12,7 @@ enum { OUT_PIECES_MAX = 1024 };
 static void on_connected(struct env_op *op);
 static void on_received(struct env_op *op);
 static void on_sent(struct env_op *op);
+static void on_released(struct env_op *op);
 
 /* ---- frames ---- */
 
@@ -119,7 +120,7 @@ static void fail_all(struct list_node *list, int rc)
 /* Nothing of the connection is in flight any more: say so, oldest requests first. */
 static void finish_if_idle(struct rpc_conn *c)
 {
-    if (c->state != RPC_CLOSING || c->connect_op.busy || c->recv_op.busy || c->send_op.busy)
+    if (c->state != RPC_CLOSING || c->connect_op.busy || c->recv_op.busy || c->sending_lent)
         return;
     if (c->sock >= 0)
         env_sock_close(c->env, c->sock);
@@ -131,8 +132,8 @@ static void finish_if_idle(struct rpc_conn *c)
     c->on_closed(c, c->rc);
 }
 
-/* A receive is under way whenever the connection is open, but inside on_received: its end, or that
- * of connecting, is what finishes closing. */
+/* A receive or a send is under way whenever the connection is open, but inside their callbacks:
+ * the end of the last of them, or that of connecting, is what finishes closing. */
 void rpc_conn_close(struct rpc_conn *c, int rc)
 {
     if (c->state == RPC_CLOSED || c->state == RPC_CLOSING)
@@ -181,7 +182,7 @@ static int frame_take(struct rpc_conn *c, uint8_t *frame, uint32_t len)
     int32_t correlation;
     uint32_t body_at;
     if (node == NULL)
-        return -EPROTO; /* an answer to nothing, or to what is still being sent */
+        return -EPROTO; /* an answer to nothing */
     struct rpc *rpc = container_of(node, struct rpc, link);
     int rc =
         wire_decode_response_header(frame, len, rpc->api, rpc->version, &correlation, &body_at);
@@ -192,12 +193,19 @@ static int frame_take(struct rpc_conn *c, uint8_t *frame, uint32_t len)
     return 0;
 }
 
-/* Hand out the whole frames at the front, and make room for the rest of the next one. */
+/* What comes next answers a request whose bytes are still lent to the send. */
+static bool is_early(const struct rpc_conn *c)
+{
+    return list_empty(&c->awaiting) && !list_empty(&c->sending);
+}
+
+/* Hand out the whole frames at the front, and make room for the rest of the next one. Not while a
+ * receive is under way, whose place is behind them. */
 static int frames_take(struct rpc_conn *c)
 {
     uint32_t at = 0;
     int rc = 0;
-    while (rc == 0 && c->state == RPC_OPEN && c->in_len - at >= 4) {
+    while (rc == 0 && c->state == RPC_OPEN && !is_early(c) && c->in_len - at >= 4) {
         uint32_t len = be_load32(c->in + at);
         if (len > RPC_FRAME_BYTES_MAX - 4)
             return -EPROTO;
@@ -216,21 +224,27 @@ static int frames_take(struct rpc_conn *c)
     return rc;
 }
 
+/* Take what is there, then receive more; what is early waits for the end of the send. */
+static void in_pump(struct rpc_conn *c)
+{
+    int rc = frames_take(c);
+    if (rc < 0)
+        rpc_conn_close(c, rc);
+    if (c->state == RPC_OPEN && !(is_early(c) && c->in_len > 0))
+        env_recv(c->env, &c->recv_op, c->sock, c->in + c->in_len, c->in_cap - c->in_len, 0,
+                 on_received);
+}
+
 static void on_received(struct env_op *op)
 {
     struct rpc_conn *c = container_of(op, struct rpc_conn, recv_op);
-    int rc = op->res == 0 ? -ECONNRESET : op->res;
-    if (c->state == RPC_OPEN && rc > 0) {
-        c->in_len += (uint32_t)rc;
-        rc = frames_take(c);
+    if (op->res <= 0)
+        rpc_conn_close(c, op->res == 0 ? -ECONNRESET : op->res);
+    if (c->state == RPC_OPEN) {
+        c->in_len += (uint32_t)op->res;
+        in_pump(c);
     }
-    if (rc < 0)
-        rpc_conn_close(c, rc);
-    if (c->state == RPC_OPEN)
-        env_recv(c->env, &c->recv_op, c->sock, c->in + c->in_len, c->in_cap - c->in_len, 0,
-                 on_received);
-    else
-        finish_if_idle(c);
+    finish_if_idle(c);
 }
 
 /* ---- sending ---- */
@@ -259,7 +273,7 @@ void rpc_conn_pump(struct rpc_conn *c)
 {
     struct list_node *node;
     unsigned n = 0;
-    if (c->state != RPC_OPEN || c->send_op.busy)
+    if (c->state != RPC_OPEN || c->sending_lent)
         return;
     while ((node = list_head(&c->queued)) != NULL) {
         struct rpc *rpc = container_of(node, struct rpc, link);
@@ -271,8 +285,9 @@ void rpc_conn_pump(struct rpc_conn *c)
         list_remove(node);
         list_push_tail(&c->sending, node);
     }
+    c->sending_lent = n > 0;
     if (n > 0)
-        env_sendv(c->env, &c->send_op, c->sock, c->out, n, on_sent, NULL);
+        env_sendv(c->env, &c->send_op, c->sock, c->out, n, on_sent, on_released);
     else if (!list_empty(&c->queued))
         rpc_conn_close(c, -ENOMEM);
 }
@@ -294,8 +309,17 @@ static void on_sent(struct env_op *op)
     struct rpc_conn *c = container_of(op, struct rpc_conn, send_op);
     if (op->res < 0)
         rpc_conn_close(c, op->res);
-    else if (c->state == RPC_OPEN)
+}
+
+/* Only now may a request's bytes change, and so may it be done. */
+static void on_released(struct env_op *op)
+{
+    struct rpc_conn *c = container_of(op, struct rpc_conn, send_op);
+    c->sending_lent = false;
+    if (c->state == RPC_OPEN)
         sending_done(c);
+    if (c->state == RPC_OPEN && !c->recv_op.busy)
+        in_pump(c);
     if (c->state == RPC_OPEN)
         rpc_conn_pump(c);
     else

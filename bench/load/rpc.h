@@ -49,6 +49,7 @@ struct rpc_conn {
     struct sock_addr addr;
     int sock;
     struct env_op connect_op, recv_op, send_op; /* private from here on */
+    bool sending_lent;                          /* until the kernel is done with a send's bytes */
     uint8_t *in;
     uint32_t in_len, in_cap, in_cap_least;
     struct iovec *out; /* of the send under way */

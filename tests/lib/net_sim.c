@@ -513,9 +513,10 @@ static void wait_until(struct net_sim *sim, uint64_t deadline_ns)
         network_run(sim);
         if (!list_empty(&sim->done) || !list_empty(&sim->self) || deadline_ns <= sim->now_ns)
             return;
-        uint64_t next_ns = MIN(network_next_ns(sim), deadline_ns);
-        if (next_ns == UINT64_MAX && !list_empty(&sim->releases))
-            return;
+        uint64_t next_ns = network_next_ns(sim);
+        if (next_ns >= deadline_ns && !list_empty(&sim->releases))
+            return; /* they come before the deadline */
+        next_ns = MIN(next_ns, deadline_ns);
         ASSERT(next_ns != UINT64_MAX && "waiting for ever: nothing is due, nothing was asked for");
         ASSERT(next_ns > sim->now_ns);
         sim->now_ns = next_ns;
