@@ -120,6 +120,7 @@ static void load_begin(struct loader *l, uint64_t now_ns)
     struct schedule_shape shape;
     const char *reason;
     l->start_ns = now_ns;
+    l->schedule_end_ns = UINT64_MAX;
     l->cpu_was_ns = thread_cpu_ns();
     load_stats_reset(&l->out.recorder.interval, now_ns);
     l->interval_end_ns = now_ns + SECOND_NS;
@@ -132,9 +133,11 @@ static void load_begin(struct loader *l, uint64_t now_ns)
     schedule_init(&l->schedule, &shape, l->w->rate, l->w->seed, l->config.part, l->schedule_parts);
 }
 
+/* What was intended before and has not been looked at yet still is. */
 static void load_end(struct loader *l, uint64_t now_ns)
 {
-    l->scheduling = false;
+    l->schedule_end_ns = MIN(l->schedule_end_ns, now_ns);
+    l->scheduling = l->scheduling && !workload_closed_loop(l->w);
     load_recorder_window_end(&l->out.recorder, now_ns);
 }
 
@@ -158,7 +161,8 @@ static void stage_enter(struct loader *l, int stage, uint64_t now_ns)
 static void publish(struct loader *l)
 {
     const struct load_counts *n = &l->out.recorder.interval.n;
-    bool more = l->scheduling && l->config.records_max > 0 && l->records_left > 0;
+    bool limited = l->config.records_max > 0 && l->records_left > 0;
+    bool more = l->scheduling && (l->stage >= LOADER_DRAIN || limited);
     atomic_store_explicit(&l->out.acked, l->acked + n->acked, memory_order_relaxed);
     atomic_store_explicit(&l->out.consumed_new, l->consumed_new + n->consumed_new,
                           memory_order_relaxed);

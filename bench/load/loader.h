@@ -37,7 +37,8 @@ struct loader {
     struct schedule schedule;
     bool scheduling, schedule_random; /* random: each event picks its producer by chance */
     unsigned schedule_parts;
-    uint64_t outstanding; /* what `unfinished` is told after each turn */
+    uint64_t schedule_end_ns; /* records intended from then on are not made */
+    uint64_t outstanding;     /* what `unfinished` is told after each turn */
     struct body_set bodies;
     struct producer *producers;
     unsigned producers_n, producer_next;

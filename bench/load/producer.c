@@ -375,7 +375,9 @@ static bool schedule_run(struct loader *l, uint64_t now_ns)
 {
     for (unsigned n = 0; n < EVENTS_PER_TURN && l->backlog_n < BACKLOG_MAX; n++) {
         uint64_t t = schedule_peek(&l->schedule);
-        if (t == SCHEDULE_NEVER || l->start_ns + t > now_ns)
+        if (t == SCHEDULE_NEVER || l->start_ns + t >= l->schedule_end_ns)
+            l->scheduling = false;
+        if (!l->scheduling || l->start_ns + t > now_ns)
             return false;
         schedule_next(&l->schedule);
         event_run(l, l->start_ns + t, now_ns);
@@ -797,7 +799,7 @@ uint64_t load_producers_pump(struct loader *l, uint64_t now_ns)
     backlogs_run(l, now_ns);
     if (l->scheduling) {
         more = workload_closed_loop(l->w) ? closed_loop_run(l, now_ns) : schedule_run(l, now_ns);
-        if (!workload_closed_loop(l->w))
+        if (l->scheduling && !workload_closed_loop(l->w))
             due_ns = schedule_due(l, now_ns);
     }
     due_ns = MIN(due_ns, retries_run(l, now_ns));
