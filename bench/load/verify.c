@@ -199,10 +199,20 @@ static int end_compare(const void *a, const void *b)
                                         : (x->producer > y->producer) - (x->producer < y->producer);
 }
 
+static int failure_compare(const void *a, const void *b)
+{
+    const struct produced_failure *x = a, *y = b;
+    if (x->partition != y->partition)
+        return x->partition > y->partition ? 1 : -1;
+    return (x->range.producer > y->range.producer) - (x->range.producer < y->range.producer);
+}
+
 void produced_sort(struct produced *p)
 {
     if (p->ends_n > 0)
         qsort(p->ends, p->ends_n, sizeof(*p->ends), end_compare);
+    if (p->failed_n > 0)
+        qsort(p->failed, p->failed_n, sizeof(*p->failed), failure_compare);
 }
 
 void produced_fini(struct produced *p)
@@ -239,16 +249,33 @@ void verify_part_expect(struct verify_part *v, const struct produced *all)
     }
 }
 
+/* Index of the first failure that is not less than the key. */
+static size_t failures_of(const struct produced *p, const struct produced_failure *key)
+{
+    size_t low = 0, high = p->failed_n;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (failure_compare(&p->failed[mid], key) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
 /* How many of the range are among the failed. */
 static uint64_t failed_within(const struct produced *all, int32_t partition,
                               const struct sequence_range *r)
 {
+    struct produced_failure key = {.partition = partition, .range = *r};
     uint64_t sum = 0;
-    for (size_t i = 0; all != NULL && i < all->failed_n; i++) {
+    if (all == NULL)
+        return 0;
+    for (size_t i = failures_of(all, &key);
+         i < all->failed_n && failure_compare(&all->failed[i], &key) == 0; i++) {
         const struct sequence_range *f = &all->failed[i].range;
         uint64_t from = MAX(f->first, r->first), to = MIN(f->first + f->count, r->first + r->count);
-        if (all->failed[i].partition == partition && f->producer == r->producer && to > from)
-            sum += to - from;
+        sum += to > from ? to - from : 0;
     }
     return sum;
 }
