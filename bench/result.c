@@ -207,7 +207,7 @@ static void incidents_put(struct json_doc *doc, struct json_object *list, const 
         json_doc_put(doc, o, "partition", json_object_new_int(n->partition));
         if (n->offset >= 0)
             json_doc_put_uint(doc, o, "offset", (uint64_t)n->offset);
-        if (n->kind != INCIDENT_CORRUPT) {
+        if (n->known) {
             json_doc_put_uint(doc, o, "producer", n->producer);
             json_doc_put_uint(doc, o, "sequence", n->sequence);
         }

@@ -111,7 +111,7 @@ static void record_take(struct consumer *c, struct consumer_part *part,
     int rc = record_read(record->value, record->value_len, l->w->verify == VERIFY_FULL, &head);
     bool fresh = false;
     if (rc == -EBADMSG)
-        verify_corrupt(&part->verify, record->offset);
+        fresh = verify_corrupt(&part->verify, &head, record->offset);
     else if (rc == -ENOENT)
         part->verify.log->foreign++;
     else if (l->w->verify != VERIFY_OFF)
@@ -133,7 +133,7 @@ static int batch_take(struct consumer *c, struct consumer_part *part, const uint
     struct batch_iter *iter;
     struct batch_record record;
     if (c->l->w->verify == VERIFY_FULL && !batch_crc_ok(data, h)) {
-        verify_corrupt(&part->verify, h->base_offset);
+        verify_corrupt(&part->verify, NULL, h->base_offset);
         return 0;
     }
     int rc = batch_iter_open(&iter, data, h->len_bytes);
@@ -160,7 +160,7 @@ static void records_take(struct consumer *c, struct consumer_part *part,
         if (whole && batch_last_offset(&h) >= part->offset && !batch_is_control(h.attributes))
             whole = batch_take(c, part, at, &h, now_ns) == 0;
         if (!whole)
-            verify_corrupt(&part->verify, part->offset);
+            verify_corrupt(&part->verify, NULL, part->offset);
         if (rc < 0)
             return; /* no telling where the next one begins */
         part->offset = MAX(part->offset, batch_last_offset(&h) + 1);

@@ -71,11 +71,6 @@ int record_read(const uint8_t *value, int64_t len, int check_content, struct rec
 {
     if (len < RECORD_BYTES_LEAST || le_load32(value + AT_MAGIC) != RECORD_MAGIC)
         return -ENOENT;
-    if (check_content) {
-        uint32_t body = crc32c(value + RECORD_HEAD_BYTES, (size_t)len - RECORD_HEAD_BYTES);
-        if ((crc32c(value, AT_CRC) ^ body) != le_load32(value + AT_CRC))
-            return -EBADMSG;
-    }
     *ret = (struct record_head){
         .run = le_load32(value + AT_RUN),
         .producer = le_load32(value + AT_PRODUCER),
@@ -83,6 +78,11 @@ int record_read(const uint8_t *value, int64_t len, int check_content, struct rec
         .sequence = le_load64(value + AT_SEQUENCE),
         .stamp_ns = le_load64(value + AT_STAMP),
     };
+    if (check_content) {
+        uint32_t body = crc32c(value + RECORD_HEAD_BYTES, (size_t)len - RECORD_HEAD_BYTES);
+        if ((crc32c(value, AT_CRC) ^ body) != le_load32(value + AT_CRC))
+            return -EBADMSG;
+    }
     return 0;
 }
 

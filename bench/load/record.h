@@ -42,7 +42,8 @@ void body_set_fini(struct body_set *set);
 /* Fill value (value_bytes of the set) for a record. */
 void record_fill(uint8_t *value, const struct body_set *set, const struct record_head *head);
 
-/* 0; -ENOENT: not a record of a load; -EBADMSG: one that is damaged (only when check_content). */
+/* 0; -ENOENT: not a record of a load; -EBADMSG: one that is damaged (only when check_content); ret
+ * is then what the head says, damaged or not. */
 int record_read(const uint8_t *value, int64_t len, int check_content, struct record_head *ret);
 
 /* The id of the clock that this process stamps with: machine and boot. */

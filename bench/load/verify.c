@@ -70,8 +70,13 @@ void verify_part_fini(struct verify_part *v)
 static void incident_add(struct verify_part *v, enum incident_kind kind, int64_t offset,
                          uint32_t producer, uint64_t sequence, uint64_t count)
 {
-    verify_log_add(v->log,
-                   &(struct incident){kind, v->partition, offset, producer, sequence, count});
+    verify_log_add(v->log, &(struct incident){.kind = kind,
+                                              .partition = v->partition,
+                                              .offset = offset,
+                                              .known = true,
+                                              .producer = producer,
+                                              .sequence = sequence,
+                                              .count = count});
 }
 
 static void missing_add(struct verify_part *v, const struct sequence_range *range)
@@ -152,9 +157,20 @@ bool verify_record(struct verify_part *v, const struct record_head *head, int64_
     return late;
 }
 
-void verify_corrupt(struct verify_part *v, int64_t offset)
+bool verify_corrupt(struct verify_part *v, const struct record_head *head, int64_t offset)
 {
-    incident_add(v, INCIDENT_CORRUPT, offset, 0, 0, 1);
+    uint64_t *next = head != NULL && head->run == v->run ? next_of(v, head->producer) : NULL;
+    bool due = next != NULL && *next == head->sequence;
+    if (due)
+        ++*next;
+    verify_log_add(v->log, &(struct incident){.kind = INCIDENT_CORRUPT,
+                                              .partition = v->partition,
+                                              .offset = offset,
+                                              .known = due,
+                                              .producer = due ? head->producer : 0,
+                                              .sequence = due ? head->sequence : 0,
+                                              .count = 1});
+    return due;
 }
 
 /* ---- what was produced ---- */

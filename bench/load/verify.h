@@ -28,6 +28,7 @@ struct incident {
     enum incident_kind kind;
     int32_t partition;
     int64_t offset; /* lost: of the first record seen behind the gap; -1: the end of the log */
+    bool known;     /* producer and sequence; not of all that is corrupt */
     uint32_t producer;
     uint64_t sequence, count;
 };
@@ -71,7 +72,9 @@ void verify_part_fini(struct verify_part *v);
 
 /* True: a record that had not come before. */
 bool verify_record(struct verify_part *v, const struct record_head *head, int64_t offset);
-void verify_corrupt(struct verify_part *v, int64_t offset);
+/* A damaged record, or batch (head: NULL). The head may be damaged itself, so it is believed only
+ * when it names the very record that is due: then that is not missing as well. True: it was. */
+bool verify_corrupt(struct verify_part *v, const struct record_head *head, int64_t offset);
 
 /* What all producers of a run made: below `end` each sequence was sent once, but those of `failed`
  * (which the broker refused, or whose answer never came) may be missing. */
