@@ -112,22 +112,28 @@ bool workload_has(const char *key)
     return find(key) != NULL;
 }
 
-/* A number with an optional unit: k M G (thousands), Ki Mi Gi or KiB MiB GiB (1024s), s. */
-static int number_parse(const char *text, double *ret)
+/* A number with an optional unit: k M G (thousands); of bytes also B and Ki Mi Gi or KiB MiB GiB
+ * (1024s); of a time the one that its name ends in. */
+static int number_parse(const struct setting *s, const char *text, double *ret)
 {
     static const struct {
         const char *unit;
         double factor;
-    } units[] = {{"", 1},       {"k", 1e3},       {"M", 1e6},       {"G", 1e9},
-                 {"B", 1},      {"Ki", 1024},     {"Mi", 1 << 20},  {"Gi", 1 << 30},
-                 {"KiB", 1024}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"s", 1},
-                 {"ms", 1}};
+        bool bytes;
+    } units[] = {{"", 1, false},         {"k", 1e3, false},     {"M", 1e6, false},
+                 {"G", 1e9, false},      {"B", 1, true},        {"Ki", 1024, true},
+                 {"Mi", 1 << 20, true},  {"Gi", 1 << 30, true}, {"KiB", 1024, true},
+                 {"MiB", 1 << 20, true}, {"GiB", 1 << 30, true}};
+    const char *own = strrchr(s->key, '.');
     char *end;
     double v = strtod(text, &end);
     if (end == text || !isfinite(v))
         return -EINVAL;
+    if (own != NULL && (strcmp(own, ".s") == 0 || strcmp(own, ".ms") == 0) &&
+        strcmp(end, own + 1) == 0)
+        end = strchr(end, '\0');
     for (unsigned i = 0; i < ARRAY_LEN(units); i++)
-        if (strcmp(end, units[i].unit) == 0) {
+        if (strcmp(end, units[i].unit) == 0 && (!units[i].bytes || s->kind == BYTES)) {
             *ret = v * units[i].factor;
             return 0;
         }
@@ -165,7 +171,7 @@ static int number_set(const struct setting *s, void *field, const char *value)
         *(double *)field = RATE_MAX;
         return 0;
     }
-    if (number_parse(value, &v) < 0 || v < s->min || v > s->max)
+    if (number_parse(s, value, &v) < 0 || v < s->min || v > s->max)
         return -EINVAL;
     if (s->kind == REAL || s->kind == RATE)
         *(double *)field = v;
