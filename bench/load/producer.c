@@ -237,6 +237,10 @@ static void latencies_record(struct loader *l, const struct load_batch *b, uint6
     struct load_recorder *r = &l->out.recorder;
     uint64_t now_ns = env_now_ns(l->env);
     uint64_t first = b->times[0], last = b->times[b->records - 1];
+    if (workload_closed_loop(l->w)) { /* where nothing is intended, nothing is late */
+        load_record(r, LATENCY_ACK_SEND, sent_ns, now_ns - sent_ns, b->records);
+        return;
+    }
     bool one_window = load_window_of(r, first) == load_window_of(r, last);
     if (one_window)
         load_record(r, LATENCY_ACK_SEND, first, now_ns - sent_ns, b->records);
@@ -244,8 +248,7 @@ static void latencies_record(struct loader *l, const struct load_batch *b, uint6
         uint64_t t = b->times[i];
         if (!one_window)
             load_record(r, LATENCY_ACK_SEND, t, now_ns - sent_ns, 1);
-        if (!workload_closed_loop(l->w)) /* where nothing is intended, nothing is late */
-            load_record(r, LATENCY_ACK, t, now_ns - t, 1);
+        load_record(r, LATENCY_ACK, t, now_ns - t, 1);
     }
 }
 

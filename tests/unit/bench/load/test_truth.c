@@ -208,6 +208,28 @@ Test(truth, rate_max_is_a_closed_loop_and_calls_nothing_an_ack_latency)
     rig_stop();
 }
 
+/* What a closed loop sends in a window is that window's, though it was made long before. */
+Test(truth, a_closed_loop_has_latencies_in_each_window)
+{
+    rig_start(&(struct rig_config){.settings = ALONE "rate=max buffer.memory=65536 "
+                                                     "max.in.flight.requests.per.connection=1",
+                                   .script = {.service_ns = 100 * MS}});
+    rig_begin();
+    rig_run(2 * SECOND);
+    rig_stage(LOADER_LOAD + 1);
+    rig_run(2 * SECOND);
+    rig_drain(60 * SECOND);
+    rig_end();
+    for (unsigned window = 0; window < 2; window++) {
+        size_t n = hist_count(measured(window, LATENCY_ACK_SEND));
+        cr_assert(n >= 20 && n <= 21, "%zu", n);
+        for (size_t i = 0; i < n; i++)
+            exact[i] = 100 * MS;
+        rig_assert_latencies(measured(window, LATENCY_ACK_SEND), exact, n);
+    }
+    rig_stop();
+}
+
 /* The producer's memory is 64 KiB: in the freeze intended times wait outside of it, and are not
  * forgotten. */
 Test(truth, full_memory_hides_nothing)
