@@ -286,7 +286,8 @@ static void phase_run(struct run *run, const struct phase_plan *plan, int window
                       struct load_stats *scratch)
 {
     struct run_phase *phase = phase_begin(run, plan->name, window);
-    uint64_t begin_ns = now_ns(), next_ns = begin_ns + SECOND_NS + COLLECT_LATE_NS;
+    uint64_t begin_ns = now_ns();
+    uint64_t next_ns = begin_ns + COLLECT_LATE_NS; /* the last interval of the phase before */
     uint64_t end_ns = begin_ns + (uint64_t)(phase_seconds_max(run, plan->end) * SECOND_NS);
     crew_stage(&run->crew, LOADER_LOAD + window);
     if (plan->measured && run->billed && run->bill_first.at_ns == 0)
@@ -320,11 +321,14 @@ static bool drained(const struct run *run, const struct crew_state *s)
 static void drain(struct run *run, struct load_stats *scratch)
 {
     struct run_phase *phase = phase_begin(run, "drain", -1);
-    uint64_t begin_ns = now_ns(), progress_ns = begin_ns, next_ns = begin_ns + SECOND_NS;
+    uint64_t begin_ns = now_ns(), progress_ns = begin_ns;
+    uint64_t next_ns = begin_ns + SECOND_NS + COLLECT_LATE_NS;
     uint64_t end_ns = begin_ns + (uint64_t)(run->w->drain_max_s * SECOND_NS);
     uint64_t consumed_was = 0;
     struct crew_state s;
     crew_stage(&run->crew, LOADER_DRAIN);
+    sleep_until(begin_ns + COLLECT_LATE_NS);
+    second_take(run, scratch); /* the last interval of the phase before */
     for (crew_state(&run->crew, &s); !drained(run, &s); crew_state(&run->crew, &s)) {
         uint64_t t = now_ns();
         if (s.consumed_new != consumed_was || s.unfinished > 0)
