@@ -125,7 +125,7 @@ static void record_take(struct rdk_consumer *c, struct consumer_part *part,
     int rc = record_read(m->payload, (int64_t)m->len, r->w->verify == VERIFY_FULL, &head);
     bool fresh = false;
     if (rc == -EBADMSG)
-        verify_corrupt(&part->verify, m->offset);
+        fresh = verify_corrupt(&part->verify, &head, m->offset);
     else if (rc == -ENOENT)
         part->verify.log->foreign++;
     else if (r->w->verify != VERIFY_OFF)
@@ -149,7 +149,7 @@ static void error_take(struct rdk_consumer *c, struct consumer_part *part,
         part_ended(c, part, m->offset);
     else if (part != NULL &&
              (m->err == RD_KAFKA_RESP_ERR__BAD_MSG || m->err == RD_KAFKA_RESP_ERR__BAD_COMPRESSION))
-        verify_corrupt(&part->verify, part->offset);
+        verify_corrupt(&part->verify, NULL, part->offset);
     else if (m->err > 0 && r->out.error_code == 0)
         r->out.error_code = (int16_t)m->err;
 }

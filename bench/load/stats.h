@@ -85,8 +85,10 @@ static inline struct load_stats *load_window_of(struct load_recorder *r, uint64_
 static inline void load_record(struct load_recorder *r, enum load_latency kind,
                                uint64_t intended_ns, uint64_t latency_ns, uint64_t n)
 {
+    struct load_stats *window = load_window_of(r, intended_ns);
     hist_record_n(&r->interval.latency[kind], latency_ns, n);
-    hist_record_n(&load_window_of(r, intended_ns)->latency[kind], latency_ns, n);
+    if (window->to_ns == 0 || intended_ns < window->to_ns) /* draining is in no window */
+        hist_record_n(&window->latency[kind], latency_ns, n);
 }
 
 #endif
