@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "core/base/bytes.h"
-
 /* ---- whose is what ---- */
 
 struct plan { /* a kind of consumer, over all parts */
@@ -130,46 +128,6 @@ void intake_part_rewind(struct intake_part *part, int64_t offset)
     part->offset = offset;
     verify_part_fini(&part->verify);
     verify_part_init(&part->verify, partition, 0, true, log);
-}
-
-/* ---- records ---- */
-
-static void record_count(struct intake *in, const struct batch_record *record, bool fresh)
-{
-    struct load_counts *n = course_counts(in->course);
-    uint64_t bytes = (uint64_t)MAX(record->key_len, 0) + (uint64_t)MAX(record->value_len, 0);
-    if (in->role == INTAKE_LATE) {
-        n->late_consumed++;
-        n->late_consumed_bytes += bytes;
-        return;
-    }
-    n->consumed++;
-    n->consumed_bytes += bytes;
-    n->consumed_new += fresh;
-}
-
-void intake_take(struct intake *in, struct intake_part *part, const struct batch_record *record,
-                 uint64_t now_ns)
-{
-    struct course *c = in->course;
-    struct record_head head;
-    int rc = record_read(record->value, record->value_len, c->w->verify == VERIFY_FULL, &head);
-    bool fresh = false;
-    if (rc == -EBADMSG)
-        fresh = verify_corrupt(&part->verify, &head, record->offset);
-    else if (rc == -ENOENT)
-        part->verify.log->foreign++;
-    else if (c->w->verify != VERIFY_OFF)
-        fresh = verify_record(&part->verify, &head, record->offset);
-    else
-        fresh = true;
-    record_count(in, record, fresh);
-    /* A stamp of another machine's clock, or of another run, says nothing. */
-    bool timed = rc == 0 && in->role == INTAKE_TAILING && head.run == c->config.run &&
-                 head.clock == c->clock_id && !workload_closed_loop(c->w);
-    if (timed)
-        load_record(&c->out.recorder, LATENCY_E2E, head.stamp_ns,
-                    now_ns - MIN(now_ns, head.stamp_ns), 1);
 }
 
 /* A tailing consumer should have got all that was produced. */

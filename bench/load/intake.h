@@ -10,11 +10,13 @@
 #ifndef BENCH_LOAD_INTAKE_H
 #define BENCH_LOAD_INTAKE_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "bench/load/course.h"
 #include "bench/load/verify.h"
+#include "core/base/bytes.h"
 #include "core/batch/batch.h"
 
 enum intake_role { INTAKE_TAILING, INTAKE_FROM_START, INTAKE_LATE };
@@ -54,9 +56,6 @@ void intake_part_start(struct intake *in, struct intake_part *part, int64_t star
 /* NULL: that partition is another's. */
 struct intake_part *intake_part_of(const struct intake *in, int32_t partition);
 
-/* offset, key_len, value and value_len of the record are looked at. */
-void intake_take(struct intake *in, struct intake_part *part, const struct batch_record *record,
-                 uint64_t now_ns);
 /* Whether a consumer that stops at the end is there. */
 static inline bool intake_part_ended(const struct intake *in, const struct intake_part *part)
 {
@@ -67,5 +66,46 @@ void intake_part_finish(struct intake *in, struct intake_part *part);
 /* Begin again with that offset. */
 void intake_part_rewind(struct intake_part *part, int64_t offset);
 void intake_verify(struct intake *in, const struct produced *all);
+
+static inline void intake_count_record(struct intake *in, const struct batch_record *record,
+                                       bool fresh)
+{
+    struct load_counts *n = course_counts(in->course);
+    uint64_t bytes = (uint64_t)MAX(record->key_len, 0) + (uint64_t)MAX(record->value_len, 0);
+    if (in->role == INTAKE_LATE) {
+        n->late_consumed++;
+        n->late_consumed_bytes += bytes;
+        return;
+    }
+    n->consumed++;
+    n->consumed_bytes += bytes;
+    n->consumed_new += fresh;
+}
+
+/* offset, key_len, value and value_len of the record are looked at. Inline, as it is most of what a
+ * consumer does. */
+static inline void intake_take(struct intake *in, struct intake_part *part,
+                               const struct batch_record *record, uint64_t now_ns)
+{
+    struct course *c = in->course;
+    struct record_head head;
+    int rc = record_read(record->value, record->value_len, c->w->verify == VERIFY_FULL, &head);
+    bool fresh = false;
+    if (rc == -EBADMSG)
+        fresh = verify_corrupt(&part->verify, &head, record->offset);
+    else if (rc == -ENOENT)
+        part->verify.log->foreign++;
+    else if (c->w->verify != VERIFY_OFF)
+        fresh = verify_record(&part->verify, &head, record->offset);
+    else
+        fresh = true;
+    intake_count_record(in, record, fresh);
+    /* A stamp of another machine's clock, or of another run, says nothing. */
+    bool timed = rc == 0 && in->role == INTAKE_TAILING && head.run == c->config.run &&
+                 head.clock == c->clock_id && !workload_closed_loop(c->w);
+    if (timed)
+        load_record(&c->out.recorder, LATENCY_E2E, head.stamp_ns,
+                    now_ns - MIN(now_ns, head.stamp_ns), 1);
+}
 
 #endif
