@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench/agent.h"
+#include "bench/agents.h"
 #include "bench/command_private.h"
 #include "bench/report.h"
 #include "bench/stat/hist_log.h"
@@ -156,6 +158,8 @@ static int prepare(struct bench *b)
 {
     struct workload w;
     int rc = options_workload(&b->options, 0, &w, b->reason, sizeof(b->reason));
+    if (rc == 0 && b->options.agents != NULL)
+        rc = agents_open(b->options.agents, &b->agents, b->reason, sizeof(b->reason));
     if (rc == 0)
         rc = hist_log_open(b);
     if (rc == 0 && b->options.limits != NULL)
@@ -209,7 +213,23 @@ static int command_run(struct bench *b, unsigned index, const char *version, con
     if (b->hist_log != NULL)
         fclose(b->hist_log);
     document_close(&b->document);
+    agents_close(b->agents);
     return rc < 0 || written < 0 || b->invalid;
+}
+
+/* Its own kind of command: it has no document, and ends by a signal. */
+static int agent_command(struct bench *b)
+{
+    if (b->options.listen == NULL) {
+        fprintf(stderr,
+                "penstock bench agent: --listen HOST:PORT is wanted: whoever reaches it can "
+                "make this host send load\n");
+        return EXIT_USAGE;
+    }
+    int rc = agent_serve(b->options.listen, b->reason, sizeof(b->reason));
+    if (rc < 0)
+        fprintf(stderr, "penstock bench agent: %s\n", b->reason);
+    return rc < 0;
 }
 
 int bench_command(int argc, char **argv, const char *version, const char *commit)
@@ -232,6 +252,8 @@ int bench_command(int argc, char **argv, const char *version, const char *commit
         code = 0;
     } else if (b->options.command == NULL) {
         options_help(stderr);
+    } else if (strcmp(b->options.command, "agent") == 0) {
+        code = agent_command(b);
     } else {
         unsigned i = 0;
         while (i < ARRAY_LEN(commands) && strcmp(commands[i].name, b->options.command) != 0)

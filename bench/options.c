@@ -43,7 +43,8 @@ static const struct {
     {"trials", "N", COUNT, AT(trials), "saturate: at most (60)"},
     {"pairs", "N", COUNT, AT(pairs), "compare: pairs of runs a workload (3)"},
     {"settle", "S", NUMBER, AT(settle_s), "pause after a run, once dirty pages are written (2)"},
-    {"listen", "HOST:PORT", TEXT, AT(listen), "agent: where it waits for its conductor"},
+    {"listen", "HOST:PORT", TEXT, AT(listen),
+     "agent: where it waits; no authentication: trusted networks only"},
 };
 
 static const char usage[] =
@@ -59,7 +60,7 @@ static const char usage[] =
     "  saturate   the highest rate whose percentile stays under a bound\n"
     "  compare    NAME=HOST:PORT[@PID] NAME=HOST:PORT[@PID]: runs in turn, A B A B, pair by pair\n"
     "  report     FILE... [-o OUT.html] [--title TEXT]: result files as one HTML page\n"
-    "  agent      carry the load for a conductor on another host\n\n"
+    "  agent      --listen HOST:PORT: carry load for whoever connects and names it in --agents\n\n"
     "options:\n";
 
 static void help_line(void *out, const char *text)

@@ -44,7 +44,7 @@ __attribute__((format(printf, 2, 3))) static void note(struct run *run, const ch
 
 static double cpu_share(const struct run *run, const struct run_result *r)
 {
-    return (double)r->measured.n.cpu_ns / 1e9 / r->seconds / (double)run->w->threads;
+    return (double)r->measured.n.cpu_ns / 1e9 / r->seconds / (double)crew_parts(&run->crew.config);
 }
 
 static void judge_generator(struct run *run, struct run_result *r)
@@ -78,7 +78,7 @@ static void limit_say(struct run *run, const char *limit, double full, double sh
 static void judge_limit(struct run *run, struct run_result *r)
 {
     double full = (double)r->measured.n.buffers_full_ns / 1e9 / r->seconds /
-                  (double)MIN(run->w->threads, run->w->producers);
+                  (double)MIN((uint64_t)crew_parts(&run->crew.config), run->w->producers);
     double share = cpu_share(run, r);
     bool late = false;
     if (r->measured.n.intended == 0)
@@ -139,6 +139,25 @@ static void judge_load(struct run *run, struct run_result *r)
                   "what was sent");
 }
 
+/* A stamp is read on the host that made it only: what went from one agent to another has no e2e
+ * latency, and the percentiles are those of the rest. */
+static void judge_clocks(struct run *run)
+{
+    uint64_t consumed = 0, timed = 0;
+    if (run->config->agents == NULL || run->config->kind == RUN_CONSUME ||
+        workload_closed_loop(run->w))
+        return;
+    for (unsigned i = 0; i < run->outcome.windows_n; i++) {
+        consumed += run->outcome.windows[i].n.consumed;
+        timed += hist_count(&run->outcome.windows[i].latency[LATENCY_E2E]);
+    }
+    if (timed < consumed)
+        note(run,
+             "e2e latencies are of %" PRIu64 " of %" PRIu64 " consumed records: of those whose "
+             "producer and consumer ran on one host; clocks of two are not compared",
+             timed, consumed);
+}
+
 /* ---- the records ---- */
 
 static void judge_log(struct run *run, const struct verify_log *log, const char *who)
@@ -193,6 +212,7 @@ void run_judge(struct run *run, struct run_result *r)
     judge_load(run, r);
     judge_generator(run, r);
     judge_limit(run, r);
+    judge_clocks(run);
     judge_log(run, &run->outcome.verify, "consumers");
     judge_log(run, &run->outcome.late_verify, "late consumers");
     judge_offsets(run);

@@ -112,7 +112,8 @@ static void interval_end(struct loader *l, uint64_t now_ns)
     l->consumed_new += l->out.recorder.interval.n.consumed_new;
     l->config.on_interval(l->config.arg, &l->out.recorder.interval);
     load_stats_reset(&l->out.recorder.interval, now_ns);
-    l->interval_end_ns = now_ns + SECOND_NS;
+    /* Lateness does not add up, or threads and agents would drift out of the host's seconds. */
+    l->interval_end_ns = MAX(l->interval_end_ns + SECOND_NS, now_ns + SECOND_NS / 2);
 }
 
 static void load_begin(struct loader *l, uint64_t now_ns)
@@ -149,6 +150,7 @@ static void stage_enter(struct loader *l, int stage, uint64_t now_ns)
         load_begin(l, now_ns);
     else
         interval_end(l, now_ns); /* so that each interval is of one window */
+    l->interval_end_ns = now_ns + SECOND_NS;
     if (stage < LOADER_DRAIN)
         load_recorder_window(&l->out.recorder, now_ns);
     else
