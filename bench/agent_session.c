@@ -9,6 +9,7 @@
 #include "bench/agent_private.h"
 #include "bench/crew_private.h"
 #include "bench/machine.h"
+#include "core/base/bytes.h"
 #include "core/base/logger.h"
 
 enum {
@@ -57,10 +58,11 @@ static int tell_text(struct session *s, enum agents_kind kind, const char *text)
 static int stats_tell(struct session *s, int window, const struct load_stats *stats)
 {
     uint64_t base_ns = s->came_ns[s->stage];
+    uint64_t to_ns = MAX(stats->to_ns, stats->from_ns); /* a window without a drain has no end */
     struct agents_stats_head head = {.window = window,
                                      .stage = s->stage,
                                      .from_ns = (int64_t)(stats->from_ns - base_ns),
-                                     .to_ns = (int64_t)(stats->to_ns - base_ns)};
+                                     .to_ns = (int64_t)(to_ns - base_ns)};
     agents_encode_stats(&s->link.out, &head, stats);
     return agents_link_send(&s->link);
 }
