@@ -20,7 +20,8 @@
 enum {
     BACKLOG = 16,
     REFUSE_MS = 300, /* a refused peer's greeting is waited for, or its reset would hide the why */
-    STOP_S = 5,      /* threads that are still connecting to a broker are not waited for longer */
+    HANDOVER_MS = 300,
+    STOP_S = 5, /* threads that are still connecting to a broker are not waited for longer */
 };
 
 enum phase {
@@ -90,19 +91,6 @@ static void converse(struct agent *a, int fd, const char *peer)
     atomic_store(&a->phase, PHASE_IDLE);
 }
 
-static void on_connection(struct agent *a)
-{
-    char peer[SOCK_NAME_BYTES];
-    int fd = accept4(a->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0)
-        return;
-    sock_peer_name(fd, peer);
-    if (atomic_load(&a->phase) == PHASE_IDLE)
-        converse(a, fd, peer);
-    else
-        refuse(a, fd, peer);
-}
-
 static void on_phase(struct agent *a)
 {
     eventfd_t count;
@@ -112,6 +100,28 @@ static void on_phase(struct agent *a)
     pthread_join(a->thread, NULL);
     agents_link_close(&a->session.link);
     atomic_store(&a->phase, PHASE_IDLE);
+}
+
+/* The next conductor may be faster than the end of the one before. */
+static void await_idle(struct agent *a)
+{
+    struct pollfd p = {.fd = a->phase_fd, .events = POLLIN};
+    while (atomic_load(&a->phase) != PHASE_IDLE && poll(&p, 1, HANDOVER_MS) > 0)
+        on_phase(a);
+}
+
+static void on_connection(struct agent *a)
+{
+    char peer[SOCK_NAME_BYTES];
+    int fd = accept4(a->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0)
+        return;
+    sock_peer_name(fd, peer);
+    await_idle(a);
+    if (atomic_load(&a->phase) == PHASE_IDLE)
+        converse(a, fd, peer);
+    else
+        refuse(a, fd, peer);
 }
 
 static void serve(struct agent *a)

@@ -13,6 +13,7 @@ import socket
 import struct
 import subprocess
 import time
+import uuid
 
 from lib.broker import BINARY, Broker, temp_dir
 from lib.testcase import Skip, alone, timeout
@@ -197,6 +198,35 @@ def test_an_agent_that_dies_ends_the_run():
 
 
 @timeout(90)
+def test_an_agent_that_hangs_ends_the_run():
+    with Broker(shards=1) as broker, Agent() as one:
+        line, _ = command("produce", broker.bootstrap, [one], "--duration-s", "60")
+        conductor = subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        one.await_log("a run for")
+        time.sleep(1)
+        one.process.send_signal(signal.SIGSTOP)
+        try:
+            _, said = conductor.communicate(timeout=30)
+        finally:
+            one.process.send_signal(signal.SIGCONT)
+        assert conductor.returncode == 1, said
+        assert f"agent {one.address}: silent for 10 s".encode() in said, said
+        one.await_log("is broken off")
+
+
+@timeout(90)
+def test_an_agent_ends_by_a_signal_in_the_middle():
+    with Broker(shards=1) as broker, Agent() as one:
+        line, _ = command("produce", broker.bootstrap, [one], "--duration-s", "60")
+        conductor = subprocess.Popen(line, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        one.await_log("a run for")
+        one.process.send_signal(signal.SIGINT)
+        assert one.process.wait(20) == 0
+        _, said = conductor.communicate(timeout=30)
+        assert conductor.returncode == 1 and f"agent {one.address}: ".encode() in said, said
+
+
+@timeout(90)
 def test_a_conductor_that_vanishes_ends_the_load():
     with Broker(shards=1) as broker, Agent() as one:
         line, _ = command("produce", broker.bootstrap, [one], "--duration-s", "60")
@@ -292,6 +322,16 @@ class Hosts:
         """The command that runs another one on that host."""
         return ["ip", "netns", "exec", self.names[index]]
 
+    def enter_as_another_machine(self, index):
+        """As enter(), but the kernel tells it another boot, and so another clock."""
+        boot_id = os.path.join(temp_dir("boot"), "id")
+        with open(boot_id, "w") as text:
+            text.write(f"{uuid.uuid4()}\n")
+        mount = f"mount --bind {boot_id} /proc/sys/kernel/random/boot_id"
+        if subprocess.run([*self.enter(index), "sh", "-c", mount], capture_output=True).returncode:
+            raise Skip("a file cannot be mounted over the boot id")
+        return [*self.enter(index), "sh", "-c", mount + ' && exec "$@"', "sh"]
+
     def __enter__(self):
         try:
             ip("netns", "add", self.hub)
@@ -343,6 +383,29 @@ def test_agents_in_network_namespaces():
             Agent(hosts.address(1), port, hosts.enter(1)) as one:
         said = fails("produce", broker.bootstrap, [one], wrapper=hosts.enter(0))
         assert f"agent {one.address}: {broker.bootstrap}: Connection refused" in said, said
+
+
+@alone
+@timeout(120)
+def test_clocks_of_two_machines_are_not_compared():
+    """What one agent made and the other consumed has no end-to-end latency; the result says so,
+    and verification is not touched by it."""
+    if os.geteuid() != 0:
+        raise Skip("network namespaces cannot be made: not root")
+    with Hosts(3) as hosts, \
+            Broker(shards=1, host=hosts.address(0), wrapper=hosts.enter(0)) as broker, \
+            Agent(hosts.address(1), 7919, hosts.enter(1)) as one, \
+            Agent(hosts.address(2), 7919, hosts.enter_as_another_machine(2)) as two:
+        run = conduct("e2e", broker.bootstrap, [one, two], "--duration-s", "2",
+                      wrapper=hosts.enter(0))
+        merged(run, [one, two], 3)
+        boots = {agent["machine"]["boot_id"] for agent in run["agents"]}
+        assert len(boots) == 2, boots
+        # 3 producers and 2 consumers on 2 machines: about half of the records stay on theirs.
+        timed, seen = timed_end_to_end(run), run["verification"]["records_seen"]
+        assert 0.2 * seen < timed < 0.8 * seen, f"{timed} of {seen}"
+        said = f"e2e latencies are of {timed} of {seen} consumed records"
+        assert any(said in note for note in run["notes"]), run["notes"]
 
 
 @timeout(120)
