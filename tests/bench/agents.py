@@ -16,6 +16,7 @@ import time
 import uuid
 
 from lib.broker import BINARY, Broker, temp_dir
+from lib.clients import need_command
 from lib.testcase import Skip, alone, timeout
 
 READY = re.compile(r"^penstock bench agent ready (\S+):(\d+)$")
@@ -310,6 +311,9 @@ class Hosts:
     """So many namespaces, 10.213.7.1 and up, on one bridge; nothing of it on the host's own."""
 
     def __init__(self, count):
+        need_command("ip")
+        if os.geteuid() != 0:
+            raise Skip("network namespaces cannot be made: not root")
         self.prefix = f"ps{os.getpid() % 100000}"
         self.names = [f"{self.prefix}-{i}" for i in range(count)]
         self.hub = f"{self.prefix}-hub"
@@ -363,8 +367,6 @@ class Hosts:
 def test_agents_in_network_namespaces():
     """The conductor, the broker and two agents on four addresses, over veth pairs. They share the
     host's clock, so that end to end is timed between any two of them."""
-    if os.geteuid() != 0:
-        raise Skip("network namespaces cannot be made: not root")
     port = 7919  # each namespace has all ports to itself
     with Hosts(4) as hosts, \
             Broker(shards=1, host=hosts.address(1), wrapper=hosts.enter(1)) as broker, \
@@ -390,8 +392,6 @@ def test_agents_in_network_namespaces():
 def test_clocks_of_two_machines_are_not_compared():
     """What one agent made and the other consumed has no end-to-end latency; the result says so,
     and verification is not touched by it."""
-    if os.geteuid() != 0:
-        raise Skip("network namespaces cannot be made: not root")
     with Hosts(3) as hosts, \
             Broker(shards=1, host=hosts.address(0), wrapper=hosts.enter(0)) as broker, \
             Agent(hosts.address(1), 7919, hosts.enter(1)) as one, \
