@@ -589,6 +589,7 @@ static void put_log(struct wire_writer *w, const struct verify_log *log)
         put_u8(w, (uint8_t)n->kind);
         put_u32(w, (uint32_t)n->partition);
         put_u64(w, (uint64_t)n->offset);
+        put_u8(w, n->known);
         put_u32(w, n->producer);
         put_u64(w, n->sequence);
         put_count(w, n->count);
@@ -602,6 +603,7 @@ static void take_incident(struct reader *r, struct incident *ret)
     ret->kind = (enum incident_kind)kind;
     ret->partition = take_partition(r);
     ret->offset = take_ranged(r, -1, INT64_MAX);
+    ret->known = take_u8(r) != 0;
     ret->producer = take_u32(r);
     ret->sequence = take_u64(r);
     ret->count = take_count(r);
@@ -626,6 +628,7 @@ void agents_encode_outcome(struct wire_writer *w, const struct crew_outcome *o)
     put_u64(w, (uint64_t)o->connection_rc);
     put_u64(w, o->unfinished);
     put_u16(w, (uint16_t)o->windows_n);
+    put_counts(w, &o->total);
     put_log(w, &o->verify);
     put_log(w, &o->late_verify);
     wire_frame_end(w);
@@ -639,6 +642,7 @@ int agents_decode_outcome(const struct agents_message *m, struct agents_outcome 
     o.connection_rc = (int)take_ranged(&r, -ERRNO_MAX, 0);
     o.unfinished = take_count(&r);
     o.windows_n = take_u16(&r);
+    take_counts(&r, &o.total);
     take_log(&r, &o.verify);
     take_log(&r, &o.late_verify);
     if (reader_end(&r) < 0 || o.windows_n > LOAD_WINDOWS_MAX)

@@ -125,6 +125,7 @@ struct agents_outcome {
     int connection_rc;
     uint64_t unfinished;
     unsigned windows_n;
+    struct load_counts total;
 };
 void agents_encode_outcome(struct wire_writer *w, const struct crew_outcome *o);
 int agents_decode_outcome(const struct agents_message *m, struct agents_outcome *ret);

@@ -29,7 +29,6 @@ struct remote_agent {
     int stage; /* which its state is of */
     struct crew_state state;
     struct agents_outcome outcome;
-    struct load_counts n; /* of all its windows */
     bool ready, produced, ended;
 };
 
@@ -116,7 +115,6 @@ static int on_stats(struct crew *c, struct remote_agent *a, const struct agents_
     if (r->outcome == NULL || a->ended)
         return -EPROTO;
     load_stats_add(&r->outcome->windows[head.window], s);
-    load_counts_add(&a->n, &s->n);
     return 0;
 }
 
@@ -309,6 +307,7 @@ static void produced_tell(struct crew *c)
 static void outcome_merge(struct crew_outcome *to, const struct agents_outcome *from)
 {
     to->windows_n = MAX(to->windows_n, from->windows_n);
+    load_counts_add(&to->total, &from->total);
     verify_log_merge(&to->verify, &from->verify);
     verify_log_merge(&to->late_verify, &from->late_verify);
     if (to->error_code == 0)
@@ -331,8 +330,8 @@ static struct json_object *agent_json(struct json_doc *doc, const struct crew *c
     else
         json_object_put(machine);
 #define COUNT_PUT(name)                                                                            \
-    if (a->n.name > 0)                                                                             \
-        json_doc_put_uint(doc, counts, #name, a->n.name);
+    if (a->outcome.total.name > 0)                                                                 \
+        json_doc_put_uint(doc, counts, #name, a->outcome.total.name);
     LOAD_COUNTS(COUNT_PUT)
 #undef COUNT_PUT
     json_doc_put(doc, o, "counts", counts);

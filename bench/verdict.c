@@ -143,14 +143,12 @@ static void judge_load(struct run *run, struct run_result *r)
  * latency, and the percentiles are those of the rest. */
 static void judge_clocks(struct run *run)
 {
-    uint64_t consumed = 0, timed = 0;
+    uint64_t consumed = run->outcome.total.consumed, timed = 0;
     if (run->config->agents == NULL || run->config->kind == RUN_CONSUME ||
         workload_closed_loop(run->w))
         return;
-    for (unsigned i = 0; i < run->outcome.windows_n; i++) {
-        consumed += run->outcome.windows[i].n.consumed;
+    for (unsigned i = 0; i < run->outcome.windows_n; i++)
         timed += hist_count(&run->outcome.windows[i].latency[LATENCY_E2E]);
-    }
     if (timed < consumed)
         note(run,
              "e2e latencies are of %" PRIu64 " of %" PRIu64 " consumed records: of those whose "

@@ -125,10 +125,11 @@ def merged(run, agents, seconds):
     assert verified["records_acked"] >= 2000 * seconds * 0.9, verified
     assert [verified[key] for key in ("lost", "duplicated", "reordered", "corrupt")] == [0] * 4
     for name in shares[0]:
+        whole = sum(share.get(name, 0) for share in shares)
         windows = sum(window.get(name, 0) for window in run["windows"].values())
-        assert windows == sum(share.get(name, 0) for share in shares), name
+        assert 0.9 * whole < windows <= whole, f"{name}: {windows} in windows, {whole} in all"
         seconds_sum = sum(second.get(name, 0) for second in run["series"])
-        assert seconds_sum == windows, f"{name}: {seconds_sum} in the series, {windows} in all"
+        assert seconds_sum == whole, f"{name}: {seconds_sum} in the series, {whole} in all"
     ack = sum(window["histograms"]["ack"]["count"] for window in run["windows"].values())
     assert ack == verified["records_acked"], f"{ack} latencies of acks"
 

@@ -84,10 +84,16 @@ static void outcome_fill(struct crew_outcome *o)
                                .connection_rc = -ECONNRESET,
                                .unfinished = 7,
                                .windows_n = 4,
+                               .total = {.intended = 11, .cpu_ns = 12},
                                .verify = {.totals = {1, 2, 3, UINT64_MAX}, .foreign = 5}};
     for (uint64_t i = 0; i < INCIDENTS_MAX + 5u; i++)
-        verify_log_add(&o->verify,
-                       &(struct incident){INCIDENT_REPEATED, (int32_t)i, -1, 4, UINT64_MAX, i});
+        verify_log_add(&o->verify, &(struct incident){.kind = INCIDENT_REPEATED,
+                                                      .partition = (int32_t)i,
+                                                      .offset = -1,
+                                                      .known = i % 2 == 0,
+                                                      .producer = 4,
+                                                      .sequence = UINT64_MAX,
+                                                      .count = i});
 }
 
 enum { PRODUCERS = 50, PARTITIONS = 1000 };
@@ -298,6 +304,8 @@ Test(agents_wire, an_outcome_comes_back_with_its_incidents)
     cr_assert_eq(back.verify.incidents_n, INCIDENTS_MAX);
     cr_assert_eq(back.verify.incidents[9].partition, 9);
     cr_assert_eq(back.verify.incidents[9].offset, -1);
+    cr_assert(back.verify.incidents[8].known && !back.verify.incidents[9].known);
+    cr_assert(back.total.intended == 11 && back.total.cpu_ns == 12 && back.total.acked == 0);
     cr_assert_eq(back.verify.incidents[9].sequence, UINT64_MAX);
     cr_assert_eq(back.verify.totals[INCIDENT_REORDERED], 3);
     cr_assert_gt(back.verify.totals[INCIDENT_CORRUPT], UINT64_C(1) << 50); /* held, not refused */
