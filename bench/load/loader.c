@@ -146,10 +146,12 @@ static void stage_enter(struct loader *l, int stage, uint64_t now_ns)
 {
     bool first = l->stage == LOADER_CONNECT;
     l->stage = stage;
-    if (first)
+    if (first) {
         load_begin(l, now_ns);
-    else
-        interval_end(l, now_ns); /* so that each interval is of one window */
+    } else { /* so that each interval is of one window */
+        load_producers_catch_up(l, now_ns);
+        interval_end(l, now_ns);
+    }
     l->interval_end_ns = now_ns + SECOND_NS;
     if (stage < LOADER_DRAIN)
         load_recorder_window(&l->out.recorder, now_ns);

@@ -82,6 +82,8 @@ void load_producers_fini(struct loader *l);
 bool load_producers_connected(const struct loader *l);
 void load_producers_close(struct loader *l);
 bool load_producers_closed(const struct loader *l);
+/* What was intended before now is counted where it belongs, before a window ends. */
+void load_producers_catch_up(struct loader *l, uint64_t now_ns);
 /* Do what is due; returns when something is due next. */
 uint64_t load_producers_pump(struct loader *l, uint64_t now_ns);
 void load_producers_tick(struct loader *l, uint64_t now_ns); /* each second: what takes too long */

@@ -373,14 +373,14 @@ static void event_run(struct loader *l, uint64_t intended_ns, uint64_t now_ns)
     l->outstanding--;
 }
 
-/* True: more is due already. */
-static bool schedule_run(struct loader *l, uint64_t now_ns)
+/* What was intended by until_ns. True: there is more of it. */
+static bool schedule_run(struct loader *l, uint64_t until_ns, uint64_t now_ns)
 {
     for (unsigned n = 0; n < EVENTS_PER_TURN && l->backlog_n < BACKLOG_MAX; n++) {
         uint64_t t = schedule_peek(&l->schedule);
         if (t == SCHEDULE_NEVER || l->start_ns + t >= l->schedule_end_ns)
             l->scheduling = false;
-        if (!l->scheduling || l->start_ns + t > now_ns)
+        if (!l->scheduling || l->start_ns + t > until_ns)
             return false;
         schedule_next(&l->schedule);
         event_run(l, l->start_ns + t, now_ns);
@@ -789,6 +789,13 @@ static uint64_t schedule_due(const struct loader *l, uint64_t now_ns)
     return t == SCHEDULE_NEVER ? UINT64_MAX : MAX(l->start_ns + t, now_ns + quantum_ns);
 }
 
+void load_producers_catch_up(struct loader *l, uint64_t now_ns)
+{
+    l->wall_ms = env_wall_ms(l->env);
+    if (l->scheduling && !workload_closed_loop(l->w))
+        schedule_run(l, now_ns - 1, now_ns);
+}
+
 uint64_t load_producers_pump(struct loader *l, uint64_t now_ns)
 {
     bool more = false;
@@ -801,7 +808,8 @@ uint64_t load_producers_pump(struct loader *l, uint64_t now_ns)
     links_reopen(l, now_ns);
     backlogs_run(l, now_ns);
     if (l->scheduling) {
-        more = workload_closed_loop(l->w) ? closed_loop_run(l, now_ns) : schedule_run(l, now_ns);
+        more = workload_closed_loop(l->w) ? closed_loop_run(l, now_ns)
+                                          : schedule_run(l, now_ns, now_ns);
         if (l->scheduling && !workload_closed_loop(l->w))
             due_ns = schedule_due(l, now_ns);
     }
