@@ -232,6 +232,21 @@ static int agent_command(struct bench *b)
     return rc < 0;
 }
 
+/* What can be seen to be wrong before anything is done: exit code 2. */
+static int usage_check(struct bench *b)
+{
+    const struct bench_options *o = &b->options;
+    struct workload w;
+    int rc = 0;
+    if (o->operands_n > 0 && strcmp(o->command, "compare") != 0) {
+        snprintf(b->reason, sizeof(b->reason), "what is '%s'?", o->operands[0]);
+        return -EINVAL;
+    }
+    for (unsigned i = 0; rc == 0 && i < MAX(1u, o->workloads_n); i++)
+        rc = options_workload(o, i, &w, b->reason, sizeof(b->reason));
+    return rc;
+}
+
 int bench_command(int argc, char **argv, const char *version, const char *commit)
 {
     struct bench *b = calloc(1, sizeof(*b));
@@ -258,7 +273,9 @@ int bench_command(int argc, char **argv, const char *version, const char *commit
         unsigned i = 0;
         while (i < ARRAY_LEN(commands) && strcmp(commands[i].name, b->options.command) != 0)
             i++;
-        if (i < ARRAY_LEN(commands))
+        if (i < ARRAY_LEN(commands) && usage_check(b) < 0)
+            fprintf(stderr, "penstock bench %s: %s\n", b->options.command, b->reason);
+        else if (i < ARRAY_LEN(commands))
             code = command_run(b, i, version, commit);
         else
             fprintf(stderr, "penstock bench: unknown command '%s'; see penstock bench --help\n",
