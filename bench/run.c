@@ -556,8 +556,10 @@ int run_execute(const struct run_config *config, struct run_result *ret, char *r
         rc = prepare(run, reason, reason_size);
     if (rc == 0)
         rc = load(run, reason, reason_size);
-    if (rc == 0 && kinds[config->kind].produce)
-        rc = offsets_await(run, reason, reason_size);
+    if (rc == 0 && kinds[config->kind].produce && offsets_await(run, reason, reason_size) < 0) {
+        free(run->end_offsets_after); /* the broker has gone: that does not take the result along */
+        run->end_offsets_after = NULL;
+    }
     if (rc == 0) {
         run_judge(run, &result);
         result.json = run_json(run, &result);

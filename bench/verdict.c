@@ -174,8 +174,13 @@ static void judge_offsets(struct run *run)
 {
     struct load_counts all = run->outcome.total;
     int64_t grown = 0;
-    if (run->config->kind != RUN_PRODUCE || run->end_offsets_after == NULL || run->w->acks == 0)
+    if (run->config->kind != RUN_PRODUCE || run->w->acks == 0)
         return;
+    if (run->end_offsets_after == NULL) {
+        invalid(run, "unverified", "the log ends could not be read afterwards: %s",
+                run->cluster.reason);
+        return;
+    }
     for (int32_t i = 0; i < run->cluster.partitions_n; i++)
         grown += run->end_offsets_after[i] - run->end_offsets_before[i];
     int64_t acked = (int64_t)all.acked,
