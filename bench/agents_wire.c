@@ -583,6 +583,7 @@ static void put_log(struct wire_writer *w, const struct verify_log *log)
     for (unsigned i = 0; i < INCIDENT_KINDS; i++)
         put_count(w, log->totals[i]);
     put_count(w, log->foreign);
+    put_count(w, log->unread);
     put_u16(w, (uint16_t)log->incidents_n);
     for (unsigned i = 0; i < log->incidents_n; i++) {
         const struct incident *n = &log->incidents[i];
@@ -614,6 +615,7 @@ static void take_log(struct reader *r, struct verify_log *ret)
     for (unsigned i = 0; i < INCIDENT_KINDS; i++)
         ret->totals[i] = take_count(r);
     ret->foreign = take_count(r);
+    ret->unread = take_count(r);
     uint16_t n = take_u16(r);
     r->failed |= n > INCIDENTS_MAX;
     for (uint16_t i = 0; !r->failed && i < n; i++)

@@ -268,7 +268,7 @@ static void remote_stage(struct crew *c, int stage)
 static void remote_look(struct crew *c)
 {
     struct remote *r = c->self;
-    bool working = r->stage >= LOADER_LOAD && r->stage <= LOADER_DRAIN;
+    bool working = r->stage >= LOADER_LOAD && r->stage < LOADER_END;
     pump(c, 0);
     for (unsigned i = 0; working && i < r->n; i++)
         if (now_ns() - r->agents[i].heard_ns > (uint64_t)SILENT_S * SECOND_NS)

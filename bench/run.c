@@ -18,6 +18,7 @@ enum {
     SECOND_NS = 1000 * 1000 * 1000,
     COLLECT_LATE_NS = 60 * 1000 * 1000, /* intervals have come in by then */
     DRAIN_LOOK_NS = 10 * 1000 * 1000,
+    CUT_QUIET_NS = 500 * 1000 * 1000,
     BROKER_TIMEOUT_S = 30,
     CONSUMERS_STUCK_S = 3,     /* nothing new for so long: what is missing will not come */
     REPLAY_DURATIONS_MAX = 20, /* a replay may take so many times duration.s */
@@ -317,6 +318,23 @@ static bool drained(const struct run *run, const struct crew_state *s)
     return s->unfinished == 0 && consumed;
 }
 
+/* The time is over and records still come: nothing more is sent, and what was acknowledged is read,
+ * so that it is not called lost. */
+static void cut(struct run *run)
+{
+    uint64_t t = now_ns(), quiet_ns = t, end_ns = t + (uint64_t)(run->w->drain_max_s * SECOND_NS);
+    uint64_t enough_ns = CUT_QUIET_NS + (uint64_t)(run->w->fetch_wait_ms * 1e6);
+    struct crew_state was = {0}, s;
+    crew_stage(&run->crew, LOADER_CUT);
+    for (; t - quiet_ns < enough_ns && t < end_ns; t = now_ns()) {
+        crew_state(&run->crew, &s);
+        if (s.acked != was.acked || s.consumed_new != was.consumed_new)
+            quiet_ns = t;
+        was = s;
+        sleep_until(t + DRAIN_LOOK_NS);
+    }
+}
+
 /* What is on its way gets drain.max.s to arrive; consumers no longer than something new comes. */
 static void drain(struct run *run, struct load_stats *scratch)
 {
@@ -343,6 +361,8 @@ static void drain(struct run *run, struct load_stats *scratch)
         }
         sleep_until(t + DRAIN_LOOK_NS);
     }
+    if (!drained(run, &s) && now_ns() >= end_ns && kinds[run->config->kind].consume == CONSUME_TAIL)
+        cut(run);
     crew_stage(&run->crew, LOADER_END);
     phase_end(run, phase);
 }

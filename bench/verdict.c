@@ -164,6 +164,9 @@ static void judge_log(struct run *run, const struct verify_log *log, const char 
         if (log->totals[i] > 0)
             invalid(run, incident_names[i], "%s: %" PRIu64 " records %s", who, log->totals[i],
                     incident_names[i]);
+    if (log->unread > 0)
+        invalid(run, "unread", "%s: %" PRIu64 " records were not read when the run ended", who,
+                log->unread);
     if (log->foreign > 0 && !run->w->topic_reuse && run->config->kind != RUN_CONSUME)
         invalid(run, "corrupt", "%s: %" PRIu64 " records that nobody of this run made", who,
                 log->foreign);

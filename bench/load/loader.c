@@ -138,7 +138,7 @@ static void load_begin(struct loader *l, uint64_t now_ns)
 static void load_end(struct loader *l, uint64_t now_ns)
 {
     l->schedule_end_ns = MIN(l->schedule_end_ns, now_ns);
-    l->scheduling = l->scheduling && !workload_closed_loop(l->w);
+    l->scheduling = l->scheduling && l->stage == LOADER_DRAIN && !workload_closed_loop(l->w);
     load_recorder_window_end(&l->out.recorder, now_ns);
 }
 

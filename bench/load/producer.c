@@ -800,7 +800,7 @@ uint64_t load_producers_pump(struct loader *l, uint64_t now_ns)
 {
     bool more = false;
     uint64_t due_ns = UINT64_MAX;
-    if (l->producers_n == 0)
+    if (l->producers_n == 0 || l->stage >= LOADER_CUT)
         return UINT64_MAX;
     l->wall_ms = env_wall_ms(l->env);
     if (l->routed_generation != l->cluster.generation)
