@@ -6,7 +6,7 @@ import subprocess
 
 from lib.broker import BINARY, Broker, temp_dir
 from lib.scripted import ScriptedBroker
-from lib.testcase import params, timeout
+from lib.testcase import alone, params, timeout
 
 QUICK = ["--warmup-min-s", "0", "--warmup-max-s", "1", "--duration-s", "1", "--settle", "0",
          "--quiet"]
@@ -45,6 +45,7 @@ def test_sweep_runs_every_combination():
         assert abs(got - asked) < 0.1 * asked, (asked, got)
 
 
+@alone
 @timeout(200)
 def test_saturate_finds_the_rate_of_a_bounded_server():
     """The server takes 2,000 records a second; above that its queue grows, by any bound."""
@@ -84,6 +85,7 @@ def test_compare_pairs_runs_and_gives_their_ratios():
     assert "median" in said
 
 
+@alone
 @timeout(200)
 @params("penstock", "librdkafka")
 def test_each_driver_carries_the_same_workload(driver):
