@@ -81,7 +81,7 @@ def test_compare_pairs_runs_and_gives_their_ratios():
             assert p50[side][i] == own["percentiles"]["50"]
         assert abs(p50["ratios"][i] - p50["b"][i] / p50["a"][i]) < 1e-9
     assert 2 < p50["median_ratio"] < 6, p50
-    assert "broker CPU" in metrics, "the bill of each side is asked for by its pid"
+    assert "broker CPU by GiB" in metrics, "the bill of each side is asked for by its pid"
     assert "median" in said
 
 

@@ -90,8 +90,8 @@ def run(label, rate=20000, size=1024, acks="all", median_ns=2_000_000, command="
 def result(command, runs, **more):
     return {"format": "penstock-bench/1", "command": command, "created": "2026-11-25T21:50:00Z",
             "penstock": {"version": "0.1", "commit": "abc123"},
-            "machine": {"host": "bench-1", "cpu": "AMD EPYC", "cpus": 2, "memory_bytes": 8 << 30,
-                        "kernel": "6.18.2", "clocksource": "kvm-clock"},
+            "machine": {"hostname": "bench-1", "cpu_model": "AMD EPYC", "cpus_online": 2,
+                        "memory_bytes": 8 << 30, "kernel": "6.18.2", "clocksource": "kvm-clock"},
             "runs": runs, **more}
 
 
