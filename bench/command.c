@@ -30,7 +30,9 @@ int bench_config(struct bench *b, unsigned index, enum run_kind kind, struct run
                                .progress = o->quiet ? NULL : stderr,
                                .hist_log = b->hist_log,
                                .agents = b->agents};
-    return options_workload(o, index, &ret->workload, b->reason, sizeof(b->reason));
+    int rc = options_workload(o, index, &ret->workload, b->reason, sizeof(b->reason));
+    return rc < 0 || o->sweeps_n > 0 ? rc
+                                     : workload_check(&ret->workload, b->reason, sizeof(b->reason));
 }
 
 int bench_kind(struct bench *b, enum run_kind *ret)
@@ -242,8 +244,15 @@ static int usage_check(struct bench *b)
         snprintf(b->reason, sizeof(b->reason), "what is '%s'?", o->operands[0]);
         return -EINVAL;
     }
-    for (unsigned i = 0; rc == 0 && i < MAX(1u, o->workloads_n); i++)
+    if (o->sweeps_n > 0 && strcmp(o->command, "sweep") != 0) {
+        snprintf(b->reason, sizeof(b->reason), "--sweep is for the command sweep");
+        return -EINVAL;
+    }
+    for (unsigned i = 0; rc == 0 && i < MAX(1u, o->workloads_n); i++) {
         rc = options_workload(o, i, &w, b->reason, sizeof(b->reason));
+        if (rc == 0 && o->sweeps_n == 0)
+            rc = workload_check(&w, b->reason, sizeof(b->reason));
+    }
     return rc;
 }
 
