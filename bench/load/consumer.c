@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/load/intake.h"
 #include "bench/load/kafka.h"
 #include "bench/load/loader.h"
-#include "core/base/assert.h"
 #include "core/base/bytes.h"
 #include "core/batch/batch.h"
 #include "net/wire/messages.h"
@@ -17,17 +17,6 @@ enum {
     RETRY_NS = 100 * 1000 * 1000,
     IN_BYTES = 64 << 10,
     ARENA_BYTES_MAX = 256 << 20,
-};
-
-enum consumer_role { TAILING, FROM_START, LATE };
-
-struct consumer_part {
-    int32_t partition;
-    int64_t offset;         /* to fetch next */
-    int64_t end_offset;     /* FROM_START: stop here */
-    int64_t high_watermark; /* as last seen */
-    bool finished;
-    struct verify_part verify;
 };
 
 struct fetch_link { /* to one node */
@@ -44,10 +33,8 @@ struct fetch_link { /* to one node */
 
 struct consumer {
     struct loader *l;
-    enum consumer_role role;
+    struct intake intake;
     bool active;
-    struct consumer_part *parts;
-    unsigned parts_n;
     struct fetch_link *links[CLUSTER_NODES_MAX];
     struct fetch_request_fetch_partition *scratch;
 };
@@ -65,8 +52,8 @@ static void on_link_closed(struct rpc_conn *conn, int rc)
     k->fetching = false;
     if (l->closing)
         return;
-    l->out.recorder.interval.n.reconnects++;
-    l->out.connection_rc = rc;
+    course_counts(&l->course)->reconnects++;
+    l->course.out.connection_rc = rc;
     k->not_before_ns = env_now_ns(l->env) + RETRY_NS;
     cluster_refresh(&l->cluster);
 }
@@ -90,50 +77,12 @@ static struct fetch_link *link_get(struct consumer *c, unsigned node)
 
 /* ---- what came ---- */
 
-static void record_count(struct consumer *c, const struct batch_record *record, bool fresh)
-{
-    struct load_counts *n = &c->l->out.recorder.interval.n;
-    uint64_t bytes = (uint64_t)MAX(record->key_len, 0) + (uint64_t)MAX(record->value_len, 0);
-    if (c->role == LATE) {
-        n->late_consumed++;
-        n->late_consumed_bytes += bytes;
-        return;
-    }
-    n->consumed++;
-    n->consumed_bytes += bytes;
-    n->consumed_new += fresh;
-}
-
-static void record_take(struct consumer *c, struct consumer_part *part,
-                        const struct batch_record *record, uint64_t now_ns)
-{
-    struct loader *l = c->l;
-    struct record_head head;
-    int rc = record_read(record->value, record->value_len, l->w->verify == VERIFY_FULL, &head);
-    bool fresh = false;
-    if (rc == -EBADMSG)
-        fresh = verify_corrupt(&part->verify, &head, record->offset);
-    else if (rc == -ENOENT)
-        part->verify.log->foreign++;
-    else if (l->w->verify != VERIFY_OFF)
-        fresh = verify_record(&part->verify, &head, record->offset);
-    else
-        fresh = true;
-    record_count(c, record, fresh);
-    /* A stamp of another machine's clock, or of another run, says nothing. */
-    bool timed = rc == 0 && c->role == TAILING && head.run == l->config.run &&
-                 head.clock == l->clock_id && !workload_closed_loop(l->w);
-    if (timed)
-        load_record(&l->out.recorder, LATENCY_E2E, head.stamp_ns,
-                    now_ns - MIN(now_ns, head.stamp_ns), 1);
-}
-
-static int batch_take(struct consumer *c, struct consumer_part *part, const uint8_t *data,
+static int batch_take(struct consumer *c, struct intake_part *part, const uint8_t *data,
                       const struct batch_header *h, uint64_t now_ns)
 {
     struct batch_iter *iter;
     struct batch_record record;
-    if (c->l->w->verify == VERIFY_FULL && !batch_crc_ok(data, h)) {
+    if (c->l->course.w->verify == VERIFY_FULL && !batch_crc_ok(data, h)) {
         verify_corrupt(&part->verify, NULL, h->base_offset);
         return 0;
     }
@@ -142,13 +91,13 @@ static int batch_take(struct consumer *c, struct consumer_part *part, const uint
         return rc;
     while ((rc = batch_iter_next(iter, &record)) > 0)
         if (record.offset >= part->offset)
-            record_take(c, part, &record, now_ns);
+            intake_take(&c->intake, part, &record, now_ns);
     batch_iter_close(iter);
     return rc;
 }
 
 /* Whole batches; the last one may be cut short by the broker. */
-static void records_take(struct consumer *c, struct consumer_part *part,
+static void records_take(struct consumer *c, struct intake_part *part,
                          const struct wire_records *records, uint64_t now_ns)
 {
     const uint8_t *at = records->data, *end = at + MAX(records->len, 0);
@@ -169,59 +118,23 @@ static void records_take(struct consumer *c, struct consumer_part *part,
     }
 }
 
-static struct consumer_part *part_of(struct consumer *c, int32_t partition)
-{
-    unsigned low = 0, high = c->parts_n; /* ascending */
-    while (low < high) {
-        unsigned mid = (low + high) / 2;
-        if (c->parts[mid].partition < partition)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low < c->parts_n && c->parts[low].partition == partition ? &c->parts[low] : NULL;
-}
-
-static void part_finish(struct consumer *c, struct consumer_part *part)
-{
-    struct loader *l = c->l;
-    if (part->finished)
-        return;
-    part->finished = true;
-    if (c->role == FROM_START && --l->consumers_unfinished == 0)
-        atomic_store(&l->out.consumers_done, true);
-    if (c->role == LATE && --l->late_unfinished == 0)
-        atomic_store(&l->out.late_done, true);
-}
-
-/* Where a late consumer that goes round and round begins again. */
-static void part_rewind(struct consumer_part *part)
-{
-    part->offset = 0;
-    struct verify_log *log = part->verify.log;
-    int32_t partition = part->verify.partition;
-    verify_part_fini(&part->verify);
-    verify_part_init(&part->verify, partition, 0, true, log);
-}
-
-static void part_advance(struct consumer *c, struct consumer_part *part, int64_t high_watermark)
+static void part_advance(struct consumer *c, struct intake_part *part, int64_t high_watermark)
 {
     part->high_watermark = high_watermark;
-    if (c->role == LATE && part->offset >= high_watermark) {
-        part_finish(c, part);
-        if (c->l->config.late_loop)
-            part_rewind(part);
+    if (c->intake.role == INTAKE_LATE && part->offset >= high_watermark) {
+        intake_part_finish(&c->intake, part);
+        if (c->l->course.config.late_loop)
+            intake_part_rewind(part, 0);
     }
-    if (c->role == FROM_START && part->offset >= part->end_offset)
-        part_finish(c, part);
+    if (intake_part_ended(&c->intake, part))
+        intake_part_finish(&c->intake, part);
 }
 
-static void error_take(struct fetch_link *k, struct consumer_part *part,
+static void error_take(struct fetch_link *k, struct intake_part *part,
                        const struct fetch_response_partition_data *data)
 {
     struct loader *l = k->c->l;
-    if (l->out.error_code == 0)
-        l->out.error_code = data->error_code;
+    course_error(&l->course, data->error_code);
     if (data->error_code == KAFKA_OFFSET_OUT_OF_RANGE && data->log_start_offset > part->offset)
         part->offset = data->log_start_offset; /* retention was faster */
     cluster_refresh(&l->cluster);
@@ -240,11 +153,11 @@ static int answer_take(struct fetch_link *k, uint8_t *body, uint32_t len)
                          body, len, &l->arena, &response);
     if (rc < 0)
         return rc;
-    l->out.recorder.interval.n.fetches++;
+    course_counts(&l->course)->fetches++;
     for (int32_t t = 0; t < response.responses_n; t++)
         for (int32_t i = 0; i < response.responses[t].partitions_n; i++) {
             const struct fetch_response_partition_data *data = &response.responses[t].partitions[i];
-            struct consumer_part *part = part_of(c, data->partition_index);
+            struct intake_part *part = intake_part_of(&c->intake, data->partition_index);
             if (part == NULL)
                 return -EPROTO;
             if (data->error_code != 0) {
@@ -269,9 +182,9 @@ static void on_fetched(struct rpc *rpc, int rc, uint8_t *body, uint32_t len)
 
 /* ---- asking ---- */
 
-static bool part_wanted(const struct consumer *c, const struct consumer_part *part)
+static bool part_wanted(const struct consumer *c, const struct intake_part *part)
 {
-    return !part->finished || (c->role == LATE && c->l->config.late_loop);
+    return !part->finished || (c->intake.role == INTAKE_LATE && c->l->course.config.late_loop);
 }
 
 /* Partitions led by the link's node, beginning with another one each time, since brokers fill
@@ -280,15 +193,17 @@ static int32_t partitions_collect(struct fetch_link *k)
 {
     struct consumer *c = k->c;
     int32_t n = 0;
-    for (unsigned i = 0; i < c->parts_n; i++) {
-        const struct consumer_part *part = &c->parts[(i + k->rotate) % c->parts_n];
-        if (c->l->cluster.leaders[part->partition] != (int16_t)k->node || !part_wanted(c, part))
+    unsigned parts_n = c->intake.parts_n;
+    for (unsigned i = 0; i < parts_n; i++) {
+        const struct intake_part *part = &c->intake.parts[(i + k->rotate) % parts_n];
+        int32_t partition = part->verify.partition;
+        if (c->l->cluster.leaders[partition] != (int16_t)k->node || !part_wanted(c, part))
             continue;
         struct fetch_request_fetch_partition *p = &c->scratch[n++];
         wire_set_defaults(&fetch_request_fetch_partition_schema, p);
-        p->partition = part->partition;
+        p->partition = partition;
         p->fetch_offset = part->offset;
-        p->partition_max_bytes = (int32_t)c->l->w->fetch_partition_bytes_max;
+        p->partition_max_bytes = (int32_t)c->l->course.w->fetch_partition_bytes_max;
     }
     k->rotate++;
     return n;
@@ -308,9 +223,9 @@ static int fetch(struct fetch_link *k)
     topic.topic = wire_str_of(l->cluster.topic);
     topic.partitions = c->scratch;
     topic.partitions_n = n;
-    request.max_wait_ms = (int32_t)l->w->fetch_wait_ms;
-    request.min_bytes = (int32_t)l->w->fetch_min_bytes;
-    request.max_bytes = (int32_t)l->w->fetch_bytes_max;
+    request.max_wait_ms = (int32_t)l->course.w->fetch_wait_ms;
+    request.min_bytes = (int32_t)l->course.w->fetch_min_bytes;
+    request.max_bytes = (int32_t)l->course.w->fetch_bytes_max;
     request.topics = &topic;
     request.topics_n = 1;
     int rc = rpc_encode(&k->rpc, wire_api_find(KAFKA_FETCH), l->fetch_version, ++l->correlation,
@@ -351,7 +266,8 @@ uint64_t load_consumers_pump(struct loader *l, uint64_t now_ns)
 
 void load_consumers_tick(struct loader *l, uint64_t now_ns)
 {
-    uint64_t limit_ns = (uint64_t)((l->w->request_timeout_ms + l->w->fetch_wait_ms) * 1e6);
+    uint64_t limit_ns =
+        (uint64_t)((l->course.w->request_timeout_ms + l->course.w->fetch_wait_ms) * 1e6);
     for (unsigned i = 0; i < l->consumers_n; i++)
         for (unsigned n = 0; n < l->cluster.nodes_n; n++)
             if (l->consumers[i].links[n] != NULL)
@@ -366,86 +282,29 @@ void load_consumers_start_late(struct loader *l)
 
 /* ---- life ---- */
 
-static int consumer_init(struct loader *l, struct consumer *c, enum consumer_role role,
-                         uint64_t member, uint64_t members, const int64_t *starts,
+static int consumer_init(struct loader *l, struct consumer *c, const int64_t *starts,
                          const int64_t *ends)
 {
-    uint64_t partitions = (uint64_t)l->cluster.partitions_n;
-    unsigned n =
-        (unsigned)(member < partitions ? (partitions - member + members - 1) / members : 0);
-    *c = (struct consumer){.l = l, .role = role, .active = role != LATE};
-    c->parts = calloc(MAX(n, 1u), sizeof(*c->parts));
-    c->scratch = calloc(MAX(n, 1u), sizeof(*c->scratch));
-    if (c->parts == NULL || c->scratch == NULL)
+    struct intake *in = &c->intake;
+    c->l = l;
+    c->active = in->role != INTAKE_LATE;
+    int rc = intake_init(in, l->cluster.partitions_n);
+    c->scratch = calloc(MAX(in->parts_n, 1u), sizeof(*c->scratch));
+    if (rc < 0 || c->scratch == NULL)
         return -ENOMEM;
-    for (; c->parts_n < n; c->parts_n++) {
-        struct consumer_part *part = &c->parts[c->parts_n];
-        int32_t partition = (int32_t)(member + c->parts_n * members);
-        part->partition = partition;
-        part->offset = role == TAILING ? ends[partition] : starts[partition];
-        part->end_offset = ends[partition];
-        verify_part_init(&part->verify, partition, l->config.run, role != TAILING,
-                         role == LATE ? &l->out.late_verify : &l->out.verify);
-        l->consumers_unfinished += role == FROM_START;
-        l->late_unfinished += role == LATE;
-        part_advance(c, part, role == LATE ? INT64_MAX : ends[partition]);
-    }
-    for (unsigned i = 0; i < c->parts_n; i++) {
-        int16_t node = l->cluster.leaders[c->parts[i].partition];
-        if (link_get(c, (unsigned)MAX(node, 0)) == NULL)
+    for (unsigned i = 0; i < in->parts_n; i++) {
+        int32_t partition = in->parts[i].verify.partition;
+        intake_part_start(in, &in->parts[i], starts[partition], ends[partition]);
+        if (link_get(c, (unsigned)MAX(l->cluster.leaders[partition], 0)) == NULL)
             return -ENOMEM;
     }
     return 0;
 }
 
-struct consumer_plan { /* a kind of consumer, over all parts */
-    enum consumer_role role;
-    uint64_t groups, members;
-};
-
-/* Whose the i-th consumer of a plan is: behind the producers, so that with several threads they lie
- * apart. */
-static bool is_mine(const struct loader *l, uint64_t i)
-{
-    return (i + l->w->producers) % l->config.parts == l->config.part;
-}
-
-static unsigned plan_count(const struct loader *l, const struct consumer_plan *plan)
-{
-    unsigned n = 0;
-    for (uint64_t i = 0; i < plan->groups * plan->members; i++)
-        n += is_mine(l, i);
-    return n;
-}
-
-static int plan_run(struct loader *l, const struct consumer_plan *plan, const int64_t *starts,
-                    const int64_t *ends)
-{
-    int rc = 0;
-    for (uint64_t i = 0; rc == 0 && i < plan->groups * plan->members; i++)
-        if (is_mine(l, i))
-            rc = consumer_init(l, &l->consumers[l->consumers_n++], plan->role, i % plan->members,
-                               plan->members, starts, ends);
-    return rc;
-}
-
-static unsigned plans_make(const struct loader *l, struct consumer_plan plans[2])
-{
-    enum consumer_role role = l->config.consume == CONSUME_TAIL ? TAILING : FROM_START;
-    unsigned n = 0;
-    if (l->config.consume != CONSUME_NOTHING)
-        plans[n++] = (struct consumer_plan){role, l->w->fan_out, l->w->consumers};
-    if (l->config.late_stage > 0)
-        plans[n++] = (struct consumer_plan){LATE, l->w->late_consumers, 1};
-    return n;
-}
-
 int load_consumers_init(struct loader *l, char *reason, size_t reason_size)
 {
-    struct consumer_plan plans[2];
-    unsigned plans_n = plans_make(l, plans), n = 0;
-    for (unsigned i = 0; i < plans_n; i++)
-        n += plan_count(l, &plans[i]);
+    struct intake_cursor cursor = {0};
+    unsigned n = intake_count(&l->course);
     if (n == 0)
         return 0;
     l->fetch_version = cluster_version(&l->cluster, KAFKA_FETCH, 12);
@@ -456,8 +315,8 @@ int load_consumers_init(struct loader *l, char *reason, size_t reason_size)
     int64_t *ends = starts + l->cluster.partitions_n;
     if (rc == 0)
         rc = cluster_offsets(&l->cluster, true, ends);
-    for (unsigned i = 0; rc == 0 && i < plans_n; i++)
-        rc = plan_run(l, &plans[i], starts, ends);
+    while (rc == 0 && intake_next(&l->course, &cursor, &l->consumers[l->consumers_n].intake))
+        rc = consumer_init(l, &l->consumers[l->consumers_n++], starts, ends);
     free(starts);
     if (rc < 0)
         snprintf(reason, reason_size, "%s",
@@ -505,31 +364,15 @@ void load_consumers_fini(struct loader *l)
         free(k);
     }
     for (unsigned i = 0; i < l->consumers_n; i++) {
-        struct consumer *c = &l->consumers[i];
-        for (unsigned p = 0; p < c->parts_n; p++)
-            verify_part_fini(&c->parts[p].verify);
-        free(c->parts);
-        free(c->scratch);
+        intake_fini(&l->consumers[i].intake);
+        free(l->consumers[i].scratch);
     }
     free(l->consumers);
     l->consumers_n = 0;
 }
 
-/* What a tailing consumer has not fetched is not lost: of the log's end nothing is known then. */
-static void part_verify(const struct consumer *c, struct consumer_part *part,
-                        const struct produced *all)
-{
-    bool unread = part->offset < part->high_watermark;
-    if (c->role == TAILING && unread)
-        part->verify.log->unread += (uint64_t)(part->high_watermark - part->offset);
-    if (c->role == TAILING && !unread)
-        verify_part_expect(&part->verify, all);
-    verify_part_finish(&part->verify, all);
-}
-
 void load_consumers_verify(struct loader *l, const struct produced *all)
 {
-    for (unsigned i = 0; i < l->consumers_n && l->w->verify != VERIFY_OFF; i++)
-        for (unsigned p = 0; p < l->consumers[i].parts_n; p++)
-            part_verify(&l->consumers[i], &l->consumers[i].parts[p], all);
+    for (unsigned i = 0; i < l->consumers_n; i++)
+        intake_verify(&l->consumers[i].intake, all);
 }

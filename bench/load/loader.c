@@ -7,24 +7,26 @@
 #include <sys/prctl.h>
 #include <time.h>
 
-#include "core/base/assert.h"
 #include "core/base/bytes.h"
 #include "io/env_uring.h"
 
 enum {
-    SECOND_NS = 1000 * 1000 * 1000,
-    STAGE_LOOK_NS = 20 * 1000 * 1000, /* how late a new stage may be seen, when nothing else is */
-    CONNECT_S = 30,
     ARENA_BYTES_MAX = 512 << 20,
     RING_ENTRIES = 4096,
 };
 
-static uint64_t thread_cpu_ns(void)
+static uint64_t thread_cpu_ns(struct course *c)
 {
     struct timespec ts;
+    (void)c; /* the clock is the thread's */
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
-    return (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec;
+    return (uint64_t)ts.tv_sec * COURSE_SECOND_NS + (uint64_t)ts.tv_nsec;
 }
+
+static const struct course_ops course_ops = {
+    .record_make = load_record_make,
+    .cpu_ns = thread_cpu_ns,
+};
 
 static void lists_init(struct loader *l)
 {
@@ -36,12 +38,13 @@ static void lists_init(struct loader *l)
 
 static int await_connections(struct loader *l, char *reason, size_t reason_size)
 {
-    uint64_t limit_ns = env_now_ns(l->env) + (uint64_t)CONNECT_S * SECOND_NS;
+    uint64_t limit_ns = env_now_ns(l->env) + COURSE_CONNECT_NS;
     while (!load_producers_connected(l) || !load_consumers_connected(l)) {
-        if (l->out.connection_rc < 0 || env_now_ns(l->env) >= limit_ns) {
+        if (l->course.out.connection_rc < 0 || env_now_ns(l->env) >= limit_ns) {
             snprintf(reason, reason_size, "connecting to the brokers: %s",
-                     strerror(l->out.connection_rc < 0 ? -l->out.connection_rc : ETIMEDOUT));
-            return l->out.connection_rc < 0 ? l->out.connection_rc : -ETIMEDOUT;
+                     strerror(l->course.out.connection_rc < 0 ? -l->course.out.connection_rc
+                                                              : ETIMEDOUT));
+            return l->course.out.connection_rc < 0 ? l->course.out.connection_rc : -ETIMEDOUT;
         }
         env_turn(l->env, limit_ns);
     }
@@ -50,10 +53,9 @@ static int await_connections(struct loader *l, char *reason, size_t reason_size)
 
 static int cluster_init(struct loader *l, char *reason, size_t reason_size)
 {
-    int rc =
-        cluster_open(&l->cluster, l->env, l->config.bootstrap, (uint64_t)CONNECT_S * SECOND_NS);
+    int rc = cluster_open(&l->cluster, l->env, l->course.config.bootstrap, COURSE_CONNECT_NS);
     if (rc == 0)
-        rc = cluster_topic_find(&l->cluster, l->w->topic);
+        rc = cluster_topic_find(&l->cluster, l->course.w->topic);
     if (rc < 0)
         snprintf(reason, reason_size, "%s", l->cluster.reason);
     return rc;
@@ -62,13 +64,11 @@ static int cluster_init(struct loader *l, char *reason, size_t reason_size)
 int loader_create(struct loader *l, struct env *env, const struct loader_config *config,
                   char *reason, size_t reason_size)
 {
-    *l = (struct loader){.env = env, .config = *config, .w = config->workload};
+    *l = (struct loader){.env = env, .due_ns = UINT64_MAX};
     lists_init(l);
-    rng_seed(&l->rng, l->w->seed * 0x9e3779b9u + config->part);
     arena_init(&l->arena, ARENA_BYTES_MAX);
-    l->clock_id = record_clock_id();
     snprintf(reason, reason_size, "no memory for histograms");
-    int rc = load_recorder_init(&l->out.recorder);
+    int rc = course_init(&l->course, config, &course_ops);
     if (rc < 0)
         return rc;
     rc = cluster_init(l, reason, reason_size);
@@ -78,9 +78,6 @@ int loader_create(struct loader *l, struct env *env, const struct loader_config 
         rc = load_consumers_init(l, reason, reason_size);
     if (rc == 0)
         rc = await_connections(l, reason, reason_size);
-    l->due_ns = UINT64_MAX;
-    atomic_store(&l->out.consumers_done, l->consumers_unfinished == 0);
-    atomic_store(&l->out.late_done, l->late_unfinished == 0);
     if (rc < 0)
         loader_destroy(l);
     return rc;
@@ -97,102 +94,34 @@ void loader_destroy(struct loader *l)
     load_producers_fini(l);
     load_consumers_fini(l);
     arena_fini(&l->arena);
-    load_recorder_fini(&l->out.recorder);
-}
-
-/* ---- stages ---- */
-
-static void interval_end(struct loader *l, uint64_t now_ns)
-{
-    uint64_t cpu_ns = thread_cpu_ns();
-    l->out.recorder.interval.n.cpu_ns = cpu_ns - l->cpu_was_ns;
-    l->cpu_was_ns = cpu_ns;
-    load_recorder_tick(&l->out.recorder, now_ns);
-    l->acked += l->out.recorder.interval.n.acked;
-    l->consumed_new += l->out.recorder.interval.n.consumed_new;
-    l->config.on_interval(l->config.arg, &l->out.recorder.interval);
-    load_stats_reset(&l->out.recorder.interval, now_ns);
-    /* Lateness does not add up, or threads and agents would drift out of the host's seconds. */
-    l->interval_end_ns = MAX(l->interval_end_ns + SECOND_NS, now_ns + SECOND_NS / 2);
-}
-
-static void load_begin(struct loader *l, uint64_t now_ns)
-{
-    struct schedule_shape shape;
-    const char *reason;
-    l->start_ns = now_ns;
-    l->schedule_end_ns = UINT64_MAX;
-    l->cpu_was_ns = thread_cpu_ns();
-    load_stats_reset(&l->out.recorder.interval, now_ns);
-    l->interval_end_ns = now_ns + SECOND_NS;
-    l->scheduling = l->producers_n > 0;
-    if (!l->scheduling || workload_closed_loop(l->w))
-        return;
-    int rc = schedule_parse(l->w->schedule, &shape, &reason);
-    ASSERT(rc == 0); /* workload_check() has parsed it */
-    l->schedule_random = shape.kind == SCHEDULE_POISSON;
-    schedule_init(&l->schedule, &shape, l->w->rate, l->w->seed, l->config.part, l->schedule_parts);
-}
-
-/* What was intended before and has not been looked at yet still is. */
-static void load_end(struct loader *l, uint64_t now_ns)
-{
-    l->schedule_end_ns = MIN(l->schedule_end_ns, now_ns);
-    l->scheduling = l->scheduling && l->stage == LOADER_DRAIN && !workload_closed_loop(l->w);
-    load_recorder_window_end(&l->out.recorder, now_ns);
+    course_fini(&l->course);
 }
 
 static void stage_enter(struct loader *l, int stage, uint64_t now_ns)
 {
-    bool first = l->stage == LOADER_CONNECT;
-    l->stage = stage;
-    if (first) {
-        load_begin(l, now_ns);
-    } else { /* so that each interval is of one window */
-        load_producers_catch_up(l, now_ns);
-        interval_end(l, now_ns);
-    }
-    l->interval_end_ns = now_ns + SECOND_NS;
-    if (stage < LOADER_DRAIN)
-        load_recorder_window(&l->out.recorder, now_ns);
-    else
-        load_end(l, now_ns);
-    if (stage == (int)l->config.late_stage)
+    course_stage_enter(&l->course, stage, now_ns);
+    if (stage == l->course.config.late_stage)
         load_consumers_start_late(l);
-}
-
-/* What the host watches without waiting for an interval's end. */
-static void publish(struct loader *l)
-{
-    const struct load_counts *n = &l->out.recorder.interval.n;
-    bool limited = l->config.records_max > 0 && l->records_left > 0;
-    bool more = l->scheduling && (l->stage >= LOADER_DRAIN || limited);
-    atomic_store_explicit(&l->out.acked, l->acked + n->acked, memory_order_relaxed);
-    atomic_store_explicit(&l->out.consumed_new, l->consumed_new + n->consumed_new,
-                          memory_order_relaxed);
-    atomic_store_explicit(&l->out.unfinished, l->outstanding + more, memory_order_relaxed);
-    atomic_store_explicit(&l->out.stage, l->stage, memory_order_release);
 }
 
 bool loader_turn(struct loader *l)
 {
-    int stage = atomic_load_explicit(l->config.stage, memory_order_acquire);
-    env_turn(l->env, MIN(l->due_ns, env_now_ns(l->env) + STAGE_LOOK_NS));
+    int stage = atomic_load_explicit(l->course.config.stage, memory_order_acquire);
+    env_turn(l->env, MIN(l->due_ns, env_now_ns(l->env) + COURSE_LOOK_NS));
     uint64_t now_ns = env_now_ns(l->env);
-    if (stage != l->stage)
+    if (stage != l->course.stage)
         stage_enter(l, stage, now_ns);
-    if (l->stage == LOADER_CONNECT)
+    if (l->course.stage == LOADER_CONNECT)
         return true;
-    if (now_ns >= l->interval_end_ns) {
-        interval_end(l, now_ns);
+    if (course_interval_run(&l->course, now_ns)) {
         load_producers_tick(l, now_ns);
         load_consumers_tick(l, now_ns);
     }
     l->due_ns = MIN(load_producers_pump(l, now_ns), load_consumers_pump(l, now_ns));
     l->due_ns = MIN(l->due_ns, cluster_pump(&l->cluster, now_ns));
-    l->due_ns = MIN(l->due_ns, l->interval_end_ns);
-    publish(l);
-    return l->stage != LOADER_END;
+    l->due_ns = MIN(l->due_ns, l->course.interval_end_ns);
+    course_publish(&l->course);
+    return l->course.stage != LOADER_END;
 }
 
 int loader_produced(const struct loader *l, struct produced *to)
@@ -242,7 +171,7 @@ static bool driver_turn(void *self)
 
 static struct load_outcome *driver_outcome(void *self)
 {
-    return &((struct ring_loader *)self)->loader.out;
+    return &((struct ring_loader *)self)->loader.course.out;
 }
 
 static int driver_produced(void *self, struct produced *to)

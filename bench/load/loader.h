@@ -4,65 +4,45 @@
 #ifndef BENCH_LOAD_LOADER_H
 #define BENCH_LOAD_LOADER_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "bench/load/cluster.h"
+#include "bench/load/course.h"
 #include "bench/load/driver.h"
-#include "bench/load/record.h"
-#include "bench/load/stats.h"
-#include "bench/load/verify.h"
-#include "bench/load/workload.h"
-#include "bench/stat/schedule.h"
-#include "core/base/rng.h"
 
 struct producer;
 struct consumer;
 struct load_batch;
 
 struct loader {
+    struct course course;
     struct env *env;
-    struct loader_config config;
-    const struct workload *w;
     struct cluster cluster;
-    struct load_outcome out;
-    struct rng rng;
-    uint32_t clock_id;
-    int stage;                    /* as last seen */
-    uint64_t acked, consumed_new; /* up to the interval under way */
-    uint64_t start_ns, interval_end_ns, due_ns, cpu_was_ns;
+    uint64_t due_ns;
+    bool closing;
+    int32_t correlation;
+    struct arena arena; /* of one answer */
 
     /* Producing: producer.c. */
-    struct schedule schedule;
-    bool scheduling, schedule_random; /* random: each event picks its producer by chance */
-    unsigned schedule_parts;
-    uint64_t schedule_end_ns; /* records intended from then on are not made */
-    uint64_t outstanding;     /* what `unfinished` is told after each turn */
-    struct body_set bodies;
     struct producer *producers;
-    unsigned producers_n, producer_next;
-    struct list_node open;          /* load_batch, by age: they wait for linger.ms */
-    struct list_node retries;       /* load_batch, by the time at which they go out again */
-    struct list_node dirty;         /* producer_link with something to send */
-    struct list_node batch_pool;    /* free load_batch */
-    struct list_node calls;         /* produce requests on their way */
-    struct list_node call_pool;     /* free produce requests */
-    struct list_node down;          /* producer_link to be opened again */
-    struct list_node blocked;       /* producer whose memory is full while records wait */
-    struct sequence_ranges *failed; /* by partition: records that were not acknowledged */
-    struct arena arena;             /* of one answer */
-    void *parts_scratch;            /* of one request */
-    uint64_t backlog_n, records_left;
-    uint64_t routed_generation, full_since_ns;
-    bool all_full, closing;
+    struct list_node open;       /* load_batch, by age: they wait for linger.ms */
+    struct list_node retries;    /* load_batch, by the time at which they go out again */
+    struct list_node dirty;      /* producer_link with something to send */
+    struct list_node batch_pool; /* free load_batch */
+    struct list_node calls;      /* produce requests on their way */
+    struct list_node call_pool;  /* free produce requests */
+    struct list_node down;       /* producer_link to be opened again */
+    struct list_node blocked;    /* producer whose memory is full while records wait */
+    void *parts_scratch;         /* of one request */
+    uint64_t routed_generation;
     int64_t wall_ms;
-    int32_t correlation;
-    int16_t produce_version, fetch_version;
+    int16_t produce_version;
 
     /* Consuming: consumer.c. */
     struct consumer *consumers;
-    unsigned consumers_n, consumers_unfinished, late_unfinished;
+    unsigned consumers_n;
+    int16_t fetch_version;
 };
 
 int loader_create(struct loader *l, struct env *env, const struct loader_config *config,
@@ -82,8 +62,7 @@ void load_producers_fini(struct loader *l);
 bool load_producers_connected(const struct loader *l);
 void load_producers_close(struct loader *l);
 bool load_producers_closed(const struct loader *l);
-/* What was intended before now is counted where it belongs, before a window ends. */
-void load_producers_catch_up(struct loader *l, uint64_t now_ns);
+int load_record_make(struct course_producer *base, uint64_t intended_ns, uint64_t now_ns);
 /* Do what is due; returns when something is due next. */
 uint64_t load_producers_pump(struct loader *l, uint64_t now_ns);
 void load_producers_tick(struct loader *l, uint64_t now_ns); /* each second: what takes too long */

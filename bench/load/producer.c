@@ -3,27 +3,20 @@
  * full, or older than linger.ms: ready at the link to the leader -> a request -> acknowledged, or
  * sent again. A ready batch goes on filling until its request is made, as in Kafka's own client. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/load/kafka.h"
 #include "bench/load/loader.h"
-#include "bench/load/picker.h"
-#include "bench/load/time_queue.h"
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
 #include "core/batch/builder.h"
 #include "net/wire/messages.h"
 
 enum {
-    EVENTS_PER_TURN = 8192,       /* then what has come in is looked at */
-    BURST_BYTES = 1 << 20,        /* of a closed loop's producer, in a turn */
-    BACKLOG_MAX = 64 << 20,       /* intended times that wait, of all producers */
     RETRY_NS = 100 * 1000 * 1000, /* retry.backoff.ms, reconnect.backoff.ms */
-    QUANTUM_NS_MAX = 100 * 1000,  /* between looks at the schedule while batches linger */
-    QUANTA_PER_LINGER = 20,       /* so that linger.ms is not stretched by more than a part */
-    RECORD_OVERHEAD_BYTES = 24,   /* generous: lengths and deltas of a record in a batch */
     IN_BYTES = 4096,
     FRAME_FIXED_BYTES = 512, /* of a request, beside its batches */
     FRAME_PER_BATCH_BYTES = 16,
@@ -53,14 +46,11 @@ struct producer_link { /* to one node */
 
 struct producer {
     struct loader *l;
-    uint32_t id;
+    struct course_producer base;
     struct cell *cells; /* by partition */
     struct producer_link *links[CLUSTER_NODES_MAX];
-    struct time_queue backlog;
     struct list_node woken; /* in loader.blocked: has a backlog and memory again */
     uint64_t used_bytes;
-    bool full;
-    struct picker picker;
     int64_t producer_id;
     int16_t epoch;
 };
@@ -104,7 +94,7 @@ static struct load_batch *batch_new(struct loader *l)
         return container_of(node, struct load_batch, link);
     struct load_batch *b = calloc(1, sizeof(*b));
     if (b != NULL)
-        batch_builder_init(&b->builder, (enum batch_codec)l->w->codec);
+        batch_builder_init(&b->builder, (enum batch_codec)l->course.w->codec);
     return b;
 }
 
@@ -119,9 +109,9 @@ static struct load_batch *batch_open(struct producer *p, int32_t partition, uint
                                      uint64_t now_ns)
 {
     struct loader *l = p->l;
-    uint64_t reserve = MAX(l->w->batch_bytes, record_bytes + BATCH_HEADER_BYTES);
+    uint64_t reserve = MAX(l->course.w->batch_bytes, record_bytes + BATCH_HEADER_BYTES);
     struct load_batch *b = NULL;
-    if (p->used_bytes + reserve <= l->w->buffer_bytes)
+    if (p->used_bytes + reserve <= l->course.w->buffer_bytes)
         b = batch_new(l);
     if (b == NULL)
         return NULL;
@@ -146,7 +136,7 @@ static void batch_release(struct load_batch *b)
     struct loader *l = p->l;
     p->used_bytes -= b->reserved_bytes;
     list_push_head(&l->batch_pool, &b->link);
-    if (p->backlog.n > 0 && !list_linked(&p->woken))
+    if (p->base.backlog.n > 0 && !list_linked(&p->woken))
         list_push_tail(&l->blocked, &p->woken);
 }
 
@@ -205,7 +195,7 @@ static int batch_finish(struct load_batch *b)
         return 0;
     if (cell->open == b)
         cell->open = NULL;
-    if (workload_idempotent(b->p->l->w)) {
+    if (workload_idempotent(b->p->l->course.w)) {
         builder->producer_id = b->p->producer_id;
         builder->producer_epoch = b->p->epoch;
         builder->base_sequence = cell->base_sequence;
@@ -222,22 +212,21 @@ static int batch_finish(struct load_batch *b)
 static void batch_failed(struct load_batch *b)
 {
     struct loader *l = b->p->l;
-    struct sequence_range range = {b->p->id, b->first_sequence, b->records, -1};
-    /* Without memory for it the records will be called lost: not silent, only unfair. */
-    sequence_ranges_add(&l->failed[b->partition], &range);
+    struct sequence_range range = {b->p->base.id, b->first_sequence, b->records, -1};
+    course_failed_add(&l->course, b->partition, &range);
     if (b->retrying)
         cell_of(b)->retrying--;
-    l->out.recorder.interval.n.failed += b->records;
-    l->outstanding -= b->records;
+    course_counts(&l->course)->failed += b->records;
+    l->course.outstanding -= b->records;
     batch_release(b);
 }
 
 static void latencies_record(struct loader *l, const struct load_batch *b, uint64_t sent_ns)
 {
-    struct load_recorder *r = &l->out.recorder;
+    struct load_recorder *r = &l->course.out.recorder;
     uint64_t now_ns = env_now_ns(l->env);
     uint64_t first = b->times[0], last = b->times[b->records - 1];
-    if (workload_closed_loop(l->w)) { /* where nothing is intended, nothing is late */
+    if (workload_closed_loop(l->course.w)) { /* where nothing is intended, nothing is late */
         load_record(r, LATENCY_ACK_SEND, sent_ns, now_ns - sent_ns, b->records);
         return;
     }
@@ -255,13 +244,13 @@ static void latencies_record(struct loader *l, const struct load_batch *b, uint6
 static void batch_acked(struct load_batch *b, uint64_t sent_ns)
 {
     struct loader *l = b->p->l;
-    if (l->w->acks != 0)
+    if (l->course.w->acks != 0)
         latencies_record(l, b, sent_ns);
     if (b->retrying)
         cell_of(b)->retrying--;
-    l->out.recorder.interval.n.acked += b->records;
-    l->out.recorder.interval.n.acked_bytes += b->payload_bytes;
-    l->outstanding -= b->records;
+    course_counts(&l->course)->acked += b->records;
+    course_counts(&l->course)->acked_bytes += b->payload_bytes;
+    l->course.outstanding -= b->records;
     batch_release(b);
 }
 
@@ -269,7 +258,7 @@ static void batch_retry(struct load_batch *b)
 {
     struct loader *l = b->p->l;
     uint64_t now_ns = env_now_ns(l->env);
-    uint64_t limit_ns = (uint64_t)(l->w->delivery_timeout_ms * 1e6);
+    uint64_t limit_ns = (uint64_t)(l->course.w->delivery_timeout_ms * 1e6);
     cluster_refresh(&l->cluster);
     if (now_ns - b->created_ns > limit_ns) {
         batch_failed(b);
@@ -280,7 +269,7 @@ static void batch_retry(struct load_batch *b)
     b->retrying = true;
     b->ready = false;
     b->retry_ns = now_ns + RETRY_NS;
-    l->out.recorder.interval.n.retries++;
+    course_counts(&l->course)->retries++;
     list_push_tail(&l->retries, &b->link);
 }
 
@@ -304,7 +293,8 @@ static struct load_batch *batch_for(struct producer *p, int32_t partition, uint6
                                     uint64_t now_ns)
 {
     struct load_batch *b = p->cells[partition].open;
-    if (b != NULL && batch_builder_plain_bytes(&b->builder) + record_bytes > p->l->w->batch_bytes) {
+    if (b != NULL &&
+        batch_builder_plain_bytes(&b->builder) + record_bytes > p->l->course.w->batch_bytes) {
         p->cells[partition].open = NULL;
         batch_ready(b);
         b = NULL;
@@ -314,101 +304,35 @@ static struct load_batch *batch_for(struct producer *p, int32_t partition, uint6
     return b != NULL && times_reserve(b) ? b : NULL;
 }
 
-/* Make the record that was intended for that time. False: there is no room for it. */
-static bool record_make(struct producer *p, uint64_t intended_ns, uint64_t now_ns)
+/* Make the record that was intended for that time. -EAGAIN: there is no room for it. */
+int load_record_make(struct course_producer *base, uint64_t intended_ns, uint64_t now_ns)
 {
+    struct producer *p = container_of(base, struct producer, base);
     struct loader *l = p->l;
-    const struct workload *w = l->w;
+    const struct workload *w = l->course.w;
     uint8_t bytes[PICKER_KEY_BYTES_MAX], *value, *key = w->keys > 0 ? bytes : NULL;
     uint32_t key_len = key != NULL ? (uint32_t)w->key_bytes : 0;
-    uint64_t record_bytes = RECORD_OVERHEAD_BYTES + w->record_bytes + key_len;
-    if (p->full && p->used_bytes + w->batch_bytes > w->buffer_bytes)
-        return false; /* as a moment ago: not worth a key */
+    uint64_t record_bytes = COURSE_RECORD_OVERHEAD_BYTES + w->record_bytes + key_len;
+    if (base->full && p->used_bytes + w->batch_bytes > w->buffer_bytes)
+        return -EAGAIN; /* as a moment ago: not worth a key */
     if (key != NULL)
-        picker_key(&p->picker, &l->rng, key);
-    int32_t partition = picker_partition(&p->picker, &l->rng, key);
+        picker_key(&base->picker, &l->course.rng, key);
+    int32_t partition = picker_partition(&base->picker, &l->course.rng, key);
     struct load_batch *b = batch_for(p, partition, record_bytes, now_ns);
     if (b == NULL ||
         batch_builder_add_room(&b->builder, l->wall_ms, key, key != NULL ? (int32_t)key_len : -1,
                                (int32_t)w->record_bytes, &value) < 0) {
-        p->full = true;
-        return false;
+        base->full = true;
+        return -EAGAIN;
     }
-    struct record_head head = {.run = l->config.run,
-                               .producer = p->id,
-                               .clock = l->clock_id,
-                               .sequence = p->cells[partition].sequence++,
-                               .stamp_ns = intended_ns};
-    record_fill(value, &l->bodies, &head);
+    course_record_fill(&l->course, base, p->cells[partition].sequence++, intended_ns, value);
     b->times[b->records++] = intended_ns;
     b->payload_bytes += w->record_bytes + key_len;
-    picker_took(&p->picker, record_bytes);
-    p->full = false;
+    picker_took(&base->picker, record_bytes);
+    base->full = false;
     if (w->linger_ms == 0)
         batch_ready(b);
-    return true;
-}
-
-static struct producer *producer_pick(struct loader *l)
-{
-    if (l->schedule_random)
-        return &l->producers[rng_below(&l->rng, l->producers_n)];
-    l->producer_next = (l->producer_next + 1) % l->producers_n;
-    return &l->producers[l->producer_next];
-}
-
-static void event_run(struct loader *l, uint64_t intended_ns, uint64_t now_ns)
-{
-    struct producer *p = producer_pick(l);
-    load_record(&l->out.recorder, LATENCY_LATE, intended_ns, now_ns - intended_ns, 1);
-    l->out.recorder.interval.n.intended++;
-    l->outstanding++;
-    if (p->backlog.n == 0 && record_make(p, intended_ns, now_ns))
-        return;
-    if (time_queue_push(&p->backlog, intended_ns)) {
-        l->backlog_n++;
-        return;
-    }
-    l->out.recorder.interval.n.failed++; /* no memory even for its time */
-    l->outstanding--;
-}
-
-/* What was intended by until_ns. True: there is more of it. */
-static bool schedule_run(struct loader *l, uint64_t until_ns, uint64_t now_ns)
-{
-    for (unsigned n = 0; n < EVENTS_PER_TURN && l->backlog_n < BACKLOG_MAX; n++) {
-        uint64_t t = schedule_peek(&l->schedule);
-        if (t == SCHEDULE_NEVER || l->start_ns + t >= l->schedule_end_ns)
-            l->scheduling = false;
-        if (!l->scheduling || l->start_ns + t > until_ns)
-            return false;
-        schedule_next(&l->schedule);
-        event_run(l, l->start_ns + t, now_ns);
-    }
-    return l->backlog_n < BACKLOG_MAX;
-}
-
-/* A closed loop: records are made while there is memory. */
-static bool fill(struct loader *l, struct producer *p, uint64_t now_ns)
-{
-    uint64_t burst = MAX((uint64_t)1, BURST_BYTES / l->w->record_bytes);
-    bool limited = l->config.records_max > 0;
-    for (uint64_t i = 0; i < burst; i++) {
-        if ((limited && l->records_left == 0) || !record_make(p, now_ns, now_ns))
-            return false;
-        l->records_left -= limited;
-        l->out.recorder.interval.n.intended++;
-        l->outstanding++;
-    }
-    return true;
-}
-
-static bool closed_loop_run(struct loader *l, uint64_t now_ns)
-{
-    bool more = false;
-    for (unsigned i = 0; i < l->producers_n; i++)
-        more |= fill(l, &l->producers[i], now_ns);
-    return more;
+    return 0;
 }
 
 static void backlogs_run(struct loader *l, uint64_t now_ns)
@@ -416,10 +340,7 @@ static void backlogs_run(struct loader *l, uint64_t now_ns)
     struct list_node *node;
     while ((node = list_pop_head(&l->blocked)) != NULL) {
         struct producer *p = container_of(node, struct producer, woken);
-        while (p->backlog.n > 0 && record_make(p, time_queue_head(&p->backlog), now_ns)) {
-            time_queue_pop(&p->backlog);
-            l->backlog_n--;
-        }
+        course_backlog_run(&l->course, &p->base, UINT_MAX, now_ns);
     }
 }
 
@@ -483,7 +404,7 @@ static void request_collect(struct producer_link *k, struct produce_call *r)
         struct cell *cell = container_of(node, struct cell, link);
         struct load_batch *b = sendable(cell);
         bytes += b != NULL ? batch_size_bound(b) : 0;
-        if (r->batches_n > 0 && bytes > k->p->l->w->request_bytes_max) {
+        if (r->batches_n > 0 && bytes > k->p->l->course.w->request_bytes_max) {
             list_push_head(&cells, node);
             break;
         }
@@ -515,8 +436,8 @@ static int request_encode(struct loader *l, struct produce_call *r)
     topic.name = wire_str_of(l->cluster.topic);
     topic.partition_data = parts;
     topic.partition_data_n = (int32_t)n;
-    request.acks = (int16_t)l->w->acks;
-    request.timeout_ms = (int32_t)l->w->request_timeout_ms;
+    request.acks = (int16_t)l->course.w->acks;
+    request.timeout_ms = (int32_t)l->course.w->request_timeout_ms;
     request.topic_data = &topic;
     request.topic_data_n = 1;
     if (r->iov_cap < 2 * n + 1) {
@@ -530,11 +451,11 @@ static int request_encode(struct loader *l, struct produce_call *r)
                         &request, &r->writer, r->iov, r->iov_cap);
     if (rc < 0)
         return rc;
-    l->out.recorder.interval.n.requests++;
-    l->out.recorder.interval.n.batches += n;
-    l->out.recorder.interval.n.sent += records;
+    course_counts(&l->course)->requests++;
+    course_counts(&l->course)->batches += n;
+    course_counts(&l->course)->sent += records;
     for (unsigned i = 0; i < r->rpc.iov_n; i++)
-        l->out.recorder.interval.n.request_bytes += r->iov[i].iov_len;
+        course_counts(&l->course)->request_bytes += r->iov[i].iov_len;
     return 0;
 }
 
@@ -575,8 +496,7 @@ static void batch_answered(struct load_batch *b, int16_t error, uint64_t sent_ns
         batch_retry(b);
     else
         batch_failed(b);
-    if (error != 0 && b->p->l->out.error_code == 0)
-        b->p->l->out.error_code = error;
+    course_error(&b->p->l->course, error);
 }
 
 static int answer_take(struct produce_call *r, uint8_t *body, uint32_t len)
@@ -650,7 +570,7 @@ static bool request_make(struct producer_link *k)
     list_for_each(it, &r->batches)
         cell_of(container_of(it, struct load_batch, link))->in_flight++;
     r->rpc.on_done = on_produced;
-    r->rpc.unanswered = l->w->acks == 0;
+    r->rpc.unanswered = l->course.w->acks == 0;
     k->in_flight++;
     list_push_tail(&l->calls, &r->link);
     rpc_send(&k->conn, &r->rpc);
@@ -670,8 +590,8 @@ static void on_link_closed(struct rpc_conn *conn, int rc)
     struct loader *l = k->p->l;
     if (l->closing)
         return;
-    l->out.recorder.interval.n.reconnects++;
-    l->out.connection_rc = rc;
+    course_counts(&l->course)->reconnects++;
+    l->course.out.connection_rc = rc;
     cluster_refresh(&l->cluster);
     k->reopen_ns = env_now_ns(l->env) + RETRY_NS;
     list_push_tail(&l->down, &k->down);
@@ -702,7 +622,7 @@ static void links_pump(struct loader *l)
     list_splice_tail(&touched, &l->dirty);
     while ((node = list_pop_head(&touched)) != NULL) {
         struct producer_link *k = container_of(node, struct producer_link, dirty);
-        while (k->conn.state == RPC_OPEN && k->in_flight < l->w->in_flight_max &&
+        while (k->conn.state == RPC_OPEN && k->in_flight < l->course.w->in_flight_max &&
                !list_empty(&k->cells) && request_make(k))
             ;
         rpc_conn_pump(&k->conn);
@@ -724,7 +644,7 @@ static void links_reopen(struct loader *l, uint64_t now_ns)
 static void links_reroute(struct loader *l)
 {
     l->routed_generation = l->cluster.generation;
-    for (unsigned i = 0; i < l->producers_n; i++)
+    for (unsigned i = 0; i < l->course.producers_n; i++)
         for (int32_t n = 0; n < l->cluster.partitions_n; n++) {
             struct cell *cell = &l->producers[i].cells[n];
             struct producer_link *k = list_linked(&cell->link) ? link_of(cell) : NULL;
@@ -740,7 +660,7 @@ static void links_reroute(struct loader *l)
 
 static uint64_t linger_run(struct loader *l, uint64_t now_ns)
 {
-    uint64_t linger_ns = (uint64_t)(l->w->linger_ms * 1e6);
+    uint64_t linger_ns = (uint64_t)(l->course.w->linger_ms * 1e6);
     struct list_node *node;
     while ((node = list_head(&l->open)) != NULL) {
         struct load_batch *b = container_of(node, struct load_batch, age);
@@ -770,56 +690,22 @@ static uint64_t retries_run(struct loader *l, uint64_t now_ns)
     return UINT64_MAX;
 }
 
-static void fullness_count(struct loader *l, uint64_t now_ns)
-{
-    unsigned full = 0;
-    for (unsigned i = 0; i < l->producers_n; i++)
-        full += l->producers[i].full;
-    if (l->all_full && now_ns > l->full_since_ns)
-        l->out.recorder.interval.n.buffers_full_ns += now_ns - l->full_since_ns;
-    l->all_full = full == l->producers_n;
-    l->full_since_ns = now_ns;
-}
-
-static uint64_t schedule_due(const struct loader *l, uint64_t now_ns)
-{
-    uint64_t t = schedule_peek(&l->schedule);
-    uint64_t quantum_ns =
-        MIN((uint64_t)(l->w->linger_ms * 1e6) / QUANTA_PER_LINGER, (uint64_t)QUANTUM_NS_MAX);
-    return t == SCHEDULE_NEVER ? UINT64_MAX : MAX(l->start_ns + t, now_ns + quantum_ns);
-}
-
-void load_producers_catch_up(struct loader *l, uint64_t now_ns)
-{
-    l->wall_ms = env_wall_ms(l->env);
-    if (l->scheduling && !workload_closed_loop(l->w))
-        schedule_run(l, now_ns - 1, now_ns);
-}
-
 uint64_t load_producers_pump(struct loader *l, uint64_t now_ns)
 {
-    bool more = false;
-    uint64_t due_ns = UINT64_MAX;
-    if (l->producers_n == 0 || l->stage >= LOADER_CUT)
+    if (l->course.producers_n == 0 || l->course.stage >= LOADER_CUT)
         return UINT64_MAX;
     l->wall_ms = env_wall_ms(l->env);
     if (l->routed_generation != l->cluster.generation)
         links_reroute(l);
     links_reopen(l, now_ns);
     backlogs_run(l, now_ns);
-    if (l->scheduling) {
-        more = workload_closed_loop(l->w) ? closed_loop_run(l, now_ns)
-                                          : schedule_run(l, now_ns, now_ns);
-        if (l->scheduling && !workload_closed_loop(l->w))
-            due_ns = schedule_due(l, now_ns);
-    }
+    uint64_t due_ns = course_producers_run(&l->course, now_ns);
     due_ns = MIN(due_ns, retries_run(l, now_ns));
     due_ns = MIN(due_ns, linger_run(l, now_ns));
     if (!list_empty(&l->down))
         due_ns = MIN(due_ns, now_ns + RETRY_NS);
     links_pump(l);
-    fullness_count(l, now_ns);
-    return more ? now_ns : due_ns;
+    return due_ns;
 }
 
 /* What waited for its request too long is given up. */
@@ -838,7 +724,7 @@ static void cell_expire(struct cell *cell, uint64_t before_ns)
 
 static void link_tick(struct producer_link *k, uint64_t now_ns)
 {
-    const struct workload *w = k->p->l->w;
+    const struct workload *w = k->p->l->course.w;
     uint64_t request_ns = (uint64_t)(w->request_timeout_ms * 1e6);
     uint64_t delivery_ns = (uint64_t)(w->delivery_timeout_ms * 1e6);
     rpc_conn_expire(&k->conn, now_ns - MIN(now_ns, request_ns));
@@ -852,7 +738,7 @@ static void link_tick(struct producer_link *k, uint64_t now_ns)
 
 void load_producers_tick(struct loader *l, uint64_t now_ns)
 {
-    for (unsigned i = 0; i < l->producers_n; i++)
+    for (unsigned i = 0; i < l->course.producers_n; i++)
         for (unsigned n = 0; n < l->cluster.nodes_n; n++)
             if (l->producers[i].links[n] != NULL)
                 link_tick(l->producers[i].links[n], now_ns);
@@ -860,9 +746,10 @@ void load_producers_tick(struct loader *l, uint64_t now_ns)
 
 /* ---- life ---- */
 
-static int producer_init(struct loader *l, struct producer *p, uint32_t id)
+static int producer_init(struct loader *l, struct producer *p)
 {
-    *p = (struct producer){.l = l, .id = id, .producer_id = -1, .epoch = -1};
+    *p = (struct producer){.l = l, .producer_id = -1, .epoch = -1};
+    course_producer_add(&l->course, &p->base);
     p->cells = calloc((size_t)l->cluster.partitions_n, sizeof(*p->cells));
     if (p->cells == NULL)
         return -ENOMEM;
@@ -871,9 +758,9 @@ static int producer_init(struct loader *l, struct producer *p, uint32_t id)
         p->cells[i].partition = i;
         list_init(&p->cells[i].ready);
     }
-    picker_init(&p->picker, l->w, id, l->cluster.partitions_n);
+    picker_init(&p->base.picker, l->course.w, p->base.id, l->cluster.partitions_n);
     int rc = 0;
-    if (workload_idempotent(l->w))
+    if (workload_idempotent(l->course.w))
         do
             rc = cluster_producer_id(&l->cluster, &p->producer_id, &p->epoch);
         while (rc == -EAGAIN);
@@ -890,28 +777,23 @@ static int links_open(struct loader *l, struct producer *p)
 
 int load_producers_init(struct loader *l, char *reason, size_t reason_size)
 {
-    const struct loader_config *c = &l->config;
-    uint64_t all = l->w->producers;
-    uint64_t parts = MIN((uint64_t)c->parts, all); /* of the schedule */
-    if (!c->produce || c->part >= parts)
+    unsigned n = course_producers_count(&l->course);
+    if (n == 0)
         return 0;
-    unsigned n = (unsigned)((all - c->part + parts - 1) / parts);
     l->produce_version = cluster_version(&l->cluster, KAFKA_PRODUCE, 12);
-    l->failed = calloc((size_t)l->cluster.partitions_n, sizeof(*l->failed));
     l->parts_scratch = calloc((size_t)l->cluster.partitions_n,
                               sizeof(struct produce_request_partition_produce_data));
     l->producers = calloc(n, sizeof(*l->producers));
-    int rc = l->failed == NULL || l->parts_scratch == NULL || l->producers == NULL ? -ENOMEM : 0;
+    int rc = l->parts_scratch == NULL || l->producers == NULL
+                 ? -ENOMEM
+                 : course_failed_init(&l->course, l->cluster.partitions_n);
     if (rc == 0)
-        rc = body_set_init(&l->bodies, l->w->record_bytes, l->w->entropy, l->w->seed);
+        rc = course_producers_init(&l->course);
     for (unsigned i = 0; rc == 0 && i < n; i++) {
-        rc = producer_init(l, &l->producers[i], (uint32_t)(c->part + i * parts));
-        l->producers_n = i + 1;
+        rc = producer_init(l, &l->producers[i]);
         if (rc == 0)
             rc = links_open(l, &l->producers[i]);
     }
-    l->schedule_parts = (unsigned)parts;
-    l->records_left = c->records_max;
     if (rc < 0)
         snprintf(reason, reason_size, "%s",
                  rc == -ENOMEM ? "no memory for the producers" : l->cluster.reason);
@@ -919,7 +801,7 @@ int load_producers_init(struct loader *l, char *reason, size_t reason_size)
 }
 
 #define FOR_EACH_LINK(l, k)                                                                        \
-    for (unsigned i_ = 0; i_ < (l)->producers_n; i_++)                                             \
+    for (unsigned i_ = 0; i_ < (l)->course.producers_n; i_++)                                      \
         for (unsigned n_ = 0; n_ < CLUSTER_NODES_MAX; n_++)                                        \
             if (((k) = (l)->producers[i_].links[n_]) != NULL)
 
@@ -970,24 +852,19 @@ void load_producers_fini(struct loader *l)
     batches_free(&l->batch_pool);
     while ((node = list_pop_head(&l->call_pool)) != NULL)
         request_free(container_of(node, struct produce_call, link));
-    for (unsigned i = 0; i < l->producers_n; i++) {
+    for (unsigned i = 0; i < l->course.producers_n; i++) {
         for (int32_t n = 0; l->producers[i].cells != NULL && n < l->cluster.partitions_n; n++)
             batches_free(&l->producers[i].cells[n].ready);
         free(l->producers[i].cells);
-        time_queue_fini(&l->producers[i].backlog);
     }
-    for (int32_t i = 0; l->failed != NULL && i < l->cluster.partitions_n; i++)
-        sequence_ranges_fini(&l->failed[i]);
-    free(l->failed);
+    course_producers_fini(&l->course);
     free(l->parts_scratch);
     free(l->producers);
-    body_set_fini(&l->bodies);
-    l->producers_n = 0;
 }
 
 static int failed_add(struct produced *to, const struct load_batch *b)
 {
-    struct sequence_range range = {b->p->id, b->first_sequence, b->records, -1};
+    struct sequence_range range = {b->p->base.id, b->first_sequence, b->records, -1};
     return produced_add_failed(to, b->partition, &range);
 }
 
@@ -1009,7 +886,7 @@ static int unanswered_add(const struct loader *l, struct produced *to)
     list_for_each(it, &l->open)
         if (rc == 0)
             rc = failed_add(to, container_of(it, struct load_batch, age));
-    for (unsigned i = 0; i < l->producers_n; i++)
+    for (unsigned i = 0; i < l->course.producers_n; i++)
         for (int32_t n = 0; rc == 0 && n < l->cluster.partitions_n; n++)
             rc = failed_add_all(to, &l->producers[i].cells[n].ready);
     return rc;
@@ -1017,12 +894,11 @@ static int unanswered_add(const struct loader *l, struct produced *to)
 
 int load_producers_produced(const struct loader *l, struct produced *to)
 {
-    int rc = l->producers_n > 0 ? unanswered_add(l, to) : 0;
-    for (int32_t i = 0; rc == 0 && l->failed != NULL && i < l->cluster.partitions_n; i++)
-        for (size_t f = 0; rc == 0 && f < l->failed[i].n; f++)
-            rc = produced_add_failed(to, i, &l->failed[i].at[f]);
-    for (unsigned i = 0; rc == 0 && i < l->producers_n; i++)
+    int rc = l->course.producers_n > 0 ? unanswered_add(l, to) : 0;
+    if (rc == 0)
+        rc = course_failed_produced(&l->course, to);
+    for (unsigned i = 0; rc == 0 && i < l->course.producers_n; i++)
         for (int32_t n = 0; rc == 0 && n < l->cluster.partitions_n; n++)
-            rc = produced_add(to, l->producers[i].id, n, l->producers[i].cells[n].sequence);
+            rc = produced_add(to, l->producers[i].base.id, n, l->producers[i].cells[n].sequence);
     return rc;
 }

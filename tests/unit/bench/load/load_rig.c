@@ -112,7 +112,7 @@ void rig_stage(int stage)
 {
     rig_settle(); /* an event of the schedule that lies on the boundary comes after it */
     atomic_store(&rig.stage, stage);
-    for (int i = 0; rig.loader.stage != stage; i++) {
+    for (int i = 0; rig.loader.course.stage != stage; i++) {
         cr_assert_lt(i, 3, "the stage is not seen");
         loader_turn(&rig.loader);
     }
@@ -134,9 +134,9 @@ void rig_run(uint64_t ns)
 
 static bool is_drained(void)
 {
-    struct load_outcome *out = &rig.loader.out;
+    struct load_outcome *out = &rig.loader.course.out;
     bool consumed =
-        rig.loader.config.consume != CONSUME_TAIL ||
+        rig.loader.course.config.consume != CONSUME_TAIL ||
         atomic_load(&out->consumed_new) >= rig.workload.fan_out * atomic_load(&out->acked);
     return atomic_load(&out->unfinished) == 0 && consumed;
 }

@@ -1,7 +1,7 @@
 /* load_rig.h: one load thread (bench/load/loader.h) on the network of net_sim.h, with the test as
  * its host, and exact arithmetic to hold its histograms against.
  * Happy path: rig_start(), rig_begin(), rig_run() ..., rig_stage() for further windows,
- * rig_drain(), rig_end(), which verifies; look at rig.loader.out and the server; rig_stop().
+ * rig_drain(), rig_end(), which verifies; look at rig.loader.course.out and the server; rig_stop().
  * Failure: a failed criterion assertion. Threads: one. */
 #ifndef TESTS_UNIT_BENCH_LOAD_LOAD_RIG_H
 #define TESTS_UNIT_BENCH_LOAD_LOAD_RIG_H

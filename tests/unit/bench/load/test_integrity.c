@@ -23,7 +23,7 @@ static void run(const char *settings, struct script_config script)
 
 static void assert_totals(uint64_t lost, uint64_t repeated, uint64_t reordered, uint64_t corrupt)
 {
-    const struct verify_log *log = &rig.loader.out.verify;
+    const struct verify_log *log = &rig.loader.course.out.verify;
     cr_assert_eq(log->totals[INCIDENT_LOST], lost, "%zu lost", (size_t)log->totals[INCIDENT_LOST]);
     cr_assert_eq(log->totals[INCIDENT_REPEATED], repeated, "%zu repeated",
                  (size_t)log->totals[INCIDENT_REPEATED]);
@@ -38,8 +38,8 @@ static void assert_totals(uint64_t lost, uint64_t repeated, uint64_t reordered, 
 static void assert_incident(enum incident_kind kind, int32_t partition, int64_t offset,
                             uint32_t producer, uint64_t sequence, uint64_t count)
 {
-    const struct incident *i = &rig.loader.out.verify.incidents[0];
-    cr_assert_eq(rig.loader.out.verify.incidents_n, 1);
+    const struct incident *i = &rig.loader.course.out.verify.incidents[0];
+    cr_assert_eq(rig.loader.course.out.verify.incidents_n, 1);
     cr_assert_eq(i->kind, kind);
     cr_assert_eq(i->partition, partition, "partition %d", i->partition);
     cr_assert_eq(i->offset, offset, "offset %d", (int)i->offset);
@@ -56,7 +56,7 @@ static void assert_all_came(void)
     cr_assert_eq(rig.intervals.n.acked, sent);
     cr_assert_eq(rig.intervals.n.failed, 0);
     cr_assert_eq(rig.intervals.n.consumed_new, sent);
-    cr_assert_eq(atomic_load(&rig.loader.out.unfinished), 0);
+    cr_assert_eq(atomic_load(&rig.loader.course.out.unfinished), 0);
 }
 
 /* ---- nothing is wrong ---- */
@@ -166,7 +166,7 @@ Test(integrity, all_kinds_at_once)
     run(SPREAD "producers=3",
         (struct script_config){
             .lose_record = 100, .repeat_record = 200, .swap_record = 301, .corrupt_record = 401});
-    const uint64_t *totals = rig.loader.out.verify.totals;
+    const uint64_t *totals = rig.loader.course.out.verify.totals;
     cr_assert_eq(totals[INCIDENT_LOST], 1);
     cr_assert_eq(totals[INCIDENT_REPEATED], 1);
     cr_assert_leq(totals[INCIDENT_REORDERED], 1); /* neighbours may be of two producers */
@@ -219,7 +219,7 @@ Test(integrity, without_idempotence_a_retry_repeats)
     cr_assert_gt(repeated, 0);
     assert_totals(0, repeated, 0, 0);
     assert_all_came();
-    const struct incident *first = &rig.loader.out.verify.incidents[0];
+    const struct incident *first = &rig.loader.course.out.verify.incidents[0];
     cr_assert_eq(first->kind, INCIDENT_REPEATED);
     size_t n;
     const struct script_arrival *arrivals = script_arrivals(rig.broker, &n);
@@ -238,7 +238,7 @@ Test(integrity, a_refused_request_is_sent_again)
     assert_all_came();
     cr_assert_geq(rig.intervals.n.retries, 1);
     cr_assert_eq(rig.intervals.n.reconnects, 0);
-    cr_assert_eq(rig.loader.out.error_code, 6);
+    cr_assert_eq(rig.loader.course.out.error_code, 6);
     rig_stop();
 }
 
@@ -253,7 +253,7 @@ Test(integrity, a_closed_connection_is_opened_again)
     cr_assert_eq(rig.intervals.n.consumed_new, sent);
     cr_assert_geq(rig.intervals.n.retries, 1);
     cr_assert_eq(rig.intervals.n.reconnects, 1);
-    cr_assert_neq(rig.loader.out.connection_rc, 0);
+    cr_assert_neq(rig.loader.course.out.connection_rc, 0);
     cr_assert_eq(script_counters(rig.broker)->closed_requests, 1);
     rig_stop();
 }
@@ -299,7 +299,7 @@ Test(integrity, what_is_unfinished_is_not_lost)
     rig_run(2 * SECOND);
     rig_drain(100 * MS);
     rig_end();
-    uint64_t unfinished = atomic_load(&rig.loader.out.unfinished);
+    uint64_t unfinished = atomic_load(&rig.loader.course.out.unfinished);
     cr_assert_gt(unfinished, 1000);
     cr_assert_eq(unfinished + rig.intervals.n.acked, rig.intervals.n.intended);
     assert_totals(0, 0, 0, 0);
@@ -320,10 +320,10 @@ Test(integrity, what_is_cut_short_is_read_all_the_same)
         rig_stage(LOADER_CUT);
         rig_run(SECOND);
         rig_end();
-        cr_assert_gt(atomic_load(&rig.loader.out.unfinished), 500);
+        cr_assert_gt(atomic_load(&rig.loader.course.out.unfinished), 500);
         cr_assert_eq(rig.intervals.n.consumed_new, rig.intervals.n.acked);
         assert_totals(0, 0, 0, 0);
-        cr_assert_eq(rig.loader.out.verify.unread, 0);
+        cr_assert_eq(rig.loader.course.out.verify.unread, 0);
         rig_stop();
     }
 }
@@ -340,7 +340,7 @@ Test(integrity, what_was_not_read_is_unread_and_not_lost)
     rig_run(SECOND);
     rig_drain(SECOND);
     rig_end();
-    uint64_t unread = rig.loader.out.verify.unread;
+    uint64_t unread = rig.loader.course.out.verify.unread;
     cr_assert_gt(unread, 500);
     cr_assert_eq(rig.intervals.n.consumed_new + unread + 1, rig.intervals.n.acked);
     assert_totals(1, 0, 0, 0);
@@ -358,7 +358,7 @@ Test(integrity, a_loss_among_unfinished_records_is_seen)
     rig_run(2 * SECOND);
     rig_drain(100 * MS);
     rig_end();
-    cr_assert_gt(atomic_load(&rig.loader.out.unfinished), 1000);
+    cr_assert_gt(atomic_load(&rig.loader.course.out.unfinished), 1000);
     assert_totals(1, 0, 0, 0);
     assert_incident(INCIDENT_LOST, 0, 199, 0, 199, 1);
     rig_stop();
@@ -377,11 +377,11 @@ Test(integrity, reading_from_the_start_finds_the_same)
     rig_restart(&(struct rig_config){
         .settings = settings, .consume = CONSUME_FROM_START, .only_consume = true});
     rig_begin();
-    for (int i = 0; i < 1000 && !atomic_load(&rig.loader.out.consumers_done); i++)
+    for (int i = 0; i < 1000 && !atomic_load(&rig.loader.course.out.consumers_done); i++)
         rig_run(MS);
     rig_drain(SECOND);
     rig_end();
-    cr_assert(atomic_load(&rig.loader.out.consumers_done));
+    cr_assert(atomic_load(&rig.loader.course.out.consumers_done));
     cr_assert_eq(rig.intervals.n.consumed, made - 1);
     assert_totals(1, 0, 0, 0);
     rig_stop();
@@ -399,12 +399,12 @@ Test(integrity, a_late_consumer_reads_all_of_it)
     cr_assert_eq(rig.intervals.n.late_consumed, 0);
     rig_stage(LOADER_LOAD + 1);
     rig_run(SECOND);
-    cr_assert(atomic_load(&rig.loader.out.late_done));
+    cr_assert(atomic_load(&rig.loader.course.out.late_done));
     rig_drain(SECOND);
     rig_end();
     cr_assert_geq(rig.intervals.n.late_consumed, 2 * 1990);
     assert_totals(0, 1, 0, 0);
-    cr_assert_eq(rig.loader.out.late_verify.totals[INCIDENT_REPEATED], 2);
-    cr_assert_eq(rig.loader.out.late_verify.totals[INCIDENT_LOST], 0);
+    cr_assert_eq(rig.loader.course.out.late_verify.totals[INCIDENT_REPEATED], 2);
+    cr_assert_eq(rig.loader.course.out.late_verify.totals[INCIDENT_LOST], 0);
     rig_stop();
 }

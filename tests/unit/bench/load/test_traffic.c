@@ -26,7 +26,7 @@ static const struct script_arrival *arrivals(size_t *ret_n)
 
 static uint64_t since_start(const struct script_arrival *a)
 {
-    return a->arrival_ns - rig.loader.start_ns;
+    return a->arrival_ns - rig.loader.course.start_ns;
 }
 
 /* ---- when ---- */
@@ -112,10 +112,11 @@ Test(traffic, linger_is_part_of_the_latency)
     size_t n = rig.intervals.n.intended;
     for (size_t i = 0; i < n; i++)
         exact[i] = (5 - i % 6) * MS + 300000;
-    rig_assert_latencies(&rig.loader.out.recorder.windows[0].latency[LATENCY_ACK], exact, n);
+    rig_assert_latencies(&rig.loader.course.out.recorder.windows[0].latency[LATENCY_ACK], exact, n);
     for (size_t i = 0; i < n; i++)
         exact[i] = 300000;
-    rig_assert_latencies(&rig.loader.out.recorder.windows[0].latency[LATENCY_ACK_SEND], exact, n);
+    rig_assert_latencies(&rig.loader.course.out.recorder.windows[0].latency[LATENCY_ACK_SEND],
+                         exact, n);
     rig_stop();
 }
 
@@ -326,7 +327,7 @@ Test(traffic, a_thousand_producers_and_a_hundred_consumers)
                                    .consume = CONSUME_TAIL});
     cr_assert_geq(script_counters(rig.broker)->connections, 1100);
     rig_all(2 * SECOND);
-    const struct verify_log *log = &rig.loader.out.verify;
+    const struct verify_log *log = &rig.loader.course.out.verify;
     cr_assert_geq(rig.intervals.n.acked, 40000);
     cr_assert_eq(rig.intervals.n.consumed_new, rig.intervals.n.acked);
     cr_assert_eq(log->incidents_n, 0);
@@ -342,7 +343,7 @@ Test(traffic, parts_share_the_load)
     bool there[7] = {false};
     for (unsigned part = 0; part < 3; part++) {
         static struct loader l;
-        struct loader_config c = rig.loader.config;
+        struct loader_config c = rig.loader.course.config;
         char reason[700];
         c.part = part;
         c.parts = 3;
@@ -350,7 +351,7 @@ Test(traffic, parts_share_the_load)
         rig.workload.consumers = 4;
         rig.workload.fan_out = 2;
         cr_assert_eq(loader_create(&l, rig.env, &c, reason, sizeof(reason)), 0, "%s", reason);
-        producers += l.producers_n;
+        producers += l.course.producers_n;
         consumers += l.consumers_n;
         struct produced made = {0};
         cr_assert_eq(loader_produced(&l, &made), 0);

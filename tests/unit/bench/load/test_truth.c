@@ -16,17 +16,17 @@ static uint64_t exact[EXACT_MAX];
 
 static const struct hist *measured(unsigned window, enum load_latency kind)
 {
-    return &rig.loader.out.recorder.windows[window].latency[kind];
+    return &rig.loader.course.out.recorder.windows[window].latency[kind];
 }
 
 static uint64_t began(unsigned window)
 {
-    return rig.loader.out.recorder.windows[window].from_ns;
+    return rig.loader.course.out.recorder.windows[window].from_ns;
 }
 
 static uint64_t ended(unsigned window)
 {
-    return rig.loader.out.recorder.windows[window].to_ns;
+    return rig.loader.course.out.recorder.windows[window].to_ns;
 }
 
 /* Events of a constant rate in [from, to) of the run's time. */
@@ -37,8 +37,8 @@ static size_t events_between(uint64_t from_ns, uint64_t to_ns, uint64_t gap_ns)
 
 static size_t intended_in_window(unsigned window, uint64_t gap_ns)
 {
-    return events_between(began(window) - rig.loader.start_ns,
-                          ended(window) - rig.loader.start_ns, gap_ns);
+    return events_between(began(window) - rig.loader.course.start_ns,
+                          ended(window) - rig.loader.course.start_ns, gap_ns);
 }
 
 /* ---- a fixed service time ---- */
@@ -58,7 +58,7 @@ Test(truth, each_latency_is_the_service_time)
     for (size_t i = 0; i < n; i++)
         exact[i] = 0;
     rig_assert_latencies(measured(0, LATENCY_LATE), exact, n);
-    const struct load_counts *counts = &rig.loader.out.recorder.windows[0].n;
+    const struct load_counts *counts = &rig.loader.course.out.recorder.windows[0].n;
     cr_assert_eq(counts->intended, n);
     cr_assert_eq(counts->sent, n);
     cr_assert_eq(script_counters(rig.broker)->records, n);
@@ -131,7 +131,7 @@ static const struct script_config freezing_script = {.service_ns = 500000,
 static size_t freezing_arithmetic(unsigned window, uint64_t gap_ns)
 {
     struct queue q = freezing;
-    uint64_t start_ns = rig.loader.start_ns;
+    uint64_t start_ns = rig.loader.course.start_ns;
     size_t n = 0;
     q.first_ns = start_ns;
     for (uint64_t t = start_ns; t < ended(window); t += gap_ns) {
@@ -199,13 +199,13 @@ Test(truth, rate_max_is_a_closed_loop_and_calls_nothing_an_ack_latency)
     cr_assert_eq(hist_count(measured(0, LATENCY_ACK)), 0);
     cr_assert_eq(hist_value_at_percentile(send, 99.99), rig_highest_equivalent(500000));
     size_t n = closed_loop((struct queue){.service_ns = 500000,
-                                          .first_ns = rig.loader.start_ns,
+                                          .first_ns = rig.loader.course.start_ns,
                                           .freeze_first_ns = 4 * SECOND,
                                           .freeze_every_ns = 10 * SECOND,
                                           .freeze_ns = SECOND},
                            20);
     cr_assert_eq(n, 36000);
-    cr_assert_eq(rig.loader.out.recorder.windows[0].n.acked / 50, n / 50);
+    cr_assert_eq(rig.loader.course.out.recorder.windows[0].n.acked / 50, n / 50);
     uint64_t slow = 0;
     for (struct hist_iter it = hist_iter(send); hist_iter_next(&it);)
         slow += it.lowest > MS ? it.count : 0;
@@ -260,15 +260,15 @@ Test(truth, an_overload_grows_without_end)
     uint64_t end_ns = env_now_ns(rig.env);
     rig_end();
     size_t intended = intended_in_window(0, MS / 2);
-    size_t done = (size_t)((end_ns - rig.loader.start_ns) / MS);
+    size_t done = (size_t)((end_ns - rig.loader.course.start_ns) / MS);
     const struct hist *h = measured(0, LATENCY_ACK);
     size_t n = hist_count(h);
     cr_assert(n >= done - 1 && n <= done + 25, "%zu of %zu", n, done);
     for (size_t k = 0; k < n; k++)
         exact[k] = (k + 1) * MS - k * MS / 2;
     rig_assert_latencies(h, exact, n);
-    cr_assert_eq(rig.loader.out.recorder.windows[0].n.intended, intended);
-    cr_assert_eq(atomic_load(&rig.loader.out.unfinished), intended - n);
+    cr_assert_eq(rig.loader.course.out.recorder.windows[0].n.intended, intended);
+    cr_assert_eq(atomic_load(&rig.loader.course.out.unfinished), intended - n);
     rig_stop();
 }
 
@@ -282,7 +282,7 @@ Test(truth, draining_does_not_mend_the_rate_of_the_window)
     for (size_t k = 0; k < n; k++)
         exact[k] = (k + 1) * MS - k * MS / 2;
     rig_assert_latencies(measured(0, LATENCY_ACK), exact, n);
-    uint64_t acked = rig.loader.out.recorder.windows[0].n.acked;
+    uint64_t acked = rig.loader.course.out.recorder.windows[0].n.acked;
     cr_assert(acked >= n / 2 - 30 && acked <= n / 2 + 30, "%zu of %zu", (size_t)acked, n);
     cr_assert_eq(rig.intervals.n.acked, n);
     rig_stop();
@@ -306,7 +306,7 @@ Test(truth, a_record_belongs_to_the_window_it_was_intended_in)
     for (unsigned window = 0; window < 3; window++) {
         size_t n = freezing_arithmetic(window, MS);
         rig_assert_latencies(measured(window, LATENCY_ACK), exact, n);
-        cr_assert_eq(rig.loader.out.recorder.windows[window].n.intended, n);
+        cr_assert_eq(rig.loader.course.out.recorder.windows[window].n.intended, n);
         if (window < 2)
             cr_assert_eq(ended(window), began(window + 1));
     }
@@ -332,7 +332,7 @@ Test(truth, a_stall_of_the_generator_is_its_lateness_and_in_the_latencies)
     rig_end();
     size_t n = intended_in_window(0, MS);
     for (size_t k = 0; k < n; k++) {
-        uint64_t t = rig.loader.start_ns + k * MS;
+        uint64_t t = rig.loader.course.start_ns + k * MS;
         exact[k] = t > stall_ns && t < stall_end_ns ? stall_end_ns - t : 0;
     }
     rig_assert_latencies(measured(0, LATENCY_LATE), exact, n);
@@ -368,7 +368,7 @@ static void random_run(const char *settings, uint64_t net_seed, struct load_stat
                                    .consume = CONSUME_TAIL});
     rig_all(3 * SECOND);
     cr_assert_eq(load_stats_init(ret), 0);
-    load_stats_add(ret, &rig.loader.out.recorder.windows[0]);
+    load_stats_add(ret, &rig.loader.course.out.recorder.windows[0]);
     rig_stop();
 }
 
