@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench/agent.h"
+#include "bench/agents.h"
 #include "bench/command_private.h"
 #include "bench/report.h"
 #include "bench/stat/hist_log.h"
@@ -28,7 +30,9 @@ int bench_config(struct bench *b, unsigned index, enum run_kind kind, struct run
                                .progress = o->quiet ? NULL : stderr,
                                .hist_log = b->hist_log,
                                .agents = b->agents};
-    return options_workload(o, index, &ret->workload, b->reason, sizeof(b->reason));
+    int rc = options_workload(o, index, &ret->workload, b->reason, sizeof(b->reason));
+    return rc < 0 || o->sweeps_n > 0 ? rc
+                                     : workload_check(&ret->workload, b->reason, sizeof(b->reason));
 }
 
 int bench_kind(struct bench *b, enum run_kind *ret)
@@ -156,6 +160,8 @@ static int prepare(struct bench *b)
 {
     struct workload w;
     int rc = options_workload(&b->options, 0, &w, b->reason, sizeof(b->reason));
+    if (rc == 0 && b->options.agents != NULL)
+        rc = agents_open(b->options.agents, &b->agents, b->reason, sizeof(b->reason));
     if (rc == 0)
         rc = hist_log_open(b);
     if (rc == 0 && b->options.limits != NULL)
@@ -209,7 +215,45 @@ static int command_run(struct bench *b, unsigned index, const char *version, con
     if (b->hist_log != NULL)
         fclose(b->hist_log);
     document_close(&b->document);
+    agents_close(b->agents);
     return rc < 0 || written < 0 || b->invalid;
+}
+
+/* Its own kind of command: it has no document, and ends by a signal. */
+static int agent_command(struct bench *b)
+{
+    if (b->options.listen == NULL) {
+        fprintf(stderr,
+                "penstock bench agent: --listen HOST:PORT is wanted: whoever reaches it can "
+                "make this host send load\n");
+        return EXIT_USAGE;
+    }
+    int rc = agent_serve(b->options.listen, b->reason, sizeof(b->reason));
+    if (rc < 0)
+        fprintf(stderr, "penstock bench agent: %s\n", b->reason);
+    return rc < 0;
+}
+
+/* What can be seen to be wrong before anything is done: exit code 2. */
+static int usage_check(struct bench *b)
+{
+    const struct bench_options *o = &b->options;
+    struct workload w;
+    int rc = 0;
+    if (o->operands_n > 0 && strcmp(o->command, "compare") != 0) {
+        snprintf(b->reason, sizeof(b->reason), "what is '%s'?", o->operands[0]);
+        return -EINVAL;
+    }
+    if (o->sweeps_n > 0 && strcmp(o->command, "sweep") != 0) {
+        snprintf(b->reason, sizeof(b->reason), "--sweep is for the command sweep");
+        return -EINVAL;
+    }
+    for (unsigned i = 0; rc == 0 && i < MAX(1u, o->workloads_n); i++) {
+        rc = options_workload(o, i, &w, b->reason, sizeof(b->reason));
+        if (rc == 0 && o->sweeps_n == 0)
+            rc = workload_check(&w, b->reason, sizeof(b->reason));
+    }
+    return rc;
 }
 
 int bench_command(int argc, char **argv, const char *version, const char *commit)
@@ -232,11 +276,15 @@ int bench_command(int argc, char **argv, const char *version, const char *commit
         code = 0;
     } else if (b->options.command == NULL) {
         options_help(stderr);
+    } else if (strcmp(b->options.command, "agent") == 0) {
+        code = agent_command(b);
     } else {
         unsigned i = 0;
         while (i < ARRAY_LEN(commands) && strcmp(commands[i].name, b->options.command) != 0)
             i++;
-        if (i < ARRAY_LEN(commands))
+        if (i < ARRAY_LEN(commands) && usage_check(b) < 0)
+            fprintf(stderr, "penstock bench %s: %s\n", b->options.command, b->reason);
+        else if (i < ARRAY_LEN(commands))
             code = command_run(b, i, version, commit);
         else
             fprintf(stderr, "penstock bench: unknown command '%s'; see penstock bench --help\n",

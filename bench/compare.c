@@ -29,8 +29,8 @@ static const struct metric {
     {"e2e p50", "ns", false, {"windows", "measure", "histograms", "e2e", "percentiles/50"}},
     {"e2e p99", "ns", false, {"windows", "measure", "histograms", "e2e", "percentiles/99"}},
     {"e2e p99.9", "ns", false, {"windows", "measure", "histograms", "e2e", "percentiles/99.9"}},
-    {"broker CPU", "s/GiB", false, {"bill", "cpu_s_per_gib"}},
-    {"broker CPU", "s/million records", false, {"bill", "cpu_s_per_million_records"}},
+    {"broker CPU by GiB", "s/GiB", false, {"bill", "cpu_s_per_gib"}},
+    {"broker CPU by record", "s/million records", false, {"bill", "cpu_s_per_million_records"}},
     {"broker resident memory", "bytes", false, {"bill", "rss_bytes_max"}},
     {"bytes written per payload byte", "", false, {"bill", "written_bytes_per_payload_byte"}},
 };

@@ -1,122 +1,59 @@
 #include "bench/crew.h"
 
 #include <errno.h>
-#include <limits.h>
+#include <json-c/json.h>
+#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "core/base/assert.h"
+#include "bench/agents.h"
+#include "bench/crew_private.h"
 #include "core/base/bytes.h"
 
-static void member_state_set(struct crew_member *m, int state)
+unsigned crew_parts(const struct crew_config *config)
 {
-    pthread_mutex_lock(&m->crew->lock);
-    m->state = state;
-    pthread_cond_broadcast(&m->crew->changed);
-    pthread_mutex_unlock(&m->crew->lock);
+    unsigned threads = (unsigned)config->load.workload->threads;
+    return config->agents == NULL ? threads : threads * agents_count(config->agents);
 }
 
-static void on_interval(void *arg, const struct load_stats *interval)
+int crew_start(struct crew *c, const struct crew_config *config, char *reason, size_t reason_size)
 {
-    struct crew_member *m = arg;
-    struct crew *c = m->crew;
+    *c = (struct crew){.config = *config};
+    c->ops = config->agents == NULL ? &crew_local_ops : &crew_remote_ops;
+    c->config.part_step = MAX(config->part_step, 1u);
+    if (c->config.parts == 0)
+        c->config.parts = crew_parts(config);
+    int rc = load_stats_init(&c->pending);
+    if (rc < 0) {
+        snprintf(reason, reason_size, "no memory for histograms");
+        return rc;
+    }
+    pthread_mutex_init(&c->lock, NULL);
+    rc = c->ops->start(c, reason, reason_size);
+    if (rc < 0) {
+        pthread_mutex_destroy(&c->lock);
+        load_stats_fini(&c->pending);
+    }
+    return rc;
+}
+
+void crew_stage(struct crew *c, int stage)
+{
+    c->ops->stage(c, stage);
+}
+
+void crew_interval_add(struct crew *c, const struct load_stats *interval)
+{
     pthread_mutex_lock(&c->lock);
     load_stats_add(&c->pending, interval);
     c->pending_any = true;
     pthread_mutex_unlock(&c->lock);
 }
 
-/* The driver lives and dies on its own thread, for its ring belongs to that; in between it is lent
- * to the conductor, who verifies. */
-static void *member_run(void *arg)
-{
-    struct crew_member *m = arg;
-    struct crew *c = m->crew;
-    struct loader_config config = c->config.load;
-    config.part = c->config.part_first + m->index;
-    config.parts = c->config.parts;
-    config.stage = &c->stage;
-    config.on_interval = on_interval;
-    config.arg = m;
-    m->rc = m->ops->create(&m->driver, &config, m->reason, sizeof(m->reason));
-    member_state_set(m, m->rc < 0 ? MEMBER_FAILED : MEMBER_READY);
-    if (m->rc < 0)
-        return NULL;
-    while (m->ops->turn(m->driver))
-        ;
-    member_state_set(m, MEMBER_ENDED);
-    pthread_mutex_lock(&c->lock);
-    while (!c->release)
-        pthread_cond_wait(&c->changed, &c->lock);
-    pthread_mutex_unlock(&c->lock);
-    m->ops->destroy(m->driver);
-    return NULL;
-}
-
-static void await_all(struct crew *c, int beyond)
-{
-    pthread_mutex_lock(&c->lock);
-    for (unsigned i = 0; i < c->members_n; i++)
-        while ((int)c->members[i].state <= beyond)
-            pthread_cond_wait(&c->changed, &c->lock);
-    pthread_mutex_unlock(&c->lock);
-}
-
-static void members_launch(struct crew *c, const struct load_driver_ops *ops)
-{
-    unsigned wanted = c->members_n;
-    for (c->members_n = 0; c->members_n < wanted; c->members_n++) {
-        struct crew_member *m = &c->members[c->members_n];
-        *m = (struct crew_member){.crew = c, .index = c->members_n, .ops = ops};
-        int rc = pthread_create(&m->thread, NULL, member_run, m);
-        if (rc == 0)
-            continue;
-        m->rc = -rc;
-        snprintf(m->reason, sizeof(m->reason), "no thread: %s", strerror(rc));
-        return;
-    }
-}
-
-int crew_start(struct crew *c, const struct crew_config *config, char *reason, size_t reason_size)
-{
-    const struct workload *w = config->load.workload;
-    const struct load_driver_ops *ops =
-        w->driver == DRIVER_LIBRDKAFKA ? &librdkafka_driver : &loader_driver;
-    unsigned wanted = (unsigned)w->threads;
-    *c = (struct crew){.config = *config, .members_n = wanted};
-    if (c->config.parts == 0)
-        c->config.parts = wanted;
-    pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->changed, NULL);
-    c->members = calloc(wanted, sizeof(*c->members));
-    int rc = c->members == NULL ? -ENOMEM : load_stats_init(&c->pending);
-    if (rc < 0) {
-        snprintf(reason, reason_size, "no memory for the load threads");
-        c->members_n = 0;
-        crew_fini(c);
-        return rc;
-    }
-    members_launch(c, ops);
-    await_all(c, MEMBER_STARTING);
-    for (unsigned i = 0; rc == 0 && i < wanted; i++) {
-        rc = c->members[i].rc;
-        if (rc < 0)
-            snprintf(reason, reason_size, "%s", c->members[i].reason);
-    }
-    if (rc < 0)
-        crew_fini(c);
-    return rc;
-}
-
-void crew_stage(struct crew *c, int stage)
-{
-    ASSERT(stage >= atomic_load(&c->stage));
-    atomic_store_explicit(&c->stage, stage, memory_order_release);
-}
-
 bool crew_take(struct crew *c, struct load_stats *to)
 {
+    if (c->ops->look != NULL)
+        c->ops->look(c);
     pthread_mutex_lock(&c->lock);
     bool any = c->pending_any;
     if (any) {
@@ -130,19 +67,49 @@ bool crew_take(struct crew *c, struct load_stats *to)
 
 void crew_state(struct crew *c, struct crew_state *ret)
 {
-    *ret = (struct crew_state){.stage = INT_MAX, .consumers_done = true, .late_done = true};
-    for (unsigned i = 0; i < c->members_n; i++) {
-        struct load_outcome *o = c->members[i].ops->outcome(c->members[i].driver);
-        ret->stage = MIN(ret->stage, atomic_load_explicit(&o->stage, memory_order_acquire));
-        ret->unfinished += atomic_load(&o->unfinished);
-        ret->acked += atomic_load(&o->acked);
-        ret->consumed_new += atomic_load(&o->consumed_new);
-        ret->consumers_done &= atomic_load(&o->consumers_done);
-        ret->late_done &= atomic_load(&o->late_done);
-    }
+    if (c->ops->look != NULL)
+        c->ops->look(c);
+    c->ops->state(c, ret);
 }
 
-/* ---- the end ---- */
+void crew_fail(struct crew *c, int rc, const char *fmt, ...)
+{
+    va_list args;
+    if (c->rc < 0)
+        return;
+    c->rc = rc;
+    va_start(args, fmt);
+    vsnprintf(c->reason, sizeof(c->reason), fmt, args);
+    va_end(args);
+}
+
+int crew_check(struct crew *c)
+{
+    if (c->ops->look != NULL)
+        c->ops->look(c);
+    return c->rc;
+}
+
+int crew_finish(struct crew *c, struct crew_outcome *ret)
+{
+    int rc = crew_outcome_init(ret);
+    if (rc == 0)
+        rc = c->ops->finish(c, ret);
+    if (rc < 0) {
+        crew_fail(c, rc, "the load's outcome: %s", strerror(-rc));
+        crew_outcome_fini(ret);
+    }
+    return rc;
+}
+
+void crew_fini(struct crew *c)
+{
+    c->ops->fini(c);
+    pthread_mutex_destroy(&c->lock);
+    load_stats_fini(&c->pending);
+}
+
+/* ---- the outcome ---- */
 
 int crew_outcome_init(struct crew_outcome *o)
 {
@@ -159,6 +126,8 @@ void crew_outcome_fini(struct crew_outcome *o)
 {
     for (unsigned i = 0; i < LOAD_WINDOWS_MAX; i++)
         load_stats_fini(&o->windows[i]);
+    json_object_put(o->agents);
+    o->agents = NULL;
 }
 
 void crew_outcome_merge(struct crew_outcome *to, const struct load_outcome *from)
@@ -174,36 +143,4 @@ void crew_outcome_merge(struct crew_outcome *to, const struct load_outcome *from
     if (to->connection_rc == 0)
         to->connection_rc = from->connection_rc;
     to->unfinished += atomic_load(&from->unfinished);
-}
-
-int crew_finish(struct crew *c, struct crew_outcome *ret)
-{
-    struct produced all = {0};
-    await_all(c, MEMBER_READY);
-    int rc = crew_outcome_init(ret);
-    for (unsigned i = 0; rc == 0 && i < c->members_n; i++)
-        rc = c->members[i].ops->produced(c->members[i].driver, &all);
-    produced_sort(&all);
-    for (unsigned i = 0; rc == 0 && i < c->members_n; i++) {
-        struct crew_member *m = &c->members[i];
-        m->ops->verify(m->driver, &all);
-        crew_outcome_merge(ret, m->ops->outcome(m->driver));
-    }
-    produced_fini(&all);
-    return rc;
-}
-
-void crew_fini(struct crew *c)
-{
-    atomic_store(&c->stage, LOADER_END);
-    pthread_mutex_lock(&c->lock);
-    c->release = true;
-    pthread_cond_broadcast(&c->changed);
-    pthread_mutex_unlock(&c->lock);
-    for (unsigned i = 0; i < c->members_n; i++)
-        pthread_join(c->members[i].thread, NULL);
-    free(c->members);
-    load_stats_fini(&c->pending);
-    pthread_cond_destroy(&c->changed);
-    pthread_mutex_destroy(&c->lock);
 }

@@ -47,7 +47,8 @@ int options_parse(int argc, char **argv, struct bench_options *ret, char *reason
 void options_fini(struct bench_options *o);
 void options_help(FILE *out);
 
-/* The index-th workload file (none: the defaults) with the settings over it, checked. */
+/* The index-th workload file (none: the defaults) with the settings over it; to be checked, unless
+ * a sweep sets more. */
 int options_workload(const struct bench_options *o, unsigned index, struct workload *ret,
                      char *reason, size_t reason_size);
 

@@ -255,7 +255,8 @@ static struct json_object *generator_json(struct json_doc *doc, const struct run
     if (hist_count(&r->measured.latency[LATENCY_LATE]) > 0)
         json_doc_put(doc, o, "lateness", hist_json(doc, &r->measured.latency[LATENCY_LATE]));
     json_doc_put_double(doc, o, "cpu_seconds", cpu_s);
-    json_doc_put_double(doc, o, "cpu_share", cpu_s / r->seconds / (double)run->w->threads);
+    json_doc_put_double(doc, o, "cpu_share",
+                        cpu_s / r->seconds / (double)crew_parts(&run->crew.config));
     if (records > 0)
         json_doc_put_double(doc, o, "cpu_us_per_record", cpu_s * 1e6 / (double)records);
     return o;
@@ -315,6 +316,8 @@ struct json_object *run_json(struct run *run, const struct run_result *r)
     json_doc_put_text(&doc, o, "driver",
                       run->w->driver == DRIVER_LIBRDKAFKA ? "librdkafka" : "penstock");
     json_doc_put(&doc, o, "workload", workload_json(&doc, run->w));
+    if (run->outcome.agents != NULL)
+        json_doc_put(&doc, o, "agents", json_object_get(run->outcome.agents));
     json_doc_put(&doc, o, "phases", phases_json(&doc, run));
     if (c->kind != RUN_CONSUME)
         json_doc_put(&doc, o, "steady", steady_json(&doc, run));

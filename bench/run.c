@@ -18,6 +18,7 @@ enum {
     SECOND_NS = 1000 * 1000 * 1000,
     COLLECT_LATE_NS = 60 * 1000 * 1000, /* intervals have come in by then */
     DRAIN_LOOK_NS = 10 * 1000 * 1000,
+    CUT_QUIET_NS = 500 * 1000 * 1000,
     BROKER_TIMEOUT_S = 30,
     CONSUMERS_STUCK_S = 3,     /* nothing new for so long: what is missing will not come */
     REPLAY_DURATIONS_MAX = 20, /* a replay may take so many times duration.s */
@@ -301,7 +302,7 @@ static void phase_run(struct run *run, const struct phase_plan *plan, int window
         bool ended = now_ns() >= next_ns && second_take(run, scratch);
         if (now_ns() >= next_ns)
             next_ns += SECOND_NS;
-        if (now_ns() >= end_ns || phase_over(run, plan->end, ended))
+        if (now_ns() >= end_ns || crew_check(&run->crew) < 0 || phase_over(run, plan->end, ended))
             break;
     }
     if (plan->measured && run->billed)
@@ -314,7 +315,24 @@ static bool drained(const struct run *run, const struct crew_state *s)
     const struct kind_plan *kind = &kinds[run->config->kind];
     bool consumed = kind->consume != CONSUME_TAIL || run->w->verify == VERIFY_OFF ||
                     s->consumed_new >= run->w->fan_out * s->acked;
-    return s->stage >= LOADER_DRAIN && s->unfinished == 0 && consumed;
+    return s->unfinished == 0 && consumed;
+}
+
+/* The time is over and records still come: nothing more is sent, and what was acknowledged is read,
+ * so that it is not called lost. */
+static void cut(struct run *run)
+{
+    uint64_t t = now_ns(), quiet_ns = t, end_ns = t + (uint64_t)(run->w->drain_max_s * SECOND_NS);
+    uint64_t enough_ns = CUT_QUIET_NS + (uint64_t)(run->w->fetch_wait_ms * 1e6);
+    struct crew_state was = {0}, s;
+    crew_stage(&run->crew, LOADER_CUT);
+    for (; t - quiet_ns < enough_ns && t < end_ns; t = now_ns()) {
+        crew_state(&run->crew, &s);
+        if (s.acked != was.acked || s.consumed_new != was.consumed_new)
+            quiet_ns = t;
+        was = s;
+        sleep_until(t + DRAIN_LOOK_NS);
+    }
 }
 
 /* What is on its way gets drain.max.s to arrive; consumers no longer than something new comes. */
@@ -334,7 +352,8 @@ static void drain(struct run *run, struct load_stats *scratch)
         if (s.consumed_new != consumed_was || s.unfinished > 0)
             progress_ns = t;
         consumed_was = s.consumed_new;
-        if (t >= end_ns || t - progress_ns > (uint64_t)CONSUMERS_STUCK_S * SECOND_NS)
+        if (crew_check(&run->crew) < 0 || t >= end_ns ||
+            t - progress_ns > (uint64_t)CONSUMERS_STUCK_S * SECOND_NS)
             break;
         if (t >= next_ns) {
             second_take(run, scratch);
@@ -342,6 +361,8 @@ static void drain(struct run *run, struct load_stats *scratch)
         }
         sleep_until(t + DRAIN_LOOK_NS);
     }
+    if (!drained(run, &s) && now_ns() >= end_ns && kinds[run->config->kind].consume == CONSUME_TAIL)
+        cut(run);
     crew_stage(&run->crew, LOADER_END);
     phase_end(run, phase);
 }
@@ -377,7 +398,7 @@ static int preload(struct run *run, char *reason, size_t reason_size)
     c.load.run = run->id ^ 1;
     c.load.consume = CONSUME_NOTHING;
     c.load.late_stage = 0;
-    c.load.records_max = records / MIN(w.threads, w.producers);
+    c.load.records_max = records / MIN(crew_parts(&c), w.producers);
     if (c.load.records_max == 0)
         return 0;
     if (run->config->progress != NULL)
@@ -390,9 +411,11 @@ static int preload(struct run *run, char *reason, size_t reason_size)
     do {
         sleep_until(now_ns() + DRAIN_LOOK_NS);
         crew_state(&crew, &state);
-    } while ((state.stage < LOADER_LOAD || state.unfinished > 0) && now_ns() < limit_ns);
+    } while (state.unfinished > 0 && crew_check(&crew) == 0 && now_ns() < limit_ns);
     crew_stage(&crew, LOADER_END);
     rc = crew_finish(&crew, &outcome);
+    if (rc < 0)
+        snprintf(reason, reason_size, "%s", crew.reason);
     crew_fini(&crew);
     if (rc < 0)
         return rc;
@@ -475,7 +498,8 @@ static void conduct(struct run *run, struct load_stats *scratch)
     const struct kind_plan *kind = &kinds[run->config->kind];
     run->start_ns = now_ns();
     for (int i = 0; i < (int)ARRAY_LEN(kind->phases) && kind->phases[i].name != NULL; i++)
-        phase_run(run, &kind->phases[i], i, scratch);
+        if (crew_check(&run->crew) == 0)
+            phase_run(run, &kind->phases[i], i, scratch);
     drain(run, scratch);
 }
 
@@ -504,6 +528,8 @@ static int load(struct run *run, char *reason, size_t reason_size)
         conduct(run, &scratch);
         rc = crew_finish(&run->crew, &run->outcome);
         second_take(run, &scratch);
+        if (rc < 0)
+            snprintf(reason, reason_size, "%s", run->crew.reason);
         crew_fini(&run->crew);
     }
     load_stats_fini(&scratch);
@@ -550,8 +576,10 @@ int run_execute(const struct run_config *config, struct run_result *ret, char *r
         rc = prepare(run, reason, reason_size);
     if (rc == 0)
         rc = load(run, reason, reason_size);
-    if (rc == 0 && kinds[config->kind].produce)
-        rc = offsets_await(run, reason, reason_size);
+    if (rc == 0 && kinds[config->kind].produce && offsets_await(run, reason, reason_size) < 0) {
+        free(run->end_offsets_after); /* the broker has gone: that does not take the result along */
+        run->end_offsets_after = NULL;
+    }
     if (rc == 0) {
         run_judge(run, &result);
         result.json = run_json(run, &result);

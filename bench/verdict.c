@@ -44,7 +44,7 @@ __attribute__((format(printf, 2, 3))) static void note(struct run *run, const ch
 
 static double cpu_share(const struct run *run, const struct run_result *r)
 {
-    return (double)r->measured.n.cpu_ns / 1e9 / r->seconds / (double)run->w->threads;
+    return (double)r->measured.n.cpu_ns / 1e9 / r->seconds / (double)crew_parts(&run->crew.config);
 }
 
 static void judge_generator(struct run *run, struct run_result *r)
@@ -78,7 +78,7 @@ static void limit_say(struct run *run, const char *limit, double full, double sh
 static void judge_limit(struct run *run, struct run_result *r)
 {
     double full = (double)r->measured.n.buffers_full_ns / 1e9 / r->seconds /
-                  (double)MIN(run->w->threads, run->w->producers);
+                  (double)MIN((uint64_t)crew_parts(&run->crew.config), run->w->producers);
     double share = cpu_share(run, r);
     bool late = false;
     if (r->measured.n.intended == 0)
@@ -139,6 +139,23 @@ static void judge_load(struct run *run, struct run_result *r)
                   "what was sent");
 }
 
+/* A stamp is read on the host that made it only: what went from one agent to another has no e2e
+ * latency, and the percentiles are those of the rest. */
+static void judge_clocks(struct run *run)
+{
+    uint64_t consumed = run->outcome.total.consumed, timed = 0;
+    if (run->config->agents == NULL || run->config->kind == RUN_CONSUME ||
+        workload_closed_loop(run->w))
+        return;
+    for (unsigned i = 0; i < run->outcome.windows_n; i++)
+        timed += hist_count(&run->outcome.windows[i].latency[LATENCY_E2E]);
+    if (timed < consumed)
+        note(run,
+             "e2e latencies are of %" PRIu64 " of %" PRIu64 " consumed records: of those whose "
+             "producer and consumer ran on one host; clocks of two are not compared",
+             timed, consumed);
+}
+
 /* ---- the records ---- */
 
 static void judge_log(struct run *run, const struct verify_log *log, const char *who)
@@ -147,6 +164,9 @@ static void judge_log(struct run *run, const struct verify_log *log, const char 
         if (log->totals[i] > 0)
             invalid(run, incident_names[i], "%s: %" PRIu64 " records %s", who, log->totals[i],
                     incident_names[i]);
+    if (log->unread > 0)
+        invalid(run, "unread", "%s: %" PRIu64 " records were not read when the run ended", who,
+                log->unread);
     if (log->foreign > 0 && !run->w->topic_reuse && run->config->kind != RUN_CONSUME)
         invalid(run, "corrupt", "%s: %" PRIu64 " records that nobody of this run made", who,
                 log->foreign);
@@ -157,8 +177,13 @@ static void judge_offsets(struct run *run)
 {
     struct load_counts all = run->outcome.total;
     int64_t grown = 0;
-    if (run->config->kind != RUN_PRODUCE || run->end_offsets_after == NULL || run->w->acks == 0)
+    if (run->config->kind != RUN_PRODUCE || run->w->acks == 0)
         return;
+    if (run->end_offsets_after == NULL) {
+        invalid(run, "unverified", "the log ends could not be read afterwards: %s",
+                run->cluster.reason);
+        return;
+    }
     for (int32_t i = 0; i < run->cluster.partitions_n; i++)
         grown += run->end_offsets_after[i] - run->end_offsets_before[i];
     int64_t acked = (int64_t)all.acked,
@@ -193,6 +218,7 @@ void run_judge(struct run *run, struct run_result *r)
     judge_load(run, r);
     judge_generator(run, r);
     judge_limit(run, r);
+    judge_clocks(run);
     judge_log(run, &run->outcome.verify, "consumers");
     judge_log(run, &run->outcome.late_verify, "late consumers");
     judge_offsets(run);

@@ -167,6 +167,7 @@ fi
 
 need_command kcat "command -v kcat" kcat
 need_command strace "command -v strace" strace
+need_command ip "command -v ip" iproute2
 need_command fincore "command -v fincore" util-linux util-linux-extra
 need_command librdkafka "test -e /usr/include/librdkafka/rdkafka.h" librdkafka-dev
 need_command criterion "test -e /usr/include/criterion/criterion.h" libcriterion-dev

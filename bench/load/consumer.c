@@ -120,6 +120,7 @@ static void records_take(struct consumer *c, struct intake_part *part,
 
 static void part_advance(struct consumer *c, struct intake_part *part, int64_t high_watermark)
 {
+    part->high_watermark = high_watermark;
     if (c->intake.role == INTAKE_LATE && part->offset >= high_watermark) {
         intake_part_finish(&c->intake, part);
         if (c->l->course.config.late_loop)

@@ -30,13 +30,9 @@ void course_fini(struct course *c)
     load_recorder_fini(&c->out.recorder);
 }
 
-/* ---- stages ---- */
+static bool schedule_run(struct course *c, uint64_t until_ns, uint64_t now_ns);
 
-static void interval_begin(struct course *c, uint64_t now_ns)
-{
-    load_stats_reset(&c->out.recorder.interval, now_ns);
-    c->interval_end_ns = now_ns + COURSE_SECOND_NS;
-}
+/* ---- stages ---- */
 
 static void interval_end(struct course *c, uint64_t now_ns)
 {
@@ -50,15 +46,17 @@ static void interval_end(struct course *c, uint64_t now_ns)
     c->acked += n->acked;
     c->consumed_new += n->consumed_new;
     c->config.on_interval(c->config.arg, &c->out.recorder.interval);
-    interval_begin(c, now_ns);
+    load_stats_reset(&c->out.recorder.interval, now_ns);
 }
 
 bool course_interval_run(struct course *c, uint64_t now_ns)
 {
-    bool over = now_ns >= c->interval_end_ns;
-    if (over)
-        interval_end(c, now_ns);
-    return over;
+    if (now_ns < c->interval_end_ns)
+        return false;
+    interval_end(c, now_ns);
+    /* Lateness does not add up, or threads and agents would drift out of the host's seconds. */
+    c->interval_end_ns = MAX(c->interval_end_ns + COURSE_SECOND_NS, now_ns + COURSE_SECOND_NS / 2);
+    return true;
 }
 
 static void load_begin(struct course *c, uint64_t now_ns)
@@ -68,7 +66,7 @@ static void load_begin(struct course *c, uint64_t now_ns)
     c->start_ns = now_ns;
     c->schedule_end_ns = UINT64_MAX;
     c->cpu_was_ns = c->ops->cpu_ns(c);
-    interval_begin(c, now_ns);
+    load_stats_reset(&c->out.recorder.interval, now_ns);
     c->scheduling = c->producers_n > 0;
     if (!c->scheduling || workload_closed_loop(c->w))
         return;
@@ -82,18 +80,28 @@ static void load_begin(struct course *c, uint64_t now_ns)
 static void load_end(struct course *c, uint64_t now_ns)
 {
     c->schedule_end_ns = MIN(c->schedule_end_ns, now_ns);
-    c->scheduling = c->scheduling && !workload_closed_loop(c->w);
+    c->scheduling = c->scheduling && c->stage == LOADER_DRAIN && !workload_closed_loop(c->w);
     load_recorder_window_end(&c->out.recorder, now_ns);
+}
+
+/* What was intended before now is counted where it belongs, before a window ends. */
+static void catch_up(struct course *c, uint64_t now_ns)
+{
+    if (c->scheduling && !workload_closed_loop(c->w))
+        schedule_run(c, now_ns - 1, now_ns);
 }
 
 void course_stage_enter(struct course *c, int stage, uint64_t now_ns)
 {
     bool first = c->stage == LOADER_CONNECT;
     c->stage = stage;
-    if (first)
+    if (first) {
         load_begin(c, now_ns);
-    else
-        interval_end(c, now_ns); /* so that each interval is of one window */
+    } else { /* so that each interval is of one window */
+        catch_up(c, now_ns);
+        interval_end(c, now_ns);
+    }
+    c->interval_end_ns = now_ns + COURSE_SECOND_NS;
     if (stage < LOADER_DRAIN)
         load_recorder_window(&c->out.recorder, now_ns);
     else
@@ -206,14 +214,14 @@ static void event_run(struct course *c, uint64_t intended_ns, uint64_t now_ns)
         record_refused(c);
 }
 
-/* True: more is due already. */
-static bool schedule_run(struct course *c, uint64_t now_ns)
+/* What was intended by until_ns. True: there is more of it. */
+static bool schedule_run(struct course *c, uint64_t until_ns, uint64_t now_ns)
 {
     for (unsigned n = 0; n < COURSE_EVENTS_PER_TURN && c->backlog_n < BACKLOG_MAX; n++) {
         uint64_t t = schedule_peek(&c->schedule);
         if (t == SCHEDULE_NEVER || c->start_ns + t >= c->schedule_end_ns)
             c->scheduling = false;
-        if (!c->scheduling || c->start_ns + t > now_ns)
+        if (!c->scheduling || c->start_ns + t > until_ns)
             return false;
         schedule_next(&c->schedule);
         event_run(c, c->start_ns + t, now_ns);
@@ -286,7 +294,7 @@ uint64_t course_producers_run(struct course *c, uint64_t now_ns)
 {
     bool closed = workload_closed_loop(c->w), more = false;
     if (c->scheduling)
-        more = closed ? closed_loop_run(c, now_ns) : schedule_run(c, now_ns);
+        more = closed ? closed_loop_run(c, now_ns) : schedule_run(c, now_ns, now_ns);
     fullness_count(c, now_ns);
     if (more)
         return now_ns;

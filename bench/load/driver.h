@@ -1,11 +1,14 @@
 /* driver.h: what a load thread is to its host, whatever client library does the work.
- * Happy path: create() connects and finds the topic (blocking); turn() until it says false, steered
- * by the stage, a number in the host's memory that only rises: LOADER_LOAD begins the load and its
- * first window (the warm-up), each further number the next window; LOADER_DRAIN ends the schedule,
- * and what is on its way is waited for; LOADER_END ends the thread. Then, after all threads have
- * ended: produced() of each, verify() of each with all of that, the outcome, destroy(). Time:
- * intended send times are those of the schedule, counted from the moment that stage 1 is seen.
- *   Records wait for memory and for the broker, their intended times do not: no omission is
+ * Happy path: create() connects and finds the topic (blocking); turn() until it says false; then,
+ *   after all threads have ended, produced() of each, verify() of each with all of that, the
+ *   outcome, destroy(). The stage, a number in the host's memory that only rises, steers:
+ *   LOADER_LOAD   begins the load and its first window (the warm-up); each further number the next
+ *   LOADER_DRAIN  ends the schedule; what is on its way is waited for
+ *   LOADER_CUT    when that takes too long: sends nothing more, so that consumers can read all that
+ *                 was acknowledged
+ *   LOADER_END    ends the thread
+ * Time: intended send times are those of the schedule, counted from the moment that the load
+ *   begins. Records wait for memory and for the broker, their intended times do not: no omission is
  *   coordinated.
  * Failure: create returns -errno with one line in reason. Afterwards trouble is counted, not fatal:
  *   connections are opened again, batches are sent again until delivery.timeout.ms.
@@ -23,7 +26,13 @@
 #include "bench/load/verify.h"
 #include "bench/load/workload.h"
 
-enum { LOADER_CONNECT = 0, LOADER_LOAD = 1, LOADER_DRAIN = 100, LOADER_END = 101 };
+enum {
+    LOADER_CONNECT = 0,
+    LOADER_LOAD = 1,
+    LOADER_DRAIN = 100,
+    LOADER_CUT = 101,
+    LOADER_END = 102
+};
 
 enum loader_consumption {
     CONSUME_NOTHING,

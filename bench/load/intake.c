@@ -98,7 +98,7 @@ void intake_part_start(struct intake *in, struct intake_part *part, int64_t star
                        int64_t end_offset)
 {
     part->start_offset = start_offset;
-    part->end_offset = end_offset;
+    part->end_offset = part->high_watermark = end_offset;
     part->offset = in->role == INTAKE_TAILING ? end_offset : start_offset;
     if (intake_part_ended(in, part))
         intake_part_finish(in, part);
@@ -130,12 +130,21 @@ void intake_part_rewind(struct intake_part *part, int64_t offset)
     verify_part_init(&part->verify, partition, 0, true, log);
 }
 
-/* A tailing consumer should have got all that was produced. */
+/* A tailing consumer should have got all that was produced. What it has not fetched is not lost: of
+ * the log's end nothing is known then. */
+static void part_verify(const struct intake *in, struct intake_part *part,
+                        const struct produced *all)
+{
+    bool tailing = in->role == INTAKE_TAILING, unread = part->offset < part->high_watermark;
+    if (tailing && unread)
+        part->verify.log->unread += (uint64_t)(part->high_watermark - part->offset);
+    if (tailing && !unread)
+        verify_part_expect(&part->verify, all);
+    verify_part_finish(&part->verify, all);
+}
+
 void intake_verify(struct intake *in, const struct produced *all)
 {
-    for (unsigned i = 0; i < in->parts_n && in->course->w->verify != VERIFY_OFF; i++) {
-        if (in->role == INTAKE_TAILING)
-            verify_part_expect(&in->parts[i].verify, all);
-        verify_part_finish(&in->parts[i].verify, all);
-    }
+    for (unsigned i = 0; i < in->parts_n && in->course->w->verify != VERIFY_OFF; i++)
+        part_verify(in, &in->parts[i], all);
 }

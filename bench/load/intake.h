@@ -22,8 +22,9 @@
 enum intake_role { INTAKE_TAILING, INTAKE_FROM_START, INTAKE_LATE };
 
 struct intake_part {
-    int64_t offset;     /* of the next record */
-    int64_t end_offset; /* INTAKE_FROM_START: stop here */
+    int64_t offset;         /* of the next record */
+    int64_t end_offset;     /* INTAKE_FROM_START: stop here */
+    int64_t high_watermark; /* as last seen; 0: the library does not tell */
     int64_t start_offset;
     bool finished;
     /* Rewound, and the last round's records are still coming, which begin here: rdk_consumer.c */

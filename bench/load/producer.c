@@ -692,7 +692,7 @@ static uint64_t retries_run(struct loader *l, uint64_t now_ns)
 
 uint64_t load_producers_pump(struct loader *l, uint64_t now_ns)
 {
-    if (l->course.producers_n == 0)
+    if (l->course.producers_n == 0 || l->course.stage >= LOADER_CUT)
         return UINT64_MAX;
     l->wall_ms = env_wall_ms(l->env);
     if (l->routed_generation != l->cluster.generation)

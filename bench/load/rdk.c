@@ -43,7 +43,7 @@ static void stage_enter(struct rdk *r, int stage, uint64_t now_ns)
         rdk_consumers_start(r, false);
     if (stage == r->course.config.late_stage)
         rdk_consumers_start(r, true);
-    if (stage == LOADER_END)
+    if (stage >= LOADER_CUT)
         rdk_producers_end(r);
 }
 

@@ -26,6 +26,7 @@ void verify_log_merge(struct verify_log *log, const struct verify_log *from)
     for (unsigned i = 0; i < INCIDENT_KINDS; i++)
         log->totals[i] += from->totals[i];
     log->foreign += from->foreign;
+    log->unread += from->unread;
     for (unsigned i = 0; i < from->incidents_n && log->incidents_n < INCIDENTS_MAX; i++)
         log->incidents[log->incidents_n++] = from->incidents[i];
 }

@@ -37,6 +37,7 @@ struct incident {
 struct verify_log {
     uint64_t totals[INCIDENT_KINDS]; /* records */
     uint64_t foreign;                /* records of no load, or of another run */
+    uint64_t unread;                 /* in the log and not fetched when the run ended */
     struct incident incidents[INCIDENTS_MAX];
     unsigned incidents_n;
 };

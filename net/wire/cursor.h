@@ -1,4 +1,4 @@
-/* cursor.h: bounded reading of protocol primitives, private to net/wire.
+/* cursor.h: bounded reading of protocol primitives, for net/wire and bench/agents_wire.
  * cursor_take() is the only way to the bytes; it returns NULL when fewer are left.
  * Threads: none. */
 #ifndef NET_WIRE_CURSOR_H

@@ -1,4 +1,4 @@
-/* put.h: appending protocol primitives to a wire_writer, private to net/wire.
+/* put.h: appending protocol primitives to a wire_writer, for net/wire and bench/agents_wire.
  * A failed writer swallows everything. Threads: none. */
 #ifndef NET_WIRE_PUT_H
 #define NET_WIRE_PUT_H

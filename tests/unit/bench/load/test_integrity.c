@@ -306,6 +306,48 @@ Test(integrity, what_is_unfinished_is_not_lost)
     rig_stop();
 }
 
+/* The answer is here, the record is not read yet: nothing more is sent, so that it can be. */
+Test(integrity, what_is_cut_short_is_read_all_the_same)
+{
+    for (unsigned extra = 0; extra < 20; extra++) {
+        rig_start(&(struct rig_config){.settings = "rate=1000 linger.ms=0 partitions=2",
+                                       .script = {.rate_per_s = 300},
+                                       .net = {.latency_ns = 3 * MS},
+                                       .consume = CONSUME_TAIL});
+        rig_begin();
+        rig_run(SECOND);
+        rig_drain(100 * MS + extra * MS);
+        rig_stage(LOADER_CUT);
+        rig_run(SECOND);
+        rig_end();
+        cr_assert_gt(atomic_load(&rig.loader.course.out.unfinished), 500);
+        cr_assert_eq(rig.intervals.n.consumed_new, rig.intervals.n.acked);
+        assert_totals(0, 0, 0, 0);
+        cr_assert_eq(rig.loader.course.out.verify.unread, 0);
+        rig_stop();
+    }
+}
+
+/* Consumers that are behind have not lost what they have not come to. */
+Test(integrity, what_was_not_read_is_unread_and_not_lost)
+{
+    rig_start(&(struct rig_config){
+        .settings = "rate=2000 linger.ms=0 batch.size=1 max.partition.fetch.bytes=1",
+        .net = {.latency_ns = MS},
+        .script = {.lose_record = 100},
+        .consume = CONSUME_TAIL});
+    rig_begin();
+    rig_run(SECOND);
+    rig_drain(SECOND);
+    rig_end();
+    uint64_t unread = rig.loader.course.out.verify.unread;
+    cr_assert_gt(unread, 500);
+    cr_assert_eq(rig.intervals.n.consumed_new + unread + 1, rig.intervals.n.acked);
+    assert_totals(1, 0, 0, 0);
+    assert_incident(INCIDENT_LOST, 0, 99, 0, 99, 1);
+    rig_stop();
+}
+
 /* But what was acknowledged and is not there is, also then. */
 Test(integrity, a_loss_among_unfinished_records_is_seen)
 {
