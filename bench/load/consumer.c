@@ -96,8 +96,8 @@ static int batch_take(struct consumer *c, struct intake_part *part, const uint8_
     return rc;
 }
 
-/* Whole batches; the last one may be cut short by the broker. */
-static void records_take(struct consumer *c, struct intake_part *part,
+/* Whole batches; the last one may be cut short by the broker. False: it is no batch. */
+static bool records_take(struct consumer *c, struct intake_part *part,
                          const struct wire_records *records, uint64_t now_ns)
 {
     const uint8_t *at = records->data, *end = at + MAX(records->len, 0);
@@ -105,17 +105,18 @@ static void records_take(struct consumer *c, struct intake_part *part,
     while (at < end) {
         int rc = batch_peek(at, (size_t)(end - at), &h);
         if (rc == -EAGAIN || (rc == 0 && h.len_bytes > (size_t)(end - at)))
-            return;
+            return true;
         bool whole = rc == 0;
         if (whole && batch_last_offset(&h) >= part->offset && !batch_is_control(h.attributes))
             whole = batch_take(c, part, at, &h, now_ns) == 0;
         if (!whole)
             verify_corrupt(&part->verify, NULL, part->offset);
         if (rc < 0)
-            return; /* no telling where the next one begins */
+            return false; /* no telling where the next one begins */
         part->offset = MAX(part->offset, batch_last_offset(&h) + 1);
         at += h.len_bytes;
     }
+    return true;
 }
 
 static void part_advance(struct consumer *c, struct intake_part *part, int64_t high_watermark)
@@ -164,7 +165,8 @@ static int answer_take(struct fetch_link *k, uint8_t *body, uint32_t len)
                 error_take(k, part, data);
                 continue;
             }
-            records_take(c, part, &data->records, now_ns);
+            if (!records_take(c, part, &data->records, now_ns))
+                k->not_before_ns = now_ns + RETRY_NS; /* asked again it may be the same */
             part_advance(c, part, data->high_watermark);
         }
     return 0;

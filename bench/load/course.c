@@ -81,6 +81,8 @@ static void load_end(struct course *c, uint64_t now_ns)
 {
     c->schedule_end_ns = MIN(c->schedule_end_ns, now_ns);
     c->scheduling = c->scheduling && c->stage == LOADER_DRAIN && !workload_closed_loop(c->w);
+    if (workload_closed_loop(c->w) && c->ops->unsent_drop != NULL)
+        c->ops->unsent_drop(c);
     load_recorder_window_end(&c->out.recorder, now_ns);
 }
 

@@ -44,6 +44,8 @@ struct course_ops {
     int (*record_make)(struct course_producer *p, uint64_t intended_ns, uint64_t now_ns);
     uint64_t (*cpu_ns)(struct course *c);  /* that the load has cost up to now */
     void (*counts_take)(struct course *c); /* NULL, or: add what was counted elsewhere */
+    /* NULL, or: a closed loop ends; forget records that were made and not sent yet. */
+    void (*unsent_drop)(struct course *c);
 };
 
 struct course {

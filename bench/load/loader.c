@@ -26,6 +26,7 @@ static uint64_t thread_cpu_ns(struct course *c)
 static const struct course_ops course_ops = {
     .record_make = load_record_make,
     .cpu_ns = thread_cpu_ns,
+    .unsent_drop = load_unsent_drop,
 };
 
 static void lists_init(struct loader *l)

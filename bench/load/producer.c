@@ -656,6 +656,41 @@ static void links_reroute(struct loader *l)
         }
 }
 
+/* ---- the end of a closed loop ---- */
+
+static void batch_drop(struct load_batch *b)
+{
+    cell_of(b)->sequence = b->first_sequence;
+    b->p->l->course.outstanding -= b->records;
+    batch_release(b);
+}
+
+/* From the newest back: what a request has taken stays, and so does what came before it. */
+static void cell_drop(struct cell *cell)
+{
+    if (cell->open != NULL && !cell->open->ready) {
+        list_remove(&cell->open->age);
+        batch_drop(cell->open);
+    }
+    cell->open = NULL;
+    while (!list_empty(&cell->ready)) {
+        struct load_batch *b = container_of(cell->ready.prev, struct load_batch, link);
+        if (b->finished)
+            return;
+        list_remove(&b->link);
+        batch_drop(b);
+    }
+    list_remove(&cell->link);
+}
+
+void load_unsent_drop(struct course *base)
+{
+    struct loader *l = container_of(base, struct loader, course);
+    for (unsigned i = 0; i < base->producers_n; i++)
+        for (int32_t n = 0; n < l->cluster.partitions_n; n++)
+            cell_drop(&l->producers[i].cells[n]);
+}
+
 /* ---- the producers' part of a turn ---- */
 
 static uint64_t linger_run(struct loader *l, uint64_t now_ns)

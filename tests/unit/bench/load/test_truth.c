@@ -213,6 +213,26 @@ Test(truth, rate_max_is_a_closed_loop_and_calls_nothing_an_ack_latency)
     rig_stop();
 }
 
+/* 2,000 batches lie in memory when it is told to end, and the server takes ten a second. */
+Test(truth, a_closed_loop_forgets_what_it_never_sent)
+{
+    rig_start(&(struct rig_config){.settings = "rate=max record.size=1000 linger.ms=0",
+                                   .script = {.service_ns = 100 * MS},
+                                   .consume = CONSUME_TAIL});
+    rig_begin();
+    rig_run(SECOND);
+    rig_drain(2 * SECOND);
+    cr_assert_eq(atomic_load(&rig.loader.course.out.unfinished), 0);
+    rig_end();
+    uint64_t acked = rig.loader.course.out.recorder.total.acked;
+    cr_assert_gt(acked, 0);
+    cr_assert_eq(script_counters(rig.broker)->records, acked);
+    cr_assert_eq(rig.loader.course.out.recorder.total.consumed_new, acked);
+    for (unsigned i = 0; i < INCIDENT_KINDS; i++)
+        cr_assert_eq(rig.loader.course.out.verify.totals[i], 0, "%s", incident_names[i]);
+    rig_stop();
+}
+
 /* What a closed loop sends in a window is that window's, though it was made long before. */
 Test(truth, a_closed_loop_has_latencies_in_each_window)
 {
