@@ -9,7 +9,8 @@
 enum {
     BURST_BYTES = 1 << 20,       /* of a closed loop's producer, in a turn */
     BACKLOG_MAX = 64 << 20,      /* intended times that wait, of all producers */
-    QUANTUM_NS_MAX = 100 * 1000, /* between looks at the schedule while batches linger */
+    LOOK_AHEAD_MAX = 1024,       /* records between two looks at the schedule */
+    QUANTUM_NS_MAX = 100 * 1000, /* between looks, where nothing is known of the batches' room */
     QUANTA_PER_LINGER = 20,      /* so that linger.ms is not stretched by more than a part */
 };
 
@@ -201,13 +202,16 @@ static struct course_producer *producer_pick(struct course *c)
     return c->producers[c->producer_next];
 }
 
+/* Late is what is looked at after it was intended, and after it was to be looked at. */
 static void event_run(struct course *c, uint64_t intended_ns, uint64_t now_ns)
 {
     struct course_producer *p = producer_pick(c);
-    load_record(&c->out.recorder, LATENCY_LATE, intended_ns, now_ns - intended_ns, 1);
+    uint64_t due_ns = MAX(intended_ns, c->look_ns);
+    load_record(&c->out.recorder, LATENCY_LATE, intended_ns, now_ns > due_ns ? now_ns - due_ns : 0,
+                1);
     course_counts(c)->intended++;
     c->outstanding++;
-    int rc = p->backlog.n == 0 ? c->ops->record_make(p, intended_ns, now_ns) : -EAGAIN;
+    int rc = p->backlog.n == 0 ? c->ops->record_make(p, intended_ns, intended_ns) : -EAGAIN;
     if (rc == 0)
         return;
     if (rc == -EAGAIN && time_queue_push(&p->backlog, intended_ns))
@@ -284,12 +288,21 @@ static void fullness_count(struct course *c, uint64_t now_ns)
     c->full_since_ns = now_ns;
 }
 
-static uint64_t schedule_due(const struct course *c, uint64_t now_ns)
+/* When the schedule must be looked at again. Until a batch can be full, or one that the next record
+ * opens has lingered, nothing depends on it: records are made then, as of their intended times, and
+ * their batches go out when they would have. */
+static uint64_t schedule_due(const struct course *c, uint64_t now_ns, unsigned room)
 {
-    uint64_t t = schedule_peek(&c->schedule);
-    uint64_t quantum_ns =
-        MIN((uint64_t)(c->w->linger_ms * 1e6) / QUANTA_PER_LINGER, (uint64_t)QUANTUM_NS_MAX);
-    return t == SCHEDULE_NEVER ? UINT64_MAX : MAX(c->start_ns + t, now_ns + quantum_ns);
+    uint64_t t = schedule_peek(&c->schedule), linger_ns = (uint64_t)(c->w->linger_ms * 1e6);
+    struct schedule ahead = c->schedule;
+    if (t == SCHEDULE_NEVER)
+        return UINT64_MAX;
+    if (c->ops->room_least == NULL)
+        return MAX(c->start_ns + t,
+                   now_ns + MIN(linger_ns / QUANTA_PER_LINGER, (uint64_t)QUANTUM_NS_MAX));
+    for (unsigned i = 0; i < room && schedule_peek(&ahead) < t + linger_ns; i++)
+        schedule_next(&ahead);
+    return c->start_ns + MIN(schedule_peek(&ahead), t + linger_ns);
 }
 
 uint64_t course_producers_run(struct course *c, uint64_t now_ns)
@@ -300,5 +313,9 @@ uint64_t course_producers_run(struct course *c, uint64_t now_ns)
     fullness_count(c, now_ns);
     if (more)
         return now_ns;
-    return c->scheduling && !closed ? schedule_due(c, now_ns) : UINT64_MAX;
+    if (!c->scheduling || closed)
+        return UINT64_MAX;
+    unsigned room = c->ops->room_least != NULL ? c->ops->room_least(c) : 0;
+    c->look_ns = schedule_due(c, now_ns, MIN(room, (unsigned)LOOK_AHEAD_MAX));
+    return c->look_ns;
 }

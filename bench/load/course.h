@@ -39,9 +39,11 @@ struct course_producer {
 };
 
 struct course_ops {
-    /* Make the record that was intended for that time. -EAGAIN: there is no room for it; another
-     * failure: it will never be made. */
-    int (*record_make)(struct course_producer *p, uint64_t intended_ns, uint64_t now_ns);
+    /* Make the record that was intended for that time, and that its producer has had since made_ns.
+     * -EAGAIN: there is no room for it; another failure: it will never be made. */
+    int (*record_make)(struct course_producer *p, uint64_t intended_ns, uint64_t made_ns);
+    /* NULL, or: so many records can be made before a batch is full, whoever gets them. */
+    unsigned (*room_least)(struct course *c);
     uint64_t (*cpu_ns)(struct course *c);  /* that the load has cost up to now */
     void (*counts_take)(struct course *c); /* NULL, or: add what was counted elsewhere */
     /* NULL, or: a closed loop ends; forget records that were made and not sent yet. */
@@ -64,6 +66,7 @@ struct course {
     bool scheduling, schedule_random; /* random: each event picks its producer by chance */
     unsigned schedule_parts;
     uint64_t schedule_end_ns; /* records intended from then on are not made */
+    uint64_t look_ns;         /* when the schedule was to be looked at again */
     uint64_t outstanding;     /* records intended, and neither acknowledged nor failed */
     uint64_t records_left;    /* of config.records_max */
     uint64_t backlog_n;       /* in all backlogs */

@@ -26,6 +26,7 @@ static uint64_t thread_cpu_ns(struct course *c)
 static const struct course_ops course_ops = {
     .record_make = load_record_make,
     .cpu_ns = thread_cpu_ns,
+    .room_least = load_room_least,
     .unsent_drop = load_unsent_drop,
 };
 

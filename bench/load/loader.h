@@ -63,7 +63,8 @@ bool load_producers_connected(const struct loader *l);
 void load_producers_close(struct loader *l);
 bool load_producers_closed(const struct loader *l);
 void load_unsent_drop(struct course *base);
-int load_record_make(struct course_producer *base, uint64_t intended_ns, uint64_t now_ns);
+int load_record_make(struct course_producer *base, uint64_t intended_ns, uint64_t made_ns);
+unsigned load_room_least(struct course *base);
 /* Do what is due; returns when something is due next. */
 uint64_t load_producers_pump(struct loader *l, uint64_t now_ns);
 void load_producers_tick(struct loader *l, uint64_t now_ns); /* each second: what takes too long */

@@ -18,7 +18,8 @@
 enum {
     RETRY_NS = 100 * 1000 * 1000, /* retry.backoff.ms, reconnect.backoff.ms */
     IN_BYTES = 4096,
-    FRAME_FIXED_BYTES = 512, /* of a request, beside its batches */
+    OPEN_LOOKED_AT_MAX = 256, /* batches; with more, each record is looked at */
+    FRAME_FIXED_BYTES = 512,  /* of a request, beside its batches */
     FRAME_PER_BATCH_BYTES = 16,
 };
 
@@ -105,8 +106,18 @@ static void batch_free(struct load_batch *b)
     free(b);
 }
 
+/* By age: a backlog's batches may be younger than those of the schedule's next records. */
+static void open_insert(struct loader *l, struct load_batch *b)
+{
+    struct list_node *before = l->open.prev;
+    while (before != &l->open &&
+           container_of(before, struct load_batch, age)->created_ns > b->created_ns)
+        before = before->prev;
+    list_insert_between(&b->age, before, before->next);
+}
+
 static struct load_batch *batch_open(struct producer *p, int32_t partition, uint64_t record_bytes,
-                                     uint64_t now_ns)
+                                     uint64_t made_ns)
 {
     struct loader *l = p->l;
     uint64_t reserve = MAX(l->course.w->batch_bytes, record_bytes + BATCH_HEADER_BYTES);
@@ -123,10 +134,10 @@ static struct load_batch *batch_open(struct producer *p, int32_t partition, uint
     b->records = 0;
     b->payload_bytes = 0;
     b->reserved_bytes = reserve;
-    b->created_ns = now_ns;
+    b->created_ns = made_ns;
     b->first_sequence = p->cells[partition].sequence;
     p->cells[partition].open = b;
-    list_push_tail(&l->open, &b->age);
+    open_insert(l, b);
     return b;
 }
 
@@ -290,7 +301,7 @@ static bool times_reserve(struct load_batch *b)
 
 /* The open batch that takes the next record of this size; NULL: the producer's memory is full. */
 static struct load_batch *batch_for(struct producer *p, int32_t partition, uint64_t record_bytes,
-                                    uint64_t now_ns)
+                                    uint64_t made_ns)
 {
     struct load_batch *b = p->cells[partition].open;
     if (b != NULL &&
@@ -300,25 +311,48 @@ static struct load_batch *batch_for(struct producer *p, int32_t partition, uint6
         b = NULL;
     }
     if (b == NULL)
-        b = batch_open(p, partition, record_bytes, now_ns);
+        b = batch_open(p, partition, record_bytes, made_ns);
     return b != NULL && times_reserve(b) ? b : NULL;
 }
 
+static uint64_t record_bytes_of(const struct workload *w)
+{
+    return COURSE_RECORD_OVERHEAD_BYTES + w->record_bytes + (w->keys > 0 ? w->key_bytes : 0);
+}
+
+/* Of the batches that linger, the fullest decides; one that waits for its request already does not
+ * go sooner for being full. */
+unsigned load_room_least(struct course *base)
+{
+    struct loader *l = container_of(base, struct loader, course);
+    const struct workload *w = base->w;
+    uint64_t record_bytes = record_bytes_of(w), room = w->batch_bytes;
+    unsigned n = 0;
+    list_for_each(it, &l->open) {
+        const struct load_batch *b = container_of(it, struct load_batch, age);
+        uint64_t bytes = batch_builder_plain_bytes(&b->builder);
+        room = MIN(room, w->batch_bytes - MIN(bytes, w->batch_bytes));
+        if (++n == OPEN_LOOKED_AT_MAX)
+            return 0;
+    }
+    return (unsigned)(MIN(room, (uint64_t)UINT32_MAX) / record_bytes);
+}
+
 /* Make the record that was intended for that time. -EAGAIN: there is no room for it. */
-int load_record_make(struct course_producer *base, uint64_t intended_ns, uint64_t now_ns)
+int load_record_make(struct course_producer *base, uint64_t intended_ns, uint64_t made_ns)
 {
     struct producer *p = container_of(base, struct producer, base);
     struct loader *l = p->l;
     const struct workload *w = l->course.w;
     uint8_t bytes[PICKER_KEY_BYTES_MAX], *value, *key = w->keys > 0 ? bytes : NULL;
     uint32_t key_len = key != NULL ? (uint32_t)w->key_bytes : 0;
-    uint64_t record_bytes = COURSE_RECORD_OVERHEAD_BYTES + w->record_bytes + key_len;
+    uint64_t record_bytes = record_bytes_of(w);
     if (base->full && p->used_bytes + w->batch_bytes > w->buffer_bytes)
         return -EAGAIN; /* as a moment ago: not worth a key */
     if (key != NULL)
         picker_key(&base->picker, &l->course.rng, key);
     int32_t partition = picker_partition(&base->picker, &l->course.rng, key);
-    struct load_batch *b = batch_for(p, partition, record_bytes, now_ns);
+    struct load_batch *b = batch_for(p, partition, record_bytes, made_ns);
     if (b == NULL ||
         batch_builder_add_room(&b->builder, l->wall_ms, key, key != NULL ? (int32_t)key_len : -1,
                                (int32_t)w->record_bytes, &value) < 0) {

@@ -65,7 +65,7 @@ void rdk_producers_fini(struct rdk *r);
 /* Take delivery reports, of all producers or only of those that were signalled. True: there may be
  * more already. */
 bool rdk_producers_serve(struct rdk *r, bool all);
-int rdk_record_make(struct course_producer *base, uint64_t intended_ns, uint64_t now_ns);
+int rdk_record_make(struct course_producer *base, uint64_t intended_ns, uint64_t made_ns);
 /* Produce what is due; returns when something is due next. */
 uint64_t rdk_producers_pump(struct rdk *r, uint64_t now_ns);
 void rdk_producers_take_counts(struct rdk *r);

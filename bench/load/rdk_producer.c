@@ -139,7 +139,7 @@ bool rdk_producers_serve(struct rdk *r, bool all)
 
 /* Make the record that was intended for that time. -EAGAIN: the queue is full, or there is no
  * memory; -EIO: librdkafka will not have it. */
-int rdk_record_make(struct course_producer *base, uint64_t intended_ns, uint64_t now_ns)
+int rdk_record_make(struct course_producer *base, uint64_t intended_ns, uint64_t made_ns)
 {
     struct rdk_producer *p = container_of(base, struct rdk_producer, base);
     struct rdk *r = p->r;
@@ -147,7 +147,7 @@ int rdk_record_make(struct course_producer *base, uint64_t intended_ns, uint64_t
     uint8_t key_bytes[PICKER_KEY_BYTES_MAX];
     uint8_t *key = w->keys > 0 ? key_bytes : NULL;
     size_t key_len = key != NULL ? w->key_bytes : 0;
-    (void)now_ns; /* each record is stamped with the moment of its own call */
+    (void)made_ns; /* each record is stamped with the moment of its own call */
     bool useless = p->handle.fatal && workload_closed_loop(w); /* it would fail, and fail again */
     struct rdk_record *record = base->full || useless ? NULL : record_new(r);
     if (record == NULL)
