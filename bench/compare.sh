@@ -11,7 +11,7 @@
 # Any further option goes to `penstock bench compare`.
 set -eu
 cd "$(dirname "$0")/.."
-pairs=3 seconds=15 warm=30 kind=e2e names=() extra=()
+pairs=3 seconds=15 warm=20 kind=e2e names=() extra=()
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) pairs=1 seconds=5 warm=8 names=(1KiB-6p 1KiB-1p-small); shift ;;
@@ -67,18 +67,22 @@ started+=($penstock_pid)
 await $out/penstock.out '^penstock ready' $penstock_pid
 
 load() { taskset -c $client_cpus build/penstock bench "$@"; }
-# The JVM compiles what it runs often: both get the same load first.
+# The JVM compiles what it runs often: both get the same load first, in large and in small requests.
+warm_up() { # ADDRESS OPTION...
+    load e2e --bootstrap "$@" --rate max --record-size 100 --partitions 6 --warmup-min-s 0 \
+        --warmup-max-s 0 --duration-s $warm --quiet > $out/warmup.out || [ $? = 1 ] # invalid: not steady
+    grep 'measure,' $out/warmup.out >&2 || { cat $out/warmup.out >&2; exit 1; }
+}
 for at in $kafka_at $penstock_at; do
-    echo "warming up $at for $warm s" >&2
-    load e2e --bootstrap "$at" --rate max --record-size 100 --partitions 6 --batch-size 64KiB \
-        --warmup-min-s 0 --warmup-max-s 0 --duration-s $warm --quiet > $out/warmup.out || true
-    grep 'measure,' $out/warmup.out >&2 || cat $out/warmup.out >&2
+    echo "warming up $at" >&2
+    warm_up "$at" --batch-size 64KiB
+    warm_up "$at" --batch-size 1 --linger-ms 0 --buffer-memory 64KiB
 done
 files=()
 for name in "${names[@]}"; do files+=(--workload "bench/workloads/$name.properties"); done
 status=0
 load compare "kafka=$kafka_at@$kafka_pid" "penstock=$penstock_at@$penstock_pid" "${files[@]}" \
     --kind "$kind" --pairs "$pairs" --duration-s "$seconds" --warmup-max-s 30 --settle 2 \
-    --json $out/compare.json --report $out/compare.html "${extra[@]}" || status=$?
+    --limits $out --limits-seconds 1 --json $out/compare.json --report $out/compare.html "${extra[@]}" || status=$?
 echo "wrote $out/compare.json and $out/compare.html"
 exit $status

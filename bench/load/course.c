@@ -105,10 +105,11 @@ void course_stage_enter(struct course *c, int stage, uint64_t now_ns)
         interval_end(c, now_ns);
     }
     c->interval_end_ns = now_ns + COURSE_SECOND_NS;
-    if (stage < LOADER_DRAIN)
-        load_recorder_window(&c->out.recorder, now_ns);
-    else
+    if (stage >= LOADER_DRAIN)
         load_end(c, now_ns);
+    else /* a stage that was over before it was seen has a window too, an empty one */
+        while (c->out.recorder.windows_n < (unsigned)stage)
+            load_recorder_window(&c->out.recorder, now_ns);
 }
 
 void course_publish(struct course *c)

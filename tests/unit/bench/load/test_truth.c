@@ -360,6 +360,21 @@ Test(truth, a_stall_of_the_generator_is_its_lateness_and_in_the_latencies)
     rig_stop();
 }
 
+/* A warm-up of no length: its stage was over before the thread looked. */
+Test(truth, a_stage_that_was_not_seen_keeps_its_window)
+{
+    rig_start(&(struct rig_config){.settings = UNLIMITED "rate=1000"});
+    rig_stage(LOADER_LOAD + 1);
+    rig_run(SECOND);
+    rig_drain(SECOND);
+    rig_end();
+    cr_assert_eq(rig.loader.course.out.recorder.windows_n, 2);
+    cr_assert_eq(hist_count(measured(0, LATENCY_ACK)), 0);
+    cr_assert_eq(began(0), ended(0));
+    cr_assert_eq(hist_count(measured(1, LATENCY_ACK)), intended_in_window(1, MS));
+    rig_stop();
+}
+
 /* It stands still when the load ends: the records of that time were intended all the same. */
 Test(truth, what_a_stall_at_the_end_hid_is_still_sent)
 {
