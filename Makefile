@@ -1,5 +1,5 @@
-# penstock: see README.md. Targets: all run test test-all bench-kafka bench-compare asan fuzz layers format
-#   lint clean.
+# penstock: see README.md. Targets: all run test test-all bench-kafka bench-compare bench-drivers asan
+#   fuzz layers format lint clean.
 #   V=1 shows the commands; CC=clang builds with clang (into build/clang); SANITIZE=1 is `make asan`.
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 ifeq ($(MAKELEVEL),0)
@@ -170,6 +170,10 @@ bench-kafka:
 bench-compare: deps
 	$(Q)$(MAKE) all
 	$(Q)bench/compare.sh $(ARGS)
+# What our load client costs beside librdkafka.
+bench-drivers: deps
+	$(Q)$(MAKE) all
+	$(Q)bench/drivers.sh $(ARGS)
 
 # Holds every #include against the table of arrows above, and the fenced headers to their folders.
 layers:
@@ -183,7 +187,7 @@ lint:
 	$(Q)clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(ALL_C))) -- $(filter-out -MMD -MP,$(CFLAGS))
 
 .PHONY: all FORCE units clean asan deps run test test-all test-programs asan-test-programs layers format lint fuzz \
-	bench-kafka bench-compare
+	bench-kafka bench-compare bench-drivers
 asan:
 	$(Q)$(MAKE) SANITIZE=1 all
 

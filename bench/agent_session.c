@@ -10,22 +10,15 @@
 #include "bench/crew_private.h"
 #include "bench/machine.h"
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 #include "core/base/logger.h"
 
 enum {
-    SECOND_NS = 1000 * 1000 * 1000,
     GREET_MS = 2000,
     IDLE_MS = 60 * 1000, /* between runs; keepalive finds a conductor that is gone */
     LOOK_MS = 20,        /* how late an interval or a change is told */
     EXCHANGE_MS = 300 * 1000,
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec;
-}
 
 int session_greet(struct session *s)
 {
@@ -79,7 +72,7 @@ static bool state_changed(const struct session *s, const struct crew_state *now)
     return s->stage != s->told_stage || now->unfinished != was->unfinished ||
            now->acked != was->acked || now->consumed_new != was->consumed_new ||
            now->consumers_done != was->consumers_done || now->late_done != was->late_done ||
-           now_ns() - s->told_ns >= SECOND_NS;
+           clock_now_ns() - s->told_ns >= CLOCK_SECOND_NS;
 }
 
 static int state_tell(struct session *s)
@@ -90,7 +83,7 @@ static int state_tell(struct session *s)
         return 0;
     s->told = now;
     s->told_stage = s->stage;
-    s->told_ns = now_ns();
+    s->told_ns = clock_now_ns();
     agents_encode_state(&s->link.out, s->stage, &now);
     return agents_link_send(&s->link);
 }
@@ -100,7 +93,7 @@ static int stage_take(struct session *s, const struct agents_message *m)
     int stage;
     if (m->kind != AGENTS_STAGE || agents_decode_stage(m, &stage) < 0 || stage <= s->stage)
         return -EPROTO;
-    s->came_ns[stage] = now_ns();
+    s->came_ns[stage] = clock_now_ns();
     s->stage = stage;
     crew_stage(s->crew, stage);
     return 0;

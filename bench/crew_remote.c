@@ -14,9 +14,9 @@
 #include "bench/json_doc.h"
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 
 enum {
-    SECOND_NS = 1000 * 1000 * 1000,
     START_S = 120,     /* an agent's threads have 30 s to connect, and more to prepare */
     SILENT_S = 10,     /* an agent at work tells its state once a second */
     END_S = 300,       /* it gathers, sorts and verifies */
@@ -42,13 +42,6 @@ struct remote {
     struct crew_outcome *outcome; /* windows are added here; NULL: not yet at the end */
     bool started, finished;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec;
-}
 
 static void agent_fail(struct crew *c, struct remote_agent *a, int rc)
 {
@@ -168,7 +161,7 @@ static void pump(struct crew *c, int timeout_ms)
         for (unsigned i = 0; i < r->n && c->rc == 0; i++) {
             if (polled[i].revents == 0)
                 continue;
-            r->agents[i].heard_ns = now_ns();
+            r->agents[i].heard_ns = clock_now_ns();
             int gone = agents_link_fill(&r->agents[i].peer->link);
             int rc = agent_messages_take(c, &r->agents[i]);
             if (rc < 0 || gone < 0)
@@ -181,12 +174,12 @@ static void pump(struct crew *c, int timeout_ms)
 static int await_agents(struct crew *c, size_t flag_at, int seconds)
 {
     struct remote *r = c->self;
-    uint64_t end_ns = now_ns() + (uint64_t)seconds * SECOND_NS;
+    uint64_t end_ns = clock_now_ns() + (uint64_t)seconds * CLOCK_SECOND_NS;
     for (unsigned i = 0; i < r->n && c->rc == 0;) {
         const bool *flag = (const bool *)((const char *)&r->agents[i] + flag_at);
         if (*flag)
             i++;
-        else if (now_ns() >= end_ns)
+        else if (clock_now_ns() >= end_ns)
             agent_fail(c, &r->agents[i], -ETIMEDOUT);
         else
             pump(c, 100);
@@ -256,10 +249,10 @@ static void remote_stage(struct crew *c, int stage)
     struct remote *r = c->self;
     ASSERT(stage > r->stage && stage <= LOADER_END);
     r->stage = stage;
-    r->sent_ns[stage] = now_ns();
+    r->sent_ns[stage] = clock_now_ns();
     for (unsigned i = 0; i < r->n && c->rc == 0; i++) {
         if (stage == LOADER_LOAD) /* it may have been silent since it was ready */
-            r->agents[i].heard_ns = now_ns();
+            r->agents[i].heard_ns = clock_now_ns();
         agents_encode_stage(&r->agents[i].peer->link.out, stage);
         tell(c, &r->agents[i]);
     }
@@ -271,7 +264,7 @@ static void remote_look(struct crew *c)
     bool working = r->stage >= LOADER_LOAD && r->stage < LOADER_END;
     pump(c, 0);
     for (unsigned i = 0; working && i < r->n; i++)
-        if (now_ns() - r->agents[i].heard_ns > (uint64_t)SILENT_S * SECOND_NS)
+        if (clock_now_ns() - r->agents[i].heard_ns > (uint64_t)SILENT_S * CLOCK_SECOND_NS)
             crew_fail(c, -ETIMEDOUT, "agent %s: silent for %d s", r->agents[i].peer->name,
                       SILENT_S);
 }

@@ -9,6 +9,7 @@
 #include "bench/limits_private.h"
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 #include "core/base/list.h"
 #include "core/base/rng.h"
 #include "io/env_uring.h"
@@ -86,18 +87,13 @@ struct run {
     size_t groups_n;
 };
 
-static uint64_t now_ns(void)
-{
-    return limits_clock_ns(CLOCK_MONOTONIC);
-}
-
 static bool run_over(const struct run *r)
 {
     if (r->rc < 0 || r->groups_n == LATENCIES_MAX)
         return true;
     if (r->bytes_max > 0 && r->submitted_bytes + r->block_bytes > r->bytes_max)
         return true;
-    return r->submitted_bytes >= r->bytes_min && now_ns() >= r->deadline_ns;
+    return r->submitted_bytes >= r->bytes_min && clock_now_ns() >= r->deadline_ns;
 }
 
 static void run_pump(struct run *r);
@@ -117,7 +113,7 @@ static void block_submit(struct run *r, struct slot *slot)
     if (r->at_bytes + r->block_bytes > d->file_bytes)
         r->at_bytes = 0;
     if (r->group_submitted == 0)
-        r->group_start_ns = now_ns();
+        r->group_start_ns = clock_now_ns();
     if (r->traits->write)
         env_write(d->env, &slot->op, d->file, slot->buf, r->block_bytes, r->at_bytes,
                   r->traits->dsync ? ENV_DSYNC : 0, on_block_done);
@@ -132,7 +128,7 @@ static void block_submit(struct run *r, struct slot *slot)
 /* The group's bytes count from here on. */
 static void group_close(struct run *r)
 {
-    r->end_ns = now_ns();
+    r->end_ns = clock_now_ns();
     r->disk->latencies_ns[r->groups_n++] = r->end_ns - r->group_start_ns;
     r->closed_bytes += (uint64_t)r->group_submitted * r->block_bytes;
     r->group_submitted = 0;
@@ -193,7 +189,7 @@ static int run_run(struct run *r, double seconds)
         r->slots[i].run = r;
         r->slots[i].buf = r->disk->buffers + i * r->disk->buffer_bytes;
     }
-    r->start_ns = r->end_ns = now_ns();
+    r->start_ns = r->end_ns = clock_now_ns();
     r->deadline_ns = r->start_ns + (uint64_t)(seconds * 1e9);
     run_pump(r);
     while (r->state != RUN_DONE)
@@ -294,7 +290,7 @@ static int buffers_make(struct disk *d)
         d->buffers = NULL;
         return -ENOMEM;
     }
-    rng_seed(&rng, now_ns());
+    rng_seed(&rng, clock_now_ns());
     for (size_t at = 0; at < bytes; at += sizeof(uint64_t))
         le_store64(d->buffers + at, rng_next(&rng));
     d->latencies_ns = malloc(LATENCIES_MAX * sizeof(*d->latencies_ns));

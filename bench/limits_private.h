@@ -18,13 +18,6 @@ struct limits_traits {
 };
 extern const struct limits_traits limits_traits[LIMITS_KINDS];
 
-static inline uint64_t limits_clock_ns(clockid_t id)
-{
-    struct timespec ts;
-    clock_gettime(id, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
 struct limits_reason {
     char *text;
     size_t size;

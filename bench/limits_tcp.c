@@ -12,6 +12,7 @@
 
 #include "bench/limits_private.h"
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 #include "core/base/list.h"
 #include "io/env_uring.h"
 #include "io/sock.h"
@@ -70,7 +71,7 @@ static void on_send_released(struct env_op *op)
 
 static void sender_pump(struct end *e)
 {
-    bool over = e->rc < 0 || limits_clock_ns(CLOCK_MONOTONIC) >= e->deadline_ns;
+    bool over = e->rc < 0 || clock_now_ns() >= e->deadline_ns;
     e->done = over && e->lent_n == 0;
     for (unsigned i = 0; i < SENDS && !over && !e->sending; i++) {
         struct send *s = &e->sends[i];
@@ -100,7 +101,7 @@ static void on_received(struct env_op *op)
         return;
     }
     e->bytes += (unsigned)op->res;
-    e->end_ns = limits_clock_ns(CLOCK_MONOTONIC);
+    e->end_ns = clock_now_ns();
     env_recv(e->env, op, e->sock, e->buf, (uint32_t)e->buf_bytes, 0, on_received);
 }
 
@@ -114,12 +115,12 @@ static void end_run(struct end *e, void (*start)(struct end *))
     struct env_uring_config ring = {.entries = 64};
     e->rc = env_uring_create(&ring, &e->env);
     if (e->rc == 0) {
-        uint64_t cpu_start_ns = limits_clock_ns(CLOCK_THREAD_CPUTIME_ID);
-        e->start_ns = limits_clock_ns(CLOCK_MONOTONIC);
+        uint64_t cpu_start_ns = clock_read_ns(CLOCK_THREAD_CPUTIME_ID);
+        e->start_ns = clock_now_ns();
         start(e);
         while (!e->done)
             env_turn(e->env, UINT64_MAX);
-        e->cpu_ns = limits_clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_start_ns;
+        e->cpu_ns = clock_read_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_start_ns;
         env_destroy(e->env);
     }
     shutdown(e->sock, e->rc < 0 ? SHUT_RDWR : SHUT_WR);

@@ -168,8 +168,7 @@ static struct json_object *windows_json(struct json_doc *doc, const struct run *
     return o;
 }
 
-static struct json_object *second_json(struct json_doc *doc, const struct run *run,
-                                       const struct run_second *s)
+static struct json_object *second_json(struct json_doc *doc, const struct run_second *s)
 {
     struct json_object *o = json_doc_object(doc);
     json_doc_put_double(doc, o, "t", s->end_s);
@@ -192,7 +191,6 @@ static struct json_object *second_json(struct json_doc *doc, const struct run *r
         json_doc_put_double(doc, o, "broker_cpu", (double)s->broker_cpu_ns / 1e9 / s->seconds);
     if (s->broker_rss_bytes != BILL_UNKNOWN)
         json_doc_put_uint(doc, o, "broker_rss_bytes", s->broker_rss_bytes);
-    (void)run;
     return o;
 }
 
@@ -323,7 +321,7 @@ struct json_object *run_json(struct run *run, const struct run_result *r)
         json_doc_put(&doc, o, "steady", steady_json(&doc, run));
     json_doc_put(&doc, o, "windows", windows_json(&doc, run));
     for (size_t i = 0; i < run->seconds_n; i++)
-        json_doc_push(&doc, series, second_json(&doc, run, &run->seconds[i]));
+        json_doc_push(&doc, series, second_json(&doc, &run->seconds[i]));
     json_doc_put(&doc, o, "series", series);
     json_doc_put(&doc, o, "verification", verification_json(&doc, run));
     json_doc_put(&doc, o, "generator", generator_json(&doc, run, r));

@@ -12,10 +12,10 @@
 #include "bench/stat/hist_log.h"
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 #include "io/env_uring.h"
 
 enum {
-    SECOND_NS = 1000 * 1000 * 1000,
     COLLECT_LATE_NS = 60 * 1000 * 1000, /* intervals have come in by then */
     DRAIN_LOOK_NS = 10 * 1000 * 1000,
     CUT_QUIET_NS = 500 * 1000 * 1000,
@@ -97,28 +97,16 @@ enum load_latency run_kind_latency(enum run_kind kind)
 
 /* ---- time ---- */
 
-static uint64_t clock_ns(clockid_t clock)
-{
-    struct timespec ts;
-    clock_gettime(clock, &ts);
-    return (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec;
-}
-
-static uint64_t now_ns(void)
-{
-    return clock_ns(CLOCK_MONOTONIC);
-}
-
 static void sleep_until(uint64_t t)
 {
-    struct timespec ts = {(time_t)(t / SECOND_NS), (long)(t % SECOND_NS)};
+    struct timespec ts = {(time_t)(t / CLOCK_SECOND_NS), (long)(t % CLOCK_SECOND_NS)};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &ts, NULL) == EINTR)
         ;
 }
 
 static double since_start_s(const struct run *run, uint64_t t)
 {
-    return (double)(t - run->start_ns) / SECOND_NS;
+    return (double)(t - run->start_ns) / CLOCK_SECOND_NS;
 }
 
 /* ---- a second of the series ---- */
@@ -188,7 +176,7 @@ static void second_bill(struct run *run, struct run_second *s)
         return;
     if (run->bill_last.at_ns > 0 && now.at_ns > run->bill_last.at_ns) /* scaled to this second */
         s->broker_cpu_ns = (uint64_t)((double)(now.cpu_ns - run->bill_last.cpu_ns) * s->seconds *
-                                      SECOND_NS / (double)(now.at_ns - run->bill_last.at_ns));
+                                      CLOCK_SECOND_NS / (double)(now.at_ns - run->bill_last.at_ns));
     s->broker_rss_bytes = now.rss_bytes;
     run->bill_last = now;
 }
@@ -212,7 +200,7 @@ static bool second_take(struct run *run, struct load_stats *scratch)
     if (s == NULL)
         return false;
     double end_s = since_start_s(run, MAX(scratch->to_ns, run->start_ns));
-    double seconds = (double)(scratch->to_ns - scratch->from_ns) / SECOND_NS;
+    double seconds = (double)(scratch->to_ns - scratch->from_ns) / CLOCK_SECOND_NS;
     *s = (struct run_second){.end_s = end_s,
                              .seconds = seconds,
                              .phase = phase_at(run, end_s - seconds / 2),
@@ -237,14 +225,14 @@ static struct run_phase *phase_begin(struct run *run, const char *name, int wind
 {
     ASSERT(run->phases_n < RUN_PHASES_MAX);
     struct run_phase *p = &run->phases[run->phases_n++];
-    *p =
-        (struct run_phase){.name = name, .start_s = since_start_s(run, now_ns()), .window = window};
+    *p = (struct run_phase){
+        .name = name, .start_s = since_start_s(run, clock_now_ns()), .window = window};
     return p;
 }
 
 static void phase_end(const struct run *run, struct run_phase *p)
 {
-    p->seconds = since_start_s(run, now_ns()) - p->start_s;
+    p->seconds = since_start_s(run, clock_now_ns()) - p->start_s;
 }
 
 static bool steady_look(struct run *run)
@@ -287,9 +275,9 @@ static void phase_run(struct run *run, const struct phase_plan *plan, int window
                       struct load_stats *scratch)
 {
     struct run_phase *phase = phase_begin(run, plan->name, window);
-    uint64_t begin_ns = now_ns();
+    uint64_t begin_ns = clock_now_ns();
     uint64_t next_ns = begin_ns + COLLECT_LATE_NS; /* the last interval of the phase before */
-    uint64_t end_ns = begin_ns + (uint64_t)(phase_seconds_max(run, plan->end) * SECOND_NS);
+    uint64_t end_ns = begin_ns + (uint64_t)(phase_seconds_max(run, plan->end) * CLOCK_SECOND_NS);
     crew_stage(&run->crew, LOADER_LOAD + window);
     if (plan->measured && run->billed && run->bill_first.at_ns == 0)
         bill_sample(&run->bill, &run->bill_first);
@@ -297,12 +285,13 @@ static void phase_run(struct run *run, const struct phase_plan *plan, int window
         bool look = plan->end == END_CONSUMED || plan->end == END_CAUGHT_UP;
         uint64_t wake_ns = MIN(next_ns, end_ns);
         if (look)
-            wake_ns = MIN(wake_ns, now_ns() + DRAIN_LOOK_NS);
+            wake_ns = MIN(wake_ns, clock_now_ns() + DRAIN_LOOK_NS);
         sleep_until(wake_ns);
-        bool ended = now_ns() >= next_ns && second_take(run, scratch);
-        if (now_ns() >= next_ns)
-            next_ns += SECOND_NS;
-        if (now_ns() >= end_ns || crew_check(&run->crew) < 0 || phase_over(run, plan->end, ended))
+        bool ended = clock_now_ns() >= next_ns && second_take(run, scratch);
+        if (clock_now_ns() >= next_ns)
+            next_ns += CLOCK_SECOND_NS;
+        if (clock_now_ns() >= end_ns || crew_check(&run->crew) < 0 ||
+            phase_over(run, plan->end, ended))
             break;
     }
     if (plan->measured && run->billed)
@@ -322,11 +311,12 @@ static bool drained(const struct run *run, const struct crew_state *s)
  * so that it is not called lost. */
 static void cut(struct run *run)
 {
-    uint64_t t = now_ns(), quiet_ns = t, end_ns = t + (uint64_t)(run->w->drain_max_s * SECOND_NS);
+    uint64_t t = clock_now_ns(), quiet_ns = t,
+             end_ns = t + (uint64_t)(run->w->drain_max_s * CLOCK_SECOND_NS);
     uint64_t enough_ns = CUT_QUIET_NS + (uint64_t)(run->w->fetch_wait_ms * 1e6);
     struct crew_state was = {0}, s;
     crew_stage(&run->crew, LOADER_CUT);
-    for (; t - quiet_ns < enough_ns && t < end_ns; t = now_ns()) {
+    for (; t - quiet_ns < enough_ns && t < end_ns; t = clock_now_ns()) {
         crew_state(&run->crew, &s);
         if (s.acked != was.acked || s.consumed_new != was.consumed_new)
             quiet_ns = t;
@@ -339,29 +329,30 @@ static void cut(struct run *run)
 static void drain(struct run *run, struct load_stats *scratch)
 {
     struct run_phase *phase = phase_begin(run, "drain", -1);
-    uint64_t begin_ns = now_ns(), progress_ns = begin_ns;
-    uint64_t next_ns = begin_ns + SECOND_NS + COLLECT_LATE_NS;
-    uint64_t end_ns = begin_ns + (uint64_t)(run->w->drain_max_s * SECOND_NS);
+    uint64_t begin_ns = clock_now_ns(), progress_ns = begin_ns;
+    uint64_t next_ns = begin_ns + CLOCK_SECOND_NS + COLLECT_LATE_NS;
+    uint64_t end_ns = begin_ns + (uint64_t)(run->w->drain_max_s * CLOCK_SECOND_NS);
     uint64_t consumed_was = 0;
     struct crew_state s;
     crew_stage(&run->crew, LOADER_DRAIN);
     sleep_until(begin_ns + COLLECT_LATE_NS);
     second_take(run, scratch); /* the last interval of the phase before */
     for (crew_state(&run->crew, &s); !drained(run, &s); crew_state(&run->crew, &s)) {
-        uint64_t t = now_ns();
+        uint64_t t = clock_now_ns();
         if (s.consumed_new != consumed_was || s.unfinished > 0)
             progress_ns = t;
         consumed_was = s.consumed_new;
         if (crew_check(&run->crew) < 0 || t >= end_ns ||
-            t - progress_ns > (uint64_t)CONSUMERS_STUCK_S * SECOND_NS)
+            t - progress_ns > (uint64_t)CONSUMERS_STUCK_S * CLOCK_SECOND_NS)
             break;
         if (t >= next_ns) {
             second_take(run, scratch);
-            next_ns += SECOND_NS;
+            next_ns += CLOCK_SECOND_NS;
         }
         sleep_until(t + DRAIN_LOOK_NS);
     }
-    if (!drained(run, &s) && now_ns() >= end_ns && kinds[run->config->kind].consume == CONSUME_TAIL)
+    if (!drained(run, &s) && clock_now_ns() >= end_ns &&
+        kinds[run->config->kind].consume == CONSUME_TAIL)
         cut(run);
     crew_stage(&run->crew, LOADER_END);
     phase_end(run, phase);
@@ -406,12 +397,12 @@ static int preload(struct run *run, char *reason, size_t reason_size)
     int rc = crew_start(&crew, &c, reason, reason_size);
     if (rc < 0)
         return rc;
-    uint64_t limit_ns = now_ns() + (uint64_t)PRELOAD_MAX_S * SECOND_NS;
+    uint64_t limit_ns = clock_now_ns() + (uint64_t)PRELOAD_MAX_S * CLOCK_SECOND_NS;
     crew_stage(&crew, LOADER_LOAD);
     do {
-        sleep_until(now_ns() + DRAIN_LOOK_NS);
+        sleep_until(clock_now_ns() + DRAIN_LOOK_NS);
         crew_state(&crew, &state);
-    } while (state.unfinished > 0 && crew_check(&crew) == 0 && now_ns() < limit_ns);
+    } while (state.unfinished > 0 && crew_check(&crew) == 0 && clock_now_ns() < limit_ns);
     crew_stage(&crew, LOADER_END);
     rc = crew_finish(&crew, &outcome);
     if (rc < 0)
@@ -440,7 +431,7 @@ static int offsets_read(struct run *run, int64_t **ret, char *reason, size_t rea
  * later. */
 static int offsets_await(struct run *run, char *reason, size_t reason_size)
 {
-    uint64_t limit_ns = now_ns() + (uint64_t)VISIBLE_MAX_S * SECOND_NS;
+    uint64_t limit_ns = clock_now_ns() + (uint64_t)VISIBLE_MAX_S * CLOCK_SECOND_NS;
     int rc;
     for (;;) {
         int64_t grown = 0;
@@ -448,9 +439,9 @@ static int offsets_await(struct run *run, char *reason, size_t reason_size)
         rc = offsets_read(run, &run->end_offsets_after, reason, reason_size);
         for (int32_t i = 0; rc == 0 && i < run->cluster.partitions_n; i++)
             grown += run->end_offsets_after[i] - run->end_offsets_before[i];
-        if (rc < 0 || grown >= (int64_t)run->outcome.total.acked || now_ns() >= limit_ns)
+        if (rc < 0 || grown >= (int64_t)run->outcome.total.acked || clock_now_ns() >= limit_ns)
             return rc;
-        sleep_until(now_ns() + DRAIN_LOOK_NS);
+        sleep_until(clock_now_ns() + DRAIN_LOOK_NS);
     }
 }
 
@@ -472,7 +463,7 @@ static int prepare(struct run *run, char *reason, size_t reason_size)
     }
     run->cluster_open = true;
     rc = cluster_open(&run->cluster, run->env, run->config->bootstrap,
-                      (uint64_t)BROKER_TIMEOUT_S * SECOND_NS);
+                      (uint64_t)BROKER_TIMEOUT_S * CLOCK_SECOND_NS);
     if (rc == 0)
         rc = topic_prepare(run);
     if (rc < 0) {
@@ -496,7 +487,7 @@ static int prepare(struct run *run, char *reason, size_t reason_size)
 static void conduct(struct run *run, struct load_stats *scratch)
 {
     const struct kind_plan *kind = &kinds[run->config->kind];
-    run->start_ns = now_ns();
+    run->start_ns = clock_now_ns();
     for (int i = 0; i < (int)ARRAY_LEN(kind->phases) && kind->phases[i].name != NULL; i++)
         if (crew_check(&run->crew) == 0)
             phase_run(run, &kind->phases[i], i, scratch);
@@ -519,12 +510,12 @@ static int load(struct run *run, char *reason, size_t reason_size)
 {
     struct crew_config c = crew_config_of(run, run->w);
     struct load_stats scratch;
-    uint64_t begin_ns = now_ns();
+    uint64_t begin_ns = clock_now_ns();
     int rc = load_stats_init(&scratch);
     if (rc == 0)
         rc = crew_start(&run->crew, &c, reason, reason_size);
     if (rc == 0) {
-        run->connect_s = (double)(now_ns() - begin_ns) / SECOND_NS;
+        run->connect_s = (double)(clock_now_ns() - begin_ns) / CLOCK_SECOND_NS;
         conduct(run, &scratch);
         rc = crew_finish(&run->crew, &run->outcome);
         second_take(run, &scratch);
@@ -568,7 +559,7 @@ int run_execute(const struct run_config *config, struct run_result *ret, char *r
     run->config = config;
     run->w = &config->workload;
     if (getrandom(&run->id, sizeof(run->id), 0) != sizeof(run->id))
-        run->id = (uint32_t)now_ns();
+        run->id = (uint32_t)clock_now_ns();
     steady_prepare(run);
     measured_windows_find(run);
     int rc = load_stats_init(&result.measured);

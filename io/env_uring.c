@@ -11,6 +11,7 @@
 
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 #include "io/uring_env.h"
 
 enum {
@@ -36,13 +37,6 @@ static const struct {
     [ENV_OP_SEND] = {uring_send_prepare, uring_send_complete},
     [ENV_OP_CONNECT] = {uring_connect_prepare, uring_connect_complete},
 };
-
-static uint64_t clock_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
 
 void uring_op_finish(struct uring_env *u, struct env_op *op, int res)
 {
@@ -236,7 +230,7 @@ static void submit_and_wait(struct uring_env *u, uint64_t deadline_ns)
             break; /* -EBUSY, -EAGAIN: completions must be taken first, which comes next */
         all = prepare(u);
     }
-    uint64_t now_ns = deadline_ns == 0 || deadline_ns == UINT64_MAX ? 0 : clock_ns();
+    uint64_t now_ns = deadline_ns == 0 || deadline_ns == UINT64_MAX ? 0 : clock_now_ns();
     bool wait = all && deadline_ns > now_ns && !has_callbacks(u) &&
                 io_uring_cq_ready(&u->ring) == 0 && uring_post_sleep(u->group, u->env.index);
     if (wait) {
@@ -333,7 +327,7 @@ static void uring_turn(struct env *env, uint64_t deadline_ns)
     struct uring_env *u = uring_env_of(env);
     env->counters.turns++;
     submit_and_wait(u, deadline_ns);
-    u->now_ns = clock_ns();
+    u->now_ns = clock_now_ns();
     reap(u);
     names_reap(u);
     run_messages(u);
@@ -464,7 +458,7 @@ static int parts_init(struct uring_env *u, const struct env_uring_config *config
         return rc;
     uint64_t seed;
     if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
-        seed = clock_ns();
+        seed = clock_now_ns();
     rng_seed(&u->rng, seed);
     uring_names_init(&u->names, uring_group_bell_fd(u->group, u->env.index));
     return 0;
@@ -505,7 +499,7 @@ int env_uring_create(const struct env_uring_config *config, struct env **ret)
     u->env.index = config->index;
     u->env.count = uring_group_count(u->group);
     u->env.shard = config->shard;
-    u->now_ns = clock_ns();
+    u->now_ns = clock_now_ns();
     rc = ring_open(u, config->entries > 0 ? config->entries : ENTRIES_DEFAULT);
     if (rc < 0)
         goto err_free;

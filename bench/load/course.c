@@ -56,7 +56,7 @@ bool course_interval_run(struct course *c, uint64_t now_ns)
         return false;
     interval_end(c, now_ns);
     /* Lateness does not add up, or threads and agents would drift out of the host's seconds. */
-    c->interval_end_ns = MAX(c->interval_end_ns + COURSE_SECOND_NS, now_ns + COURSE_SECOND_NS / 2);
+    c->interval_end_ns = MAX(c->interval_end_ns + CLOCK_SECOND_NS, now_ns + CLOCK_SECOND_NS / 2);
     return true;
 }
 
@@ -104,7 +104,7 @@ void course_stage_enter(struct course *c, int stage, uint64_t now_ns)
         catch_up(c, now_ns);
         interval_end(c, now_ns);
     }
-    c->interval_end_ns = now_ns + COURSE_SECOND_NS;
+    c->interval_end_ns = now_ns + CLOCK_SECOND_NS;
     if (stage >= LOADER_DRAIN)
         load_end(c, now_ns);
     else /* a stage that was over before it was seen has a window too, an empty one */
@@ -120,8 +120,7 @@ void course_publish(struct course *c)
     atomic_store_explicit(&c->out.acked, c->acked + n->acked, memory_order_relaxed);
     atomic_store_explicit(&c->out.consumed_new, c->consumed_new + n->consumed_new,
                           memory_order_relaxed);
-    atomic_store_explicit(&c->out.unfinished, c->outstanding + more, memory_order_relaxed);
-    atomic_store_explicit(&c->out.stage, c->stage, memory_order_release);
+    atomic_store_explicit(&c->out.unfinished, c->outstanding + more, memory_order_release);
 }
 
 /* ---- producers ---- */

@@ -21,11 +21,11 @@
 #include "bench/load/record.h"
 #include "bench/load/time_queue.h"
 #include "bench/stat/schedule.h"
+#include "core/base/clock.h"
 #include "core/base/rng.h"
 
-#define COURSE_SECOND_NS UINT64_C(1000000000)
 #define COURSE_LOOK_NS UINT64_C(20000000) /* how late a stage may be seen, when nothing else is */
-#define COURSE_CONNECT_NS (30 * COURSE_SECOND_NS)
+#define COURSE_CONNECT_NS (30 * CLOCK_SECOND_NS)
 #define COURSE_EVENTS_PER_TURN 8192u    /* then what has come in is looked at */
 #define COURSE_RECORD_OVERHEAD_BYTES 24 /* generous: lengths and deltas of a record in a batch */
 

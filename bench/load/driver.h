@@ -63,7 +63,6 @@ struct load_outcome {
     int connection_rc;                     /* why the last connection was lost; 0: none was */
     atomic_uint_fast64_t unfinished; /* records intended and neither acknowledged nor failed */
     atomic_uint_fast64_t acked, consumed_new; /* since the start, as in load_counts */
-    atomic_int stage;                         /* as last seen: what is published is not older */
     atomic_bool consumers_done;               /* CONSUME_FROM_START: all have reached the end */
     atomic_bool late_done;                    /* late consumers have caught up once */
 };

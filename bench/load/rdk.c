@@ -8,6 +8,7 @@
 
 #include "bench/load/intake.h"
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 #include "core/base/list.h"
 
 static uint64_t cpu_ns(struct course *c)
@@ -64,8 +65,8 @@ static bool turn(void *self)
     struct rdk *r = self;
     int stage = atomic_load_explicit(r->course.config.stage, memory_order_acquire);
     uint64_t due_ns = MAX(r->turn_ns, r->due_ns);
-    rdk_host_wait(&r->host, MIN(due_ns, rdk_now_ns() + COURSE_LOOK_NS));
-    uint64_t now_ns = rdk_now_ns();
+    rdk_host_wait(&r->host, MIN(due_ns, clock_now_ns() + COURSE_LOOK_NS));
+    uint64_t now_ns = clock_now_ns();
     r->turn_ns = now_ns;
     if (stage != r->course.stage)
         stage_enter(r, stage, now_ns);
@@ -74,7 +75,7 @@ static bool turn(void *self)
         r->due_ns = more ? now_ns : UINT64_MAX;
         return true;
     }
-    now_ns = rdk_now_ns(); /* serving takes its time, and the schedule does not wait */
+    now_ns = clock_now_ns(); /* serving takes its time, and the schedule does not wait */
     course_interval_run(&r->course, now_ns);
     r->due_ns = rdk_producers_pump(r, now_ns);
     r->due_ns = more ? now_ns : MIN(r->due_ns, r->course.interval_end_ns);
@@ -114,7 +115,7 @@ static int create(void **ret, const struct loader_config *config, char *reason, 
     snprintf(reason, reason_size, "no memory");
     if (r == NULL)
         return -ENOMEM;
-    r->connect_limit_ns = rdk_now_ns() + COURSE_CONNECT_NS;
+    r->connect_limit_ns = clock_now_ns() + COURSE_CONNECT_NS;
     int rc = rdk_host_init(&r->host);
     if (rc < 0) {
         free(r);

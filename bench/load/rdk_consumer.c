@@ -10,6 +10,7 @@
 #include "bench/load/intake.h"
 #include "bench/load/rdk.h"
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 
 enum {
     MESSAGES_PER_TURN = 512, /* of one consumer: some 100 us, then the schedule is looked at */
@@ -127,7 +128,7 @@ static bool consumer_serve(struct rdk_consumer *c)
 {
     rd_kafka_message_t *messages[MESSAGES_PER_TURN];
     ssize_t n = rd_kafka_consume_batch_queue(c->handle.queue, 0, messages, MESSAGES_PER_TURN);
-    uint64_t now_ns = rdk_now_ns();
+    uint64_t now_ns = clock_now_ns();
     for (ssize_t i = 0; i < n; i++) {
         message_take(c, messages[i], now_ns);
         rd_kafka_message_destroy(messages[i]);

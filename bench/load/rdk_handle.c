@@ -13,6 +13,7 @@
 #include "bench/load/kafka.h"
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 
 enum {
     SECOND_NS = 1000 * 1000 * 1000,
@@ -24,11 +25,6 @@ static uint64_t clock_ns(clockid_t clock)
     struct timespec ts = {0};
     clock_gettime(clock, &ts);
     return (uint64_t)ts.tv_sec * SECOND_NS + (uint64_t)ts.tv_nsec;
-}
-
-uint64_t rdk_now_ns(void)
-{
-    return clock_ns(CLOCK_MONOTONIC);
 }
 
 /* ---- host ---- */
@@ -52,7 +48,7 @@ void rdk_host_fini(struct rdk_host *host)
 void rdk_host_wait(struct rdk_host *host, uint64_t until_ns)
 {
     struct pollfd fd = {.fd = host->event_fd, .events = POLLIN};
-    uint64_t now_ns = rdk_now_ns(), count;
+    uint64_t now_ns = clock_now_ns(), count;
     if (until_ns <= now_ns)
         return;
     uint64_t left_ns = until_ns - now_ns;
@@ -324,7 +320,7 @@ int rdk_handle_connect(struct rdk_handle *h, const char *topic, uint64_t limit_n
         snprintf(reason, reason_size, "topic: %s", rd_kafka_err2str(rd_kafka_last_error()));
         return -EINVAL;
     }
-    while (rdk_now_ns() < limit_ns) {
+    while (clock_now_ns() < limit_ns) {
         err = rd_kafka_metadata(h->rk, 0, h->topic, &metadata, TRY_MS);
         if (err == RD_KAFKA_RESP_ERR_NO_ERROR || all_down(h))
             break;

@@ -35,8 +35,6 @@ void rdk_host_wait(struct rdk_host *host, uint64_t until_ns);
 /* CPU time of the calling thread and of all the library's threads of this host. */
 uint64_t rdk_host_cpu_ns(struct rdk_host *host);
 
-uint64_t rdk_now_ns(void); /* CLOCK_MONOTONIC, as records are stamped */
-
 #define RDK_BROKER_SLOTS 64u /* brokers told apart, by id modulo this */
 #define RDK_SETTINGS_MAX 24
 #define RDK_VALUE_BYTES 1024

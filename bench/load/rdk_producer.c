@@ -9,6 +9,7 @@
 
 #include "bench/load/rdk.h"
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 #include "core/base/list.h"
 
 enum {
@@ -114,7 +115,7 @@ static bool producer_serve(struct rdk_producer *p)
         rd_kafka_event_t *event = rd_kafka_queue_poll(p->handle.queue, 0);
         if (event == NULL)
             return false;
-        uint64_t now_ns = rdk_now_ns();
+        uint64_t now_ns = clock_now_ns();
         while ((message = rd_kafka_event_message_next(event)) != NULL)
             report_take(p->r, message, now_ns);
         rd_kafka_event_destroy(event); /* this is what makes room in the library's queue */
@@ -158,7 +159,7 @@ int rdk_record_make(struct course_producer *base, uint64_t intended_ns, uint64_t
     course_record_fill(&r->course, base, p->sequences[partition], intended_ns, r->value);
     *record = (struct rdk_record){.p = p,
                                   .intended_ns = intended_ns,
-                                  .called_ns = rdk_now_ns(),
+                                  .called_ns = clock_now_ns(),
                                   .sequence = p->sequences[partition]};
     if (rd_kafka_produce(p->handle.topic, partition, RD_KAFKA_MSG_F_COPY, r->value, w->record_bytes,
                          key, key_len, record) < 0) {
@@ -202,16 +203,16 @@ void rdk_producers_take_counts(struct rdk *r)
 
 void rdk_producers_end(struct rdk *r)
 {
-    uint64_t limit_ns = rdk_now_ns() + END_NS;
+    uint64_t limit_ns = clock_now_ns() + END_NS;
     r->ending = true;
     if (r->in_library == 0)
         return;
     for (unsigned i = 0; i < r->course.producers_n; i++)
         rd_kafka_purge(r->producers[i].handle.rk,
                        RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT);
-    while (r->in_library > 0 && rdk_now_ns() < limit_ns)
+    while (r->in_library > 0 && clock_now_ns() < limit_ns)
         if (!rdk_producers_serve(r, true))
-            rdk_host_wait(&r->host, rdk_now_ns() + END_NS / 1000);
+            rdk_host_wait(&r->host, clock_now_ns() + END_NS / 1000);
 }
 
 /* ---- life ---- */
