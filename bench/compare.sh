@@ -30,9 +30,9 @@ broker_cpus=0-$((half - 1)) client_cpus=$((cpus > 1 ? half : 0))-$((cpus - 1))
 out=build/bench
 mkdir -p $out
 rm -rf $out/penstock-data
-started=()
+started=() load=
 finish() {
-    for pid in "${started[@]}"; do kill "$pid" 2> /dev/null || true; done
+    for pid in $load "${started[@]}"; do kill "$pid" 2> /dev/null || true; done
     wait
     rm -rf $out/penstock-data $out/kafka
 }
@@ -66,7 +66,12 @@ penstock_pid=$!
 started+=($penstock_pid)
 await $out/penstock.out '^penstock ready' $penstock_pid
 
-load() { taskset -c $client_cpus build/penstock bench "$@"; }
+# In the background, for a signal is only taken while the shell waits.
+load() {
+    taskset -c $client_cpus build/penstock bench "$@" &
+    load=$!
+    wait $load
+}
 # The JVM compiles what it runs often: both get the same load first, in large and in small requests.
 warm_up() { # ADDRESS OPTION...
     load e2e --bootstrap "$@" --rate max --record-size 100 --partitions 6 --warmup-min-s 0 \
