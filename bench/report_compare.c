@@ -133,12 +133,10 @@ static void put_verdict(FILE *out, const struct metric *m, const char *a, const 
 {
     char better = verdict(m);
     fputs("<td class=\"t\">", out);
-    if (better == ' ') {
-        fputs(m->has_ratio ? "no clear difference" : "", out);
-    } else {
+    if (better == ' ')
+        fputs(m->has_ratio ? "disagree" : "", out);
+    else
         report_format_html(out, better == 'a' ? a : b);
-        fputs(" in all pairs", out);
-    }
     fputs("</td>", out);
 }
 
@@ -148,7 +146,7 @@ static void put_ratio_table(FILE *out, const struct metric *metrics, size_t n, c
     static const char *const names[] = {"median_ratio", "min_ratio", "max_ratio"};
     fputs("<table><caption>Ratios</caption>\n<thead><tr><th class=\"t\">metric</th>"
           "<th class=\"t\">better is</th><th>median</th><th>lowest</th><th>highest</th>"
-          "<th class=\"t\">better</th></tr></thead><tbody>\n",
+          "<th class=\"t\">all pairs</th></tr></thead><tbody>\n",
           out);
     for (size_t i = 0; i < n; i++) {
         fputs("<tr><th>", out);

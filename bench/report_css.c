@@ -39,7 +39,7 @@ const char report_css[] =
     "thead tr:not(:last-child) th{border-bottom:0;padding-bottom:0;text-align:left;"
     "color:var(--muted);font-weight:500}\n"
     ".gap{border-left:1px solid var(--rule)}\n"
-    "#runs{font-size:12.5px}#runs th,#runs td{padding:4px 5px}\n"
+    "#runs,.plots table{font-size:12.5px}#runs th,#runs td,.plots th,.plots td{padding:4px 5px}\n"
     "th:first-child,td:first-child{padding-left:0}\n"
     "tbody th,.t{text-align:left}\n"
     ".facts-table td.t:not(.wrap){text-align:right}\n"
