@@ -113,9 +113,9 @@ FUZZ_SOURCES := $(foreach m,core/base core/batch net/wire bench/stat,$(call modu
 	bench/agents_wire.c $(foreach f,stats verify workload,bench/load/$(f).c)
 FUZZ_LIBS := $(foreach m,core/base core/batch bench/stat,$(LIBS_$(m)))
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
-$(BUILD)/tests/fuzz-%: tests/fuzz/fuzz_%.c $(FUZZ_SOURCES)
+$(BUILD)/tests/fuzz-%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(FUZZ_SOURCES)
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) $(SANITIZERS) -DFUZZ_REPLAY -o $@ $^ $(FUZZ_LIBS)
+	$(Q)$(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) $(SANITIZERS) -o $@ $^ $(FUZZ_LIBS)
 build/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_SOURCES)
 	@mkdir -p $(@D)
 	$(Q)clang $(filter-out -MMD -MP -Werror,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $^ $(FUZZ_LIBS)

@@ -3,11 +3,10 @@
  * Input: the frame without its length prefix.
  * Build: clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. tests/fuzz/fuzz_request.c
  *   net/wire/[a-z]*.c core/base/{arena,assert}.c
- * Replay: the same with -DFUZZ_REPLAY and without "fuzzer"; the arguments are the inputs. */
+ * Replay: the same with tests/fuzz/replay.c and without "fuzzer"; the arguments are the inputs. */
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,26 +64,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     arena_fini(&arena);
     return 0;
 }
-
-#ifdef FUZZ_REPLAY
-int main(int argc, char **argv)
-{
-    static uint8_t buf[1 << 20];
-    if (argc < 2) {
-        fprintf(stderr, "usage: %s INPUT...\n", argv[0]);
-        return 2;
-    }
-    for (int i = 1; i < argc; i++) {
-        FILE *f = fopen(argv[i], "rb");
-        if (!f) {
-            perror(argv[i]);
-            return 1;
-        }
-        size_t n = fread(buf, 1, sizeof(buf), f);
-        fclose(f);
-        LLVMFuzzerTestOneInput(buf, n);
-    }
-    printf("%d inputs replayed\n", argc - 1);
-    return 0;
-}
-#endif
