@@ -113,9 +113,15 @@ FUZZ_SOURCES := $(foreach m,core/base core/batch net/wire bench/stat,$(call modu
 	bench/agents_wire.c $(foreach f,stats verify workload,bench/load/$(f).c)
 FUZZ_LIBS := $(foreach m,core/base core/batch bench/stat,$(LIBS_$(m)))
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
-$(BUILD)/tests/fuzz-%: tests/fuzz/fuzz_%.c tests/fuzz/replay.c $(FUZZ_SOURCES)
+# Objects of their own, for the replays are sanitized in a release build as well.
+fuzz_objects = $(patsubst %.c,$(BUILD)/fuzz-obj/%.o,$(1))
+$(BUILD)/fuzz-obj/%.o: %.c $(BUILD)/.flags
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(filter-out -MMD -MP -Werror,$(CFLAGS)) $(SANITIZERS) -o $@ $^ $(FUZZ_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(SANITIZERS) -c -o $@ $<
+$(BUILD)/tests/fuzz-%: $(BUILD)/fuzz-obj/tests/fuzz/fuzz_%.o $(call fuzz_objects,tests/fuzz/replay.c $(FUZZ_SOURCES))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) $(SANITIZERS) -o $@ $^ $(FUZZ_LIBS)
+.SECONDARY: $(call fuzz_objects,$(patsubst %,tests/fuzz/fuzz_%.c,$(FUZZERS)))
 build/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_SOURCES)
 	@mkdir -p $(@D)
 	$(Q)clang $(filter-out -MMD -MP -Werror,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $^ $(FUZZ_LIBS)
@@ -194,4 +200,4 @@ asan:
 clean:
 	rm -rf build
 
--include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD)/obj $(BUILD)/fuzz-obj -name '*.d' 2>/dev/null)

@@ -17,7 +17,7 @@ import uuid
 
 from lib.broker import BINARY, Broker, temp_dir
 from lib.clients import need_command
-from lib.testcase import Skip, alone, timeout
+from lib.testcase import Skip, slow, timeout
 
 READY = re.compile(r"^penstock bench agent ready (\S+):(\d+)$")
 # What a busy machine may do to the generator; all else that makes a run invalid is about records.
@@ -148,7 +148,6 @@ def sane_series(run):
     assert all(0 < second["seconds"] < 5 for second in run["series"])
 
 
-@alone
 @timeout(120)
 def test_two_agents_are_one_load():
     with Broker(shards=1) as broker, Agent() as one, Agent() as two:
@@ -165,7 +164,7 @@ def test_two_agents_are_one_load():
         assert one.log().count("the run for") == 2 and two.log().count("is over") == 2
 
 
-@alone
+@slow
 @timeout(120)
 def test_replay_preloads_once_and_catches_up():
     """The preload is shared by all agents: so much, not as often so much as there are agents."""
@@ -363,7 +362,6 @@ class Hosts:
             subprocess.run(["ip", "netns", "delete", name], stderr=subprocess.DEVNULL)
 
 
-@alone
 @timeout(120)
 def test_agents_in_network_namespaces():
     """The conductor, the broker and two agents on four addresses, over veth pairs. They share the
@@ -388,7 +386,7 @@ def test_agents_in_network_namespaces():
         assert f"agent {one.address}: {broker.bootstrap}: Connection refused" in said, said
 
 
-@alone
+@slow
 @timeout(120)
 def test_clocks_of_two_machines_are_not_compared():
     """What one agent made and the other consumed has no end-to-end latency; the result says so,

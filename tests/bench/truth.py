@@ -414,7 +414,6 @@ def test_histograms_are_read_by_hdrh():
                             logged.run["windows"].values()), (name, sums)
 
 
-@alone
 def test_the_series_adds_up_to_the_windows():
     """Each second belongs to one phase, and nothing is in none or two of them."""
     with ScriptedBroker(service_us=300) as server:
