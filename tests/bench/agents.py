@@ -198,6 +198,7 @@ def test_an_agent_that_dies_ends_the_run():
         merged(conduct("e2e", broker.bootstrap, [one], "--duration-s", "1"), [one], 2)
 
 
+@slow
 @timeout(90)
 def test_an_agent_that_hangs_ends_the_run():
     with Broker(shards=1) as broker, Agent() as one:
@@ -407,6 +408,7 @@ def test_clocks_of_two_machines_are_not_compared():
         assert any(said in note for note in run["notes"]), run["notes"]
 
 
+@slow
 @timeout(120)
 def test_many_pairs_are_exchanged():
     """What 100 producers made in 200 partitions goes to all agents in parts, each verified."""

@@ -53,7 +53,8 @@ def test_saturate_finds_the_rate_of_a_bounded_server():
         result, _ = bench("saturate", "--bootstrap", server.bootstrap, "--kind", "produce",
                              "--linger-ms", "0", "--rate-min", 200, "--rate-max", 20000,
                              "--bound-ms", 50, "--tolerance", "0.5", "--confidence", "0.9",
-                             *QUICK, timeout_s=190)
+                             *QUICK, "--warmup-max-s", "0", "--duration-s", "0.7",
+                             timeout_s=190)
     search = result["search"]
     assert search["limited_by"] == "broker", search
     assert search["stopped"].startswith("as narrow as the tolerance"), search["stopped"]
