@@ -37,9 +37,17 @@
  * Sends: on_done comes first; the bytes are read from the buffers when they are released, later and
  * in order for each socket. Partial sends are finished inside. Nothing is ever received.
  *
- * Not covered: a device that lies about flushes, reorders across a completed flush or returns
- * wrong data (mem_world_corrupt does that on demand); a read that mixes old and new of a write in
- * flight; hard and symbolic links; rights; fragmentation. */
+ * Kill
+ *  - mem_world_kill ends the process only: what was in flight takes effect to its end, of a list of
+ *    names the step under way; nothing is lost, and what was pending stays pending.
+ *
+ * Faults on demand (mem_world_fail_at, mem_world_corrupt, mem_world_set_stalls)
+ *  - errors, short writes, no space; a read that brings, or a write that goes to, another place of
+ *    the same file and reports success; flipped bits; operations that take a thousand times as
+ * long.
+ *
+ * Not covered: a device that lies about flushes or reorders across a completed flush; a read that
+ * mixes old and new of a write in flight; hard and symbolic links; rights; fragmentation. */
 #include "io/env_mem.h"
 
 #include <errno.h>
@@ -57,6 +65,7 @@ enum {
     DEVICES = 9, /* "/", and "/dev2/" to "/dev9/" */
     SECTOR_BYTES = 512,
     NAME_BYTES_MAX = 255,
+    STALL_FACTOR = 1000,
     IDLE_TURNS_MAX = 100000, /* turns in a row in which nothing at all happened: a deadlock */
 };
 #define PUT_SUFFIX ".tmp"
@@ -171,9 +180,10 @@ struct mem_world {
     uint64_t now_ns, write_seq, inode_id, trace;
     int64_t wall_step_ms;
     uint64_t io_count, crash_at;
-    bool crashed;
-    uint64_t fault_in[MEM_FAULT_KINDS];
+    bool crashed, killed; /* killed: crashed, but nothing is lost */
+    uint64_t fault_in[MEM_FAULT_KINDS], fault_hits[MEM_FAULT_KINDS];
     uint64_t write_ns, flush_ns, read_ns;
+    uint64_t stall_one_in; /* 0: none */
     uint64_t capacity_bytes;
     unsigned idle_turns;
     struct mem_env *envs[ENVS_MAX];
@@ -213,9 +223,20 @@ static uint64_t random_delay(struct mem_world *w, uint64_t mean_ns)
     return mean_ns / 2 + rng_below(&w->rng_time, mean_ns + 1);
 }
 
+/* Of a transfer or a flush: once in a while the device takes its time. */
+static uint64_t device_delay(struct mem_world *w, uint64_t mean_ns)
+{
+    uint64_t delay_ns = random_delay(w, mean_ns);
+    if (w->stall_one_in > 0 && rng_below(&w->rng_time, w->stall_one_in) == 0)
+        delay_ns *= STALL_FACTOR;
+    return delay_ns;
+}
+
 static bool fault_hit(struct mem_world *w, enum mem_fault fault)
 {
-    return w->fault_in[fault] > 0 && --w->fault_in[fault] == 0;
+    bool hit = w->fault_in[fault] > 0 && --w->fault_in[fault] == 0;
+    w->fault_hits[fault] += hit;
+    return hit;
 }
 
 struct iov_cursor {
@@ -1192,11 +1213,24 @@ static void events_insert(struct mem_world *w, struct mem_op *m)
     list_insert_between(&m->link, after, after->next);
 }
 
+/* Another place in the same file that takes len_bytes, or the same when there is none. */
+static uint64_t misdirect(struct mem_world *w, const struct mem_op *m)
+{
+    uint64_t size = block_floor(m->file->inode->live_size);
+    if (size < m->len_bytes + BLOCK_BYTES)
+        return m->offset_bytes;
+    uint64_t places = (size - m->len_bytes) / BLOCK_BYTES; /* not counting the right one */
+    uint64_t offset_bytes = rng_below(&w->rng_device, places) * BLOCK_BYTES;
+    return offset_bytes >= m->offset_bytes ? offset_bytes + BLOCK_BYTES : offset_bytes;
+}
+
 static int read_effect(struct mem_world *w, struct mem_op *m)
 {
-    uint64_t at = m->offset_bytes;
     if (fault_hit(w, MEM_FAULT_READ_EIO))
         return -EIO;
+    if (fault_hit(w, MEM_FAULT_READ_MISDIRECTED))
+        m->offset_bytes = misdirect(w, m);
+    uint64_t at = m->offset_bytes;
     for (unsigned i = 0; i < m->iov_n; i++) {
         uint64_t n = inode_read(m->file->inode, m->iov[i].iov_base, m->iov[i].iov_len, at);
         at += n;
@@ -1244,6 +1278,8 @@ static int write_effect(struct mem_world *w, struct mem_op *m)
 {
     struct mem_inode *ino = m->file->inode;
     buffers_check(m);
+    if (fault_hit(w, MEM_FAULT_WRITE_MISDIRECTED))
+        m->offset_bytes = misdirect(w, m);
     struct mem_write *wr = write_new(w, m);
     bool failed = fault_hit(w, MEM_FAULT_WRITE_EIO), is_short = fault_hit(w, MEM_FAULT_WRITE_SHORT);
     if ((failed || is_short) && wr->blocks_n > 0)
@@ -1377,6 +1413,21 @@ static void event_run(struct mem_world *w)
     list_push_tail(&m->env->done, &m->link);
 }
 
+void mem_world_kill(struct mem_world *w)
+{
+    w->crash_at = 0;
+    while (!w->crashed && !list_empty(&w->events)) {
+        struct mem_op *m = container_of(list_pop_head(&w->events), struct mem_op, link);
+        if (m->kind == ENV_OP_NAMES)
+            names_effect(w, m);
+        else
+            m->res = effect_table[m->kind](w, m);
+        list_push_tail(&m->env->done, &m->link);
+    }
+    w->killed = !w->crashed;
+    w->crashed = true;
+}
+
 static uint64_t events_next_ns(const struct mem_world *w)
 {
     return list_empty(&w->events) ? UINT64_MAX
@@ -1419,17 +1470,17 @@ static uint64_t submit_transfer(struct mem_world *w, struct mem_op *m)
     list_push_tail(&m->file->inode->transfers, &m->transfer);
     if (m->kind == ENV_OP_WRITE) {
         m->crc = iov_crc(m->iov, m->iov_n);
-        return random_delay(w, w->write_ns);
+        return device_delay(w, w->write_ns);
     }
     for (unsigned i = 0; i < m->iov_n; i++) /* whoever looks before on_done finds rubbish */
         memset(m->iov[i].iov_base, 0xdb, m->iov[i].iov_len);
-    return random_delay(w, w->read_ns);
+    return device_delay(w, w->read_ns);
 }
 
 static uint64_t submit_flush(struct mem_world *w, struct mem_op *m)
 {
     m->seq = w->write_seq;
-    return random_delay(w, w->flush_ns);
+    return device_delay(w, w->flush_ns);
 }
 
 static uint64_t submit_names(struct mem_world *w, struct mem_op *m)
@@ -1891,9 +1942,12 @@ void mem_world_crash(struct mem_world *w)
     ASSERT(!world_has_envs(w));
     ASSERT(list_empty(&w->events));
     mem_world_power_off(w);
-    for (unsigned i = 0; i < DEVICES; i++)
-        device_settle(w, &w->devices[i]);
-    names_settle(w);
+    if (!w->killed) {
+        for (unsigned i = 0; i < DEVICES; i++)
+            device_settle(w, &w->devices[i]);
+        names_settle(w);
+    }
+    w->killed = false;
     struct mem_sink *sink;
     for (size_t it = 0; (sink = map_next(&w->sinks, &it)) != NULL;)
         sink->sending = false;
@@ -1950,6 +2004,17 @@ void mem_world_fail_at(struct mem_world *w, enum mem_fault fault, uint64_t nth)
 {
     ASSERT(fault < MEM_FAULT_KINDS);
     w->fault_in[fault] = nth;
+}
+
+uint64_t mem_world_fault_hits(const struct mem_world *w, enum mem_fault fault)
+{
+    ASSERT(fault < MEM_FAULT_KINDS);
+    return w->fault_hits[fault];
+}
+
+void mem_world_set_stalls(struct mem_world *w, uint64_t one_in)
+{
+    w->stall_one_in = one_in;
 }
 
 void mem_world_set_capacity(struct mem_world *w, uint64_t bytes)
@@ -2020,6 +2085,16 @@ void mem_world_set_latency(struct mem_world *w, uint64_t write_ns, uint64_t flus
 uint64_t mem_world_now_ns(const struct mem_world *w)
 {
     return w->now_ns;
+}
+
+uint64_t mem_world_next_ns(const struct mem_world *w)
+{
+    return events_next_ns(w);
+}
+
+bool env_mem_ready(const struct env *env)
+{
+    return env_ready(container_of(env, struct mem_env, base));
 }
 
 void mem_world_advance(struct mem_world *w, uint64_t ns)

@@ -37,6 +37,9 @@ struct env *env_mem_create(struct mem_world *, unsigned index, unsigned count, v
  * all that is submitted later. */
 void mem_world_crash_at_io(struct mem_world *, uint64_t nth);
 void mem_world_power_off(struct mem_world *); /* now */
+/* The process ends now, not the machine: what is in flight takes effect, then all is as after a
+ * power cut, but the next mem_world_crash() loses nothing. */
+void mem_world_kill(struct mem_world *);
 bool mem_world_crashed(const struct mem_world *);
 uint64_t mem_world_io_count(const struct mem_world *); /* effects since creation */
 
@@ -51,10 +54,15 @@ enum mem_fault {
     MEM_FAULT_FLUSH_EIO,   /* the device's cache is lost: each write in it kept, dropped or torn */
     MEM_FAULT_ENOSPC,      /* CREATE, PREWRITE, growing RESIZE, PUT, MKDIR: without effect */
     MEM_FAULT_NAME_EIO,    /* any name step: without effect */
+    MEM_FAULT_READ_MISDIRECTED,  /* brings what lies elsewhere in the file */
+    MEM_FAULT_WRITE_MISDIRECTED, /* lands elsewhere in the file; that it was written is reported */
     MEM_FAULT_KINDS,
 };
 /* The nth operation of that class from now fails, once (0: none). */
 void mem_world_fail_at(struct mem_world *, enum mem_fault, uint64_t nth);
+uint64_t mem_world_fault_hits(const struct mem_world *, enum mem_fault); /* since creation */
+/* One in so many transfers and flushes takes a thousand times as long; 0: none. */
+void mem_world_set_stalls(struct mem_world *, uint64_t one_in);
 /* Of each device; what already exists stays. */
 void mem_world_set_capacity(struct mem_world *, uint64_t bytes);
 /* Flip one bit in each byte of the range, as it is on stable storage. 0 or -errno. */
@@ -71,6 +79,9 @@ bool mem_world_exists(struct mem_world *, const char *path);
 void mem_world_set_latency(struct mem_world *, uint64_t write_ns, uint64_t flush_ns,
                            uint64_t read_ns);
 uint64_t mem_world_now_ns(const struct mem_world *);
+uint64_t mem_world_next_ns(const struct mem_world *); /* of the next effect; UINT64_MAX: none */
+/* For who turns several envs: has this one callbacks or messages to run? */
+bool env_mem_ready(const struct env *);
 /* Move the clock on; device effects that fall due take place, callbacks wait for turns. */
 void mem_world_advance(struct mem_world *, uint64_t ns);
 /* Set the wall clock forward or back. It starts at 2024-01-01 00:00:00 UTC. */
