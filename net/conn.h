@@ -96,6 +96,7 @@ struct net { /* shard->net */
     uint64_t log_window_ns;
     unsigned log_lines, log_dropped;
     bool stopping;
+    struct data_shard *data; /* of net/api/data_shard.h; NULL until it is used */
 };
 
 /* ---- conn.c ---- */

@@ -24,8 +24,8 @@ static void fetch_end(struct seg_fetch *f, int rc)
     f->rc = rc;
     if (rc < 0)
         seg_fetch_free(f);
-    seg_file_release(seg);
-    f->on_done(f);
+    f->on_done(f);         /* may read on from the same file */
+    seg_file_release(seg); /* so not before */
     plog_unhold(p);
 }
 

@@ -33,6 +33,7 @@ void store_fail(struct log_store *s, int rc, const char *what)
     log_error("journal %u: %s failed (%s), no more records are taken", s->journal.id, what,
               strerror(-rc));
     s->failed = rc;
+    s->memory_freed = true; /* who waits for memory is to be told as well */
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
         plog_notify(p);

@@ -255,6 +255,7 @@ void plog_fence(struct plog *p, int rc, const char *what)
         log_error("%s: %s failed (%s), the partition takes no more records", p->name, what,
                   strerror(-rc));
     p->fenced = rc;
+    p->store->memory_freed = true; /* who waits for memory is to be told as well */
     plog_notify(p);
 }
 

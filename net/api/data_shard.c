@@ -4,16 +4,15 @@
 
 #include "core/base/assert.h"
 #include "net/api/fetch_session.h"
+#include "net/conn.h"
 
 /* Sessions of one shard may remember so many topics and partitions in all, about 100 bytes each. */
 #define SESSION_UNITS_MAX (256u << 10)
 
-/* Every shard touches its own slot only. */
-static struct data_shard *slots[BROKER_SHARDS_MAX];
-
 struct data_shard *data_shard_of(struct shard *s)
 {
-    struct data_shard *d = slots[s->index];
+    struct net *net = s->net;
+    struct data_shard *d = net->data;
     if (d != NULL)
         return d;
     d = calloc(1, sizeof(*d));
@@ -27,13 +26,14 @@ struct data_shard *data_shard_of(struct shard *s)
     d->shard = s;
     list_init(&d->appends_waiting);
     map_init(&d->fetches);
-    slots[s->index] = d;
+    net->data = d;
     return d;
 }
 
 void data_shard_fini(struct shard *s)
 {
-    struct data_shard *d = slots[s->index];
+    struct net *net = s->net;
+    struct data_shard *d = net->data;
     if (d == NULL)
         return;
     ASSERT(list_empty(&d->appends_waiting));
@@ -41,5 +41,5 @@ void data_shard_fini(struct shard *s)
     map_fini(&d->fetches);
     fetch_sessions_destroy(d->sessions);
     free(d);
-    slots[s->index] = NULL;
+    net->data = NULL;
 }
