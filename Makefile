@@ -144,7 +144,26 @@ $(BUILD)/tests/scripted-broker: $(call objects,tests/bench/scripted_broker.c $(S
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS_io) $(LIBS_core/batch) $(LIBS_core/base)
 
-TEST_PROGRAMS := $(UNIT_PROGRAMS) $(addprefix $(BUILD)/tests/,wire-echo hist-write scripted-broker) $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
+# The simulator: the broker's own objects on a modelled machine, without what only serves a real one.
+SIM_OBJECTS := $(call objects,$(wildcard tests/sim/*.c) tools/serve_meta.c)
+$(BUILD)/tests/penstock-sim: $(SIM_OBJECTS) $(call link_order,$(DEPS_tools:bench=))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS_ALL) -lm
+# make sim SEED=n [ARGS=--verbose]: one run; make sim-soak TIME=s: as many seeds as fit.
+SEED ?= 1
+TIME ?= 3600
+sim: deps
+	$(Q)$(MAKE) $(BUILD)/tests/penstock-sim
+	$(Q)$(BUILD)/tests/penstock-sim --seed $(SEED) $(ARGS)
+sim-soak: deps
+	$(Q)$(MAKE) $(BUILD)/tests/penstock-sim
+	$(Q)$(BUILD)/tests/penstock-sim --seed $(or $(filter-out 1,$(SEED)),$(shell date +%s)000) --seconds $(TIME) $(ARGS)
+# Broken builds that it must catch.
+sim-mutants: deps
+	$(Q)$(MAKE) $(BUILD)/tests/penstock-sim
+	$(Q)tests/sim/mutants.py --build $(BUILD) $(ARGS)
+
+TEST_PROGRAMS := $(UNIT_PROGRAMS) $(addprefix $(BUILD)/tests/,wire-echo hist-write scripted-broker penstock-sim) $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
 test-programs: $(TEST_PROGRAMS)
 asan-test-programs:
 	$(Q)$(MAKE) SANITIZE=1 all build/asan/tests/wire-echo units
@@ -193,7 +212,7 @@ lint:
 	$(Q)clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(ALL_C))) -- $(filter-out -MMD -MP,$(CFLAGS))
 
 .PHONY: all FORCE units clean asan deps run test test-all test-programs asan-test-programs layers format lint fuzz \
-	bench-kafka bench-compare bench-drivers
+	bench-kafka bench-compare bench-drivers sim sim-soak sim-mutants
 asan:
 	$(Q)$(MAKE) SANITIZE=1 all
 

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Deliberately broken builds: each must be caught by the simulator, or it shows nothing.
+
+Happy path: for each mutation a copy of the tree (with its objects, so that only what changed is
+compiled) gets the mutation, `penstock-sim` is built there and runs seeds until one fails. Prints
+the seed and what it said. Exit code 0 only if every mutation was caught.
+Failure: a mutation whose text is no longer in the source is an error: it has to be brought up to
+date. What is not caught within --seconds is named.
+Usage: tests/sim/mutants.py [--build build] [--seconds 120] [--only NAME] [--list]
+"""
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+FOLDERS = ("core", "io", "numa", "net", "bench", "tools", "tests/sim")
+
+# name: (file, text, broken text)
+MUTATIONS = {
+    "ack-before-flush": (
+        "core/log/journal.c", "ENV_DSYNC, on_group_written", "0, on_group_written"),
+    "run-without-flush": (
+        "core/log/destage.c",
+        "if (op->res < 0 || (io->seg->plog->store->closing && io->group == NULL)) {",
+        "if (true) {"),
+    "visible-before-stable": (
+        "core/log/plog.c",
+        "return p->config.write_caching ? p->end_offset : p->stable_offset;",
+        "return p->end_offset;"),
+    "replay-without-chain": (
+        "core/log/recovery.c", "h.prev_crc == crc", "h.seq == seq"),
+    "replay-without-crc": (
+        "core/log/recovery.c", "journal_write_crc(p, h.used_bytes) != h.crc", "false"),
+    "run-that-only-parses": (
+        "core/log/recovery.c", "!run_matches(rec, headers, data)", "false"),
+    "reused-buffer": (
+        "core/log/read.c", "        chunk_ref(chunks[i]);\n", ""),
+    "space-freed-before-checkpoint-is-durable": (
+        "core/log/checkpoint.c",
+        "        env_flush(s->env, &c->op, c->file, on_checkpoint_written);",
+        "        env_names(s->env, &c->op, NULL, 0, on_checkpoint_written);"),
+    "duplicates-appended": (
+        "core/log/producer.c", "            return 1;", "            break;"),
+    "metadata-without-flush": (
+        "core/meta/meta_log.c",
+        "block_floor(log->now.end_bytes), ENV_DSYNC, on_op_done",
+        "block_floor(log->now.end_bytes), 0, on_op_done"),
+}
+
+
+def copy_tree(build, to):
+    shutil.rmtree(to, ignore_errors=True)
+    os.makedirs(to)
+    for folder in FOLDERS:
+        shutil.copytree(os.path.join(ROOT, folder), os.path.join(to, folder))
+    shutil.copy2(os.path.join(ROOT, "Makefile"), to)
+    for part in ("obj", "lib"):
+        shutil.copytree(os.path.join(build, part), os.path.join(to, "build", part))
+    shutil.copy2(os.path.join(build, ".flags"), os.path.join(to, "build"))
+
+
+def mutate(tree, path, old, new):
+    path = os.path.join(tree, path)
+    with open(path) as source:
+        text = source.read()
+    if text.count(old) < 1:
+        raise ValueError(f"{os.path.relpath(path, tree)} has no {old!r}")
+    with open(path, "w") as source:
+        source.write(text.replace(old, new))
+
+
+def build_sim(tree):
+    subprocess.run(["make", "build/tests/penstock-sim"], cwd=tree, check=True,
+                   stdout=subprocess.DEVNULL)
+
+
+def hunt(tree, seconds):
+    """(seed, what it said) of the first run that fails; None: none did in that time."""
+    end, seed = time.monotonic() + seconds, 1
+    while time.monotonic() < end:
+        run = subprocess.run(["build/tests/penstock-sim", "--seed", str(seed), "--seeds", "8"],
+                             cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             text=True, errors="replace")
+        if run.returncode != 0:
+            said = re.findall(r"^seed (\d+): (.*)", run.stdout, re.M)
+            asserted = re.findall(r"assertion failed: (.*)", run.stdout)
+            number, text = min(said, key=lambda each: int(each[0])) if said else (seed, "?")
+            return number, f"{text}: {asserted[0]}" if asserted else text
+        seed += 8
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", default=os.path.join(ROOT, "build"))
+    parser.add_argument("--seconds", type=int, default=120, help="for each mutation (default 120)")
+    parser.add_argument("--only", metavar="NAME")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    chosen = {name: each for name, each in MUTATIONS.items() if options.only in (None, name)}
+    if options.list or not chosen:
+        print("\n".join(MUTATIONS))
+        return 0 if options.list else 2
+    missed = []
+    for name, mutation in chosen.items():
+        tree = os.path.join(options.build, "mutants", name)
+        copy_tree(os.path.abspath(options.build), tree)
+        mutate(tree, *mutation)
+        build_sim(tree)
+        found = hunt(tree, options.seconds)
+        if found is None:
+            missed.append(name)
+        print(f"{name}: " + ("NOT CAUGHT" if found is None else f"seed {found[0]}: {found[1]}"),
+              flush=True)
+        shutil.rmtree(tree)
+    print(f"{len(chosen) - len(missed)} of {len(chosen)} caught")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+/* plan.h: what one seed draws: sizes, tunings, clients, and which faults there are ("swarm": every
+ * seed has its own mix, so that rare ones are not drowned by common ones). Pure. */
+#ifndef TESTS_SIM_PLAN_H
+#define TESTS_SIM_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/base/rng.h"
+#include "tests/sim/sim_broker.h"
+
+#define PLAN_TOPICS_MAX 4u
+#define PLAN_PRODUCERS_MAX 8u
+#define PLAN_CONSUMERS_MAX 6u
+
+struct plan_topic {
+    int32_t partitions_n;
+    int64_t segment_ms, flush_ms, index_interval_bytes;
+    bool write_caching, log_append_time;
+};
+
+struct sim_plan {
+    unsigned rounds; /* lives of the broker */
+    uint64_t round_ns;
+    struct sim_broker_config broker;
+    bool shards_change; /* another number of shards at some starts */
+    uint64_t write_ns, flush_ns, read_ns;
+    uint64_t stall_one_in;
+    struct sim_net_config net;
+    unsigned topics_n;
+    struct plan_topic topics[PLAN_TOPICS_MAX];
+    unsigned producers_n, consumers_n;
+    bool churn;        /* topics come and go */
+    uint64_t think_ns; /* mean pause of a producer */
+    uint32_t small_bytes, big_bytes;
+    unsigned big_one_in; /* 0: none */
+    /* What may end a round, and what may go wrong in it. */
+    bool power_cuts, kills, clean_stops, cuts_in_start;
+    bool faults[MEM_FAULT_KINDS];
+    bool full_disk, wall_steps;
+};
+
+void sim_plan_draw(struct sim_plan *plan, uint64_t seed);
+
+#endif

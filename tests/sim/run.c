@@ -1,0 +1,374 @@
+/* run.c: the life of the machine in one run: round by round the broker starts, is audited, used,
+ * and ends in one way or another. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "core/base/bytes.h"
+#include "tests/sim/clients.h"
+#include "tests/sim/run.h"
+
+#define FAULT_WITHIN_OPS 400
+#define CUT_WITHIN_EFFECTS 3000
+#define CUT_IN_START_WITHIN_EFFECTS 120
+#define START_READS_PER_SHARD (48u << 20)
+#define AFTER_FAULT_NS UINT64_C(2000000000)
+
+enum round_end { END_POWER_CUT, END_KILL, END_CLEAN_STOP };
+static const char *const end_names[] = {"power cut", "kill", "clean stop"};
+static const char *const fault_names[MEM_FAULT_KINDS] = {
+    [MEM_FAULT_READ_EIO] = "read error",
+    [MEM_FAULT_WRITE_EIO] = "write error",
+    [MEM_FAULT_WRITE_SHORT] = "short write",
+    [MEM_FAULT_FLUSH_EIO] = "flush error",
+    [MEM_FAULT_ENOSPC] = "no space",
+    [MEM_FAULT_NAME_EIO] = "name error",
+    [MEM_FAULT_READ_MISDIRECTED] = "misdirected read",
+    [MEM_FAULT_WRITE_MISDIRECTED] = "misdirected write",
+};
+
+bool sim_crashed(const struct sim *sim)
+{
+    return mem_world_crashed(sim->world);
+}
+
+/* ---- faults ---- */
+
+uint64_t sim_faults_hit(const struct sim *sim)
+{
+    uint64_t hits = 0;
+    for (int i = 0; i < MEM_FAULT_KINDS; i++)
+        hits += mem_world_fault_hits(sim->world, (enum mem_fault)i);
+    return hits;
+}
+
+static void faults_arm(struct sim *sim, uint64_t within)
+{
+    for (int i = 0; i < MEM_FAULT_KINDS; i++) {
+        if (!sim->plan.faults[i] || !sim_one_in(sim, 2))
+            continue;
+        uint64_t nth = 1 + sim_below(sim, within);
+        sim_trace(sim, "%s at operation %" PRIu64, fault_names[i], nth);
+        mem_world_fail_at(sim->world, (enum mem_fault)i, nth);
+    }
+}
+
+void sim_faults_disarm(struct sim *sim)
+{
+    mem_world_crash_at_io(sim->world, 0);
+    for (int i = 0; i < MEM_FAULT_KINDS; i++)
+        mem_world_fail_at(sim->world, (enum mem_fault)i, 0);
+}
+
+static void net_set(struct sim *sim, bool faulty)
+{
+    struct sim_net_config config = sim->plan.net;
+    if (!faulty)
+        config.reset_one_in = 0;
+    sim_net_configure(sim->net, &config);
+}
+
+/* ---- ends ---- */
+
+static uint64_t flush_slack_ns(const struct sim *sim)
+{
+    uint64_t op_ns = sim->plan.write_ns + sim->plan.flush_ns + sim->plan.read_ns;
+    uint64_t factor = sim->plan.stall_one_in > 0 ? 20000 : 200;
+    return factor * op_ns + 1000 * SIM_NS_PER_MS;
+}
+
+static void ended(struct sim *sim, bool clean, bool healthy)
+{
+    clients_stop(sim);
+    model_ended(&sim->model, clean, healthy, sim_now_ns_of(sim), flush_slack_ns(sim));
+}
+
+void sim_end_by_crash(struct sim *sim, bool healthy)
+{
+    ended(sim, false, healthy);
+    sim_broker_crash(&sim->broker);
+    sim->report.unclean_ends = sim->broker.unclean_ends;
+}
+
+void sim_end_by_stop(struct sim *sim, bool healthy)
+{
+    uint64_t hits = sim_faults_hit(sim);
+    int rc = sim_broker_stop(&sim->broker);
+    healthy = healthy && sim_faults_hit(sim) == hits;
+    sim_trace(sim, "stop: %d %s", rc, rc == 0 ? "" : sim->broker.reason);
+    if (sim_crashed(sim)) {
+        sim->report.power_cuts++;
+        sim_end_by_crash(sim, healthy);
+        return;
+    }
+    ended(sim, rc == 0, healthy);
+    sim->report.clean_stops += rc == 0;
+    sim->report.failed_stops += rc != 0;
+    if (rc != 0 && healthy && sim->plan.stall_one_in == 0)
+        model_violation(&sim->model, "a stop fails: %s", sim->broker.reason);
+}
+
+static enum round_end end_choose(struct sim *sim)
+{
+    bool may[] = {sim->plan.power_cuts, sim->plan.kills, sim->plan.clean_stops};
+    for (;;) {
+        unsigned which = (unsigned)sim_below(sim, ARRAY_LEN(may));
+        if (may[which])
+            return (enum round_end)which;
+    }
+}
+
+/* ---- start ---- */
+
+static void broker_config_choose(struct sim *sim)
+{
+    sim->broker_config = sim->plan.broker;
+    if (sim->plan.shards_change && sim_one_in(sim, 2))
+        sim->broker_config.shards_n = 1 + (unsigned)sim_below(sim, 3);
+}
+
+static void start_checked(struct sim *sim)
+{
+    uint64_t bound =
+        (SIM_SHARDS_MAX * 2) * (START_READS_PER_SHARD + 3 * sim->broker_config.journal_bytes);
+    uint64_t reads = sim->broker.start_reads;
+    sim->report.starts++;
+    sim->report.start_reads_max = MAX(sim->report.start_reads_max, reads);
+    if (reads > bound)
+        model_violation(&sim->model, "a start reads %" PRIu64 " bytes", reads);
+}
+
+/* One attempt. True: it is up, and no fault has touched it. */
+static bool start_once(struct sim *sim, bool faulty)
+{
+    uint64_t hits = sim_faults_hit(sim);
+    bool cut = faulty && sim->plan.cuts_in_start && sim_one_in(sim, 2);
+    broker_config_choose(sim);
+    if (cut)
+        mem_world_crash_at_io(sim->world, 1 + sim_below(sim, CUT_IN_START_WITHIN_EFFECTS));
+    if (faulty && sim_one_in(sim, 4))
+        faults_arm(sim, 40);
+    int rc = sim_broker_start(&sim->broker, &sim->broker_config);
+    sim_faults_disarm(sim);
+    sim_trace(sim, "start with %u shards: %d %s", sim->broker_config.shards_n, rc,
+              rc == 0 ? "" : sim->broker.reason);
+    if (sim_crashed(sim)) {
+        sim->report.cuts_in_start++;
+        sim_broker_crash(&sim->broker);
+        return false;
+    }
+    bool touched = sim_faults_hit(sim) != hits;
+    if (rc != 0 && !touched)
+        model_violation(&sim->model, "a start fails: %s", sim->broker.reason);
+    if (rc == 0 && touched) { /* it may go on without a partition: not what is to be audited */
+        mem_world_kill(sim->world);
+        sim_broker_crash(&sim->broker);
+    }
+    if (rc == 0 && !touched)
+        start_checked(sim);
+    return rc == 0 && !touched;
+}
+
+bool sim_broker_up(struct sim *sim, bool faulty)
+{
+    net_set(sim, false);
+    for (unsigned attempt = 0; !start_once(sim, faulty && attempt < 3); attempt++)
+        if (model_failed(&sim->model))
+            return false;
+    if (sim->model.topics == NULL && !clients_make_topics(sim))
+        return false;
+    return clients_audit(sim);
+}
+
+/* ---- a round ---- */
+
+struct round {
+    uint64_t until_ns, full_from_ns, full_until_ns;
+    uint64_t hits;
+    bool was_full;
+};
+
+static void round_begin(struct sim *sim, struct round *r, enum round_end end)
+{
+    uint64_t now = sim_now_ns_of(sim), length = sim_some_ns(sim, sim->plan.round_ns);
+    *r = (struct round){.until_ns = now + length, .hits = sim_faults_hit(sim)};
+    r->full_from_ns = r->full_until_ns = UINT64_MAX;
+    if (sim->plan.full_disk && sim_one_in(sim, 2)) {
+        r->full_from_ns = now + sim_below(sim, length);
+        r->full_until_ns = r->full_from_ns + sim_below(sim, length);
+        r->until_ns = r->full_until_ns + length;
+    }
+    if (end == END_POWER_CUT)
+        mem_world_crash_at_io(sim->world, 1 + sim_below(sim, CUT_WITHIN_EFFECTS));
+    faults_arm(sim, FAULT_WITHIN_OPS);
+    net_set(sim, true);
+    if (sim->plan.wall_steps) {
+        int64_t ms = (int64_t)sim_below(sim, 7200000) - 3600000;
+        sim_trace(sim, "the wall clock steps by %" PRId64 " ms", ms);
+        mem_world_step_wall(sim->world, ms);
+    }
+}
+
+static void disk_set(struct sim *sim, struct round *r)
+{
+    uint64_t now = sim_now_ns_of(sim);
+    if (now >= r->full_from_ns) {
+        sim_trace(sim, "the disk is full");
+        mem_world_set_capacity(sim->world, 0);
+        r->full_from_ns = UINT64_MAX;
+        r->was_full = true;
+        sim->report.full_disks++;
+    }
+    if (now >= r->full_until_ns) {
+        sim_trace(sim, "the disk has space again");
+        mem_world_set_capacity(sim->world, UINT64_C(1) << 40);
+        r->full_until_ns = UINT64_MAX;
+    }
+}
+
+static void round_work(struct sim *sim, struct round *r)
+{
+    uint64_t now;
+    bool seen = false;
+    while (sim_step(sim, MIN(r->until_ns, MIN(r->full_from_ns, r->full_until_ns))) &&
+           (now = sim_now_ns_of(sim)) < r->until_ns) {
+        disk_set(sim, r);
+        if (!seen && sim_faults_hit(sim) != r->hits) {
+            seen = true; /* it goes on for a while, then somebody starts it again */
+            r->until_ns = MIN(r->until_ns, now + AFTER_FAULT_NS);
+        }
+    }
+}
+
+static bool round_live(struct sim *sim)
+{
+    struct round r;
+    enum round_end end = end_choose(sim);
+    if (!sim_broker_up(sim, true))
+        return false;
+    clients_start(sim);
+    round_begin(sim, &r, end);
+    round_work(sim, &r);
+    bool healthy = sim_faults_hit(sim) == r.hits && !r.was_full;
+    sim_faults_disarm(sim);
+    mem_world_set_capacity(sim->world, UINT64_C(1) << 40);
+    if (model_failed(&sim->model))
+        return false;
+    if (sim_crashed(sim))
+        end = END_POWER_CUT;
+    sim_trace(sim, "%s%s", end_names[end], healthy ? "" : ", after a fault");
+    if (end == END_CLEAN_STOP) {
+        sim_end_by_stop(sim, healthy);
+    } else {
+        sim->report.power_cuts += end == END_POWER_CUT;
+        sim->report.kills += end == END_KILL;
+        if (end == END_KILL)
+            mem_world_kill(sim->world);
+        else
+            mem_world_power_off(sim->world);
+        sim_end_by_crash(sim, healthy);
+    }
+    return !model_failed(&sim->model);
+}
+
+/* Everything is mended: it must work as on the first day, and be the same after a stop. */
+static bool last_round(struct sim *sim)
+{
+    if (!sim_broker_up(sim, false))
+        return false;
+    clients_start(sim);
+    if (!clients_progress(sim))
+        return false;
+    sim_end_by_stop(sim, true);
+    if (model_failed(&sim->model) || !sim_broker_up(sim, false))
+        return false;
+    sim_end_by_stop(sim, true);
+    return !model_failed(&sim->model);
+}
+
+static void shows_something(struct sim *sim)
+{
+    const struct sim_report *r = &sim->report;
+    if (sim->model.acked_batches == 0)
+        model_violation(&sim->model, "nothing was acknowledged");
+    if (r->power_cuts + r->kills + r->cuts_in_start + r->clean_stops + sim_faults_hit(sim) == 0)
+        model_violation(&sim->model, "nothing was injected");
+    if (sim->model.audited_batches == 0)
+        model_violation(&sim->model, "nothing was recovered");
+}
+
+void sim_report_finish(struct sim *sim)
+{
+    struct sim_report *r = &sim->report;
+    const struct model *m = &sim->model;
+    r->virtual_ns = sim_now_ns_of(sim);
+    for (int i = 0; i < MEM_FAULT_KINDS; i++)
+        r->faults[i] = mem_world_fault_hits(sim->world, (enum mem_fault)i);
+    r->connection_resets = sim_net_resets(sim->net);
+    r->acked_batches = m->acked_batches;
+    r->acked_records = m->acked_records;
+    r->acked_bytes = m->acked_bytes;
+    r->seen_batches = m->seen_batches;
+    r->audited_batches = m->audited_batches;
+    r->must_survive = m->must_survive;
+    r->trace_hash = sim->trace_hash ^ mem_world_trace_hash(sim->world);
+}
+
+void sim_open(struct sim *sim, uint64_t seed, bool verbose, const struct sim_plan *plan)
+{
+    memset(sim, 0, sizeof(*sim));
+    sim->seed = seed;
+    sim->verbose = verbose;
+    sim->trace_hash = 0xcbf29ce484222325u;
+    list_init(&sim->timers);
+    rng_seed(&sim->rng, seed);
+    if (plan != NULL)
+        sim->plan = *plan;
+    else
+        sim_plan_draw(&sim->plan, seed);
+    sim->world = mem_world_create(seed);
+    mem_world_set_latency(sim->world, sim->plan.write_ns, sim->plan.flush_ns, sim->plan.read_ns);
+    mem_world_set_stalls(sim->world, sim->plan.stall_one_in);
+    sim->net = sim_net_create(sim->world, seed);
+    sim_broker_init(&sim->broker, sim->world, sim->net, seed);
+    model_init(&sim->model);
+    clients_create(sim);
+}
+
+void sim_shut(struct sim *sim)
+{
+    if (model_failed(&sim->model)) { /* in the middle of something: the process ends soon */
+        model_fini(&sim->model);     /* its text stays */
+        return;
+    }
+    if (sim->broker.up || sim_crashed(sim)) {
+        clients_stop(sim);
+        sim_broker_crash(&sim->broker);
+    }
+    clients_destroy(sim);
+    sim_net_destroy(sim->net);
+    mem_world_destroy(sim->world);
+    model_fini(&sim->model);
+}
+
+bool sim_run(struct sim *sim, uint64_t seed, bool verbose)
+{
+    sim_open(sim, seed, verbose, NULL);
+    bool ok = true;
+    for (unsigned i = 0; ok && i < sim->plan.rounds; i++)
+        ok = round_live(sim);
+    if (ok && last_round(sim))
+        shows_something(sim);
+    sim_report_finish(sim);
+    sim_shut(sim);
+    return !model_failed(&sim->model);
+}
+
+void sim_report_add(struct sim_report *sum, const struct sim_report *r)
+{
+    uint64_t *to = (uint64_t *)sum;
+    const uint64_t *from = (const uint64_t *)r;
+    uint64_t reads = MAX(sum->start_reads_max, r->start_reads_max);
+    for (size_t i = 0; i < sizeof(*r) / sizeof(*to); i++)
+        to[i] += from[i];
+    sum->start_reads_max = reads;
+}
