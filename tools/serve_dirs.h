@@ -1,4 +1,5 @@
-/* serve_dirs.h: the directories that a broker owns while it runs, and the meta.properties in each.
+/* serve_dirs.h: the directories that a broker owns while it runs, and the meta.properties in each,
+ *   which is kept twice, with a checksum: either of them suffices.
  *
  * Happy path: dirs_open() makes what is missing, locks every directory and reads its properties;
  *   once the cluster's id is known, dirs_check() holds them against it and dirs_write() writes
