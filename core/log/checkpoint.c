@@ -414,11 +414,24 @@ static int load_image(struct segment *seg, const uint8_t *data, uint64_t len)
     return 0;
 }
 
-static int load_segment(struct in *in, struct plog *p)
+/* Segments come in order and do not overlap, and hold nothing that is not stable. */
+static bool segment_sane(const struct segment_entry *e, int64_t *from_offset, int64_t stable_offset)
+{
+    bool whole_blocks =
+        e->destaged_pos % BLOCK_BYTES == 0 || (e->sealing && e->destaged_pos == e->stable_pos);
+    if (e->base_offset < *from_offset || e->end_offset < e->base_offset ||
+        e->end_offset > stable_offset || e->stable_pos > INT32_MAX ||
+        e->destaged_pos > e->stable_pos || e->image_bytes > e->stable_pos - e->destaged_pos)
+        return false;
+    *from_offset = e->end_offset;
+    return whole_blocks;
+}
+
+static int load_segment(struct in *in, struct plog *p, int64_t *from_offset, int64_t stable_offset)
 {
     struct segment_entry e;
     if (!get(in, &e, sizeof(e)) || (uint64_t)(in->end - in->p) < e.image_bytes ||
-        e.destaged_pos > e.stable_pos || e.image_bytes > e.stable_pos - e.destaged_pos)
+        !segment_sane(&e, from_offset, stable_offset))
         return -EBADMSG;
     const uint8_t *image = in->p;
     in->p += e.image_bytes;
@@ -445,7 +458,8 @@ static int load_segment(struct in *in, struct plog *p)
 static int load_plog(struct in *in, struct log_store *s)
 {
     struct plog_entry e;
-    if (!get(in, &e, sizeof(e)))
+    if (!get(in, &e, sizeof(e)) || e.log_start < 0 || e.stable_offset < e.log_start ||
+        e.stable_offset > OFFSET_MAX)
         return -EBADMSG;
     struct plog *p = map_get(&s->plogs, e.number);
     if (p != NULL && p->loaded) /* taken over before: this shard's own state is newer */
@@ -460,8 +474,9 @@ static int load_plog(struct in *in, struct log_store *s)
     int rc = load_epochs(in, p, e.epochs_n);
     if (rc == 0)
         rc = load_producers(in, p, e.producers_n);
+    int64_t from_offset = 0;
     for (uint32_t i = 0; rc == 0 && i < e.segments_n; i++)
-        rc = load_segment(in, p);
+        rc = load_segment(in, p, &from_offset, e.stable_offset);
     return rc;
 }
 
@@ -476,6 +491,7 @@ static bool checkpoint_sane(const struct loaded *l, uint64_t identity)
     const struct checkpoint_header *h = &l->h;
     if (h->magic != CHECKPOINT_MAGIC || h->version != CHECKPOINT_VERSION ||
         (identity != 0 && h->identity != identity) || h->tail_pos > h->durable_pos ||
+        h->tail_pos % BLOCK_BYTES != 0 || h->durable_pos % BLOCK_BYTES != 0 ||
         h->body_bytes > l->size_bytes - sizeof(*h))
         return false;
     memset(l->buf + offsetof(struct checkpoint_header, crc), 0, sizeof(h->crc));

@@ -31,6 +31,7 @@
 #define SEGMENT_CLASSES 5u  /* file sizes 16 KiB << 4*i: 16 KiB .. 1 GiB */
 #define SEGMENT_CLASS_MIN_BYTES (16u * 1024u)
 #define TERMINATOR_BYTES 17u
+#define OFFSET_MAX (INT64_MAX / 2) /* what is read from disk: sums of offsets never overflow */
 
 /* ---- on disk, little endian; the whole layout is in README.md ---- */
 
