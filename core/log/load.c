@@ -18,6 +18,7 @@ struct seg_load {
     char paths[3][PATH_MAX];
     struct seg_index index;
     uint8_t *buf;
+    uint64_t buf_bytes;    /* of each read */
     uint64_t buf_pos;      /* in the segment, of its first byte */
     uint64_t pos, end_pos; /* of the walk */
 };
@@ -124,8 +125,8 @@ static void walk_next(struct seg_load *load)
     if (load->pos >= file_end_pos(seg))
         walk_buffer(load, load->pos);
     else
-        env_read(seg->plog->store->env, &load->op, seg->file, load->buf, WALK_BYTES, load->buf_pos,
-                 on_walk_read);
+        env_read(seg->plog->store->env, &load->op, seg->file, load->buf, load->buf_bytes,
+                 load->buf_pos, on_walk_read);
 }
 
 /* The index has to come from the segment itself. Of an open segment only what lies in its file is
@@ -135,7 +136,9 @@ static void walk_start(struct seg_load *load)
     struct segment *seg = load->seg;
     load->index = (struct seg_index){.max_timestamp = -1};
     load->end_pos = seg->state == SEGMENT_SEALED ? seg->end_pos : seg->index_from;
-    if (posix_memalign((void **)&load->buf, BLOCK_BYTES, WALK_BYTES) != 0) {
+    /* At least two blocks: a header that begins in the first is whole. */
+    load->buf_bytes = MIN(block_ceil(file_end_pos(seg)) + BLOCK_BYTES, (uint64_t)WALK_BYTES);
+    if (posix_memalign((void **)&load->buf, BLOCK_BYTES, load->buf_bytes) != 0) {
         load->buf = NULL;
         load_end(load, -ENOMEM);
         return;

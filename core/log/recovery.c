@@ -596,7 +596,8 @@ int recovery_replay(struct log_store *s, char *reason, size_t reason_size)
         return rc;
     uint64_t began_ns = env_now_ns(s->env);
     s->journal.tail_pos = start.tail_pos;
-    rc = posix_memalign((void **)&r.window, BLOCK_BYTES, WINDOW_BYTES) == 0 ? 0 : -ENOMEM;
+    uint64_t window_bytes = MIN(s->journal.ring_bytes, (uint64_t)WINDOW_BYTES);
+    rc = posix_memalign((void **)&r.window, BLOCK_BYTES, window_bytes) == 0 ? 0 : -ENOMEM;
     if (rc == 0)
         rc = replay_chain(&r, &start);
     while (rc == 0 && r.held_n > 0)
