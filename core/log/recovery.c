@@ -241,7 +241,7 @@ static int append_recovered(struct segment *seg, const struct journal_record *re
     return 0;
 }
 
-static int open_for_recovery(struct segment *seg, struct env_file **ret)
+static int open_for_recovery(struct segment *seg, struct env_file **ret, uint64_t *ret_size_bytes)
 {
     char path[PATH_MAX];
     struct env_name_step step = {.kind = ENV_STEP_OPEN,
@@ -250,6 +250,7 @@ static int open_for_recovery(struct segment *seg, struct env_file **ret)
     if (rc != 0)
         return rc;
     *ret = step.ret_file;
+    *ret_size_bytes = step.ret_size_bytes;
     return 0;
 }
 
@@ -278,9 +279,14 @@ static int run_read(struct segment *seg, const struct journal_record *rec, const
     uint8_t *buf;
     struct env *env = seg->plog->store->env;
     struct env_file *file;
-    int rc = open_for_recovery(seg, &file);
+    uint64_t size_bytes;
+    int rc = open_for_recovery(seg, &file, &size_bytes);
     if (rc != 0)
         return rc;
+    if (image_at > size_bytes) {
+        env_file_close(env, file);
+        return -EIO;
+    }
     if (posix_memalign((void **)&buf, BLOCK_BYTES, block_ceil(to) - from + BLOCK_BYTES) != 0) {
         env_file_close(env, file);
         return -ENOMEM;
@@ -375,6 +381,16 @@ static int apply_record(struct replay *r, const struct journal_record *rec, cons
     return apply_run(r, seg, rec, body, body_bytes, seq);
 }
 
+/* Within what journal.c can have written: sizes are allocated, and sums must not overflow. */
+static bool record_sane(const struct journal_record *rec, uint32_t room)
+{
+    return (rec->kind == RECORD_BATCHES || rec->kind == RECORD_RUN) &&
+           rec->len_bytes >= sizeof(*rec) && rec->len_bytes <= room && rec->pos <= INT32_MAX &&
+           rec->data_bytes <= INT32_MAX - rec->pos && rec->segment_base >= 0 &&
+           rec->segment_base <= rec->base_offset && rec->base_offset <= rec->end_offset &&
+           rec->end_offset <= OFFSET_MAX;
+}
+
 static int apply_write(struct replay *r, struct held_write *w)
 {
     int rc = 0;
@@ -383,8 +399,7 @@ static int apply_write(struct replay *r, struct held_write *w)
         if (w->h.used_bytes - at < sizeof(rec))
             return -EBADMSG;
         memcpy(&rec, w->bytes + at, sizeof(rec));
-        if (rec.len_bytes < sizeof(rec) || rec.len_bytes > w->h.used_bytes - at ||
-            (rec.kind != RECORD_BATCHES && rec.kind != RECORD_RUN))
+        if (!record_sane(&rec, w->h.used_bytes - at))
             return -EBADMSG;
         rc = apply_record(r, &rec, w->bytes + at + sizeof(rec), w->h.seq);
     }
