@@ -1,6 +1,7 @@
 # penstock: see README.md. Targets: all run test test-all bench-kafka bench-compare bench-drivers asan
 #   fuzz layers format lint clean.
-#   V=1 shows the commands; CC=clang builds with clang (into build/clang); SANITIZE=1 is `make asan`.
+#   V=1 shows the commands; CC=clang builds with clang (into build/clang); SANITIZE=1 is `make asan`;
+#   FUZZER=1 is what `make fuzz` builds with (clang, into build/fuzz).
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 ifeq ($(MAKELEVEL),0)
 MAKEFLAGS += -j$(shell nproc)
@@ -9,9 +10,9 @@ endif
 .DELETE_ON_ERROR:
 
 ifeq ($(origin CC),default)
-CC := gcc
+CC := $(if $(FUZZER),clang,gcc)
 endif
-FLAVOR := $(if $(SANITIZE),asan,$(if $(findstring clang,$(CC)),clang,release))
+FLAVOR := $(if $(FUZZER),fuzz,$(if $(SANITIZE),asan,$(if $(findstring clang,$(CC)),clang,release)))
 BUILD := build$(if $(filter-out release,$(FLAVOR)),/$(FLAVOR))
 Q := $(if $(V),,@)
 
@@ -19,9 +20,12 @@ CFLAGS := -std=gnu17 -O2 -g -fno-omit-frame-pointer -D_GNU_SOURCE -I. -pthread -
 	-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wvla \
 	-Wno-missing-field-initializers -Werror
 LDFLAGS := -pthread
-ifdef SANITIZE
+ifneq ($(SANITIZE)$(FUZZER),)
 CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=undefined
 LDFLAGS += -fsanitize=address,undefined
+endif
+ifdef FUZZER
+CFLAGS += -fsanitize=fuzzer-no-link
 endif
 
 # Modules, and which each may include: `make layers` holds every #include against this table.
@@ -106,28 +110,31 @@ $(foreach m,$(UNIT_MODULES),$(eval $(call unit_rules,$(m))))
 UNIT_PROGRAMS := $(foreach m,$(UNIT_MODULES),$(call unit_program,$(m)))
 units: $(UNIT_PROGRAMS)
 
-# Replays of the fuzz corpora, sanitized; `make fuzz` really fuzzes (clang, FUZZ_SECONDS each).
+# Fuzz targets: with SANITIZE=1 they replay files, with FUZZER=1 they fuzz. Each takes what it needs
+# from everybody's archives; tests-fuzz.a is what they share, and core/log with small journal writes:
+# a journal of the real size takes longer to read than all the rest of an input.
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_SECONDS ?= 60
-FUZZ_SOURCES := $(foreach m,core/base core/batch net/wire bench/stat,$(call module_sources,$(m))) \
-	bench/agents_wire.c $(foreach f,stats verify workload,bench/load/$(f).c)
-FUZZ_LIBS := $(foreach m,core/base core/batch bench/stat,$(LIBS_$(m)))
-SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
-# Objects of their own, for the replays are sanitized in a release build as well.
+FUZZ_SHARED := $(filter-out tests/fuzz/fuzz_% tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)) tests/lib/core_log_fixture.c
 fuzz_objects = $(patsubst %.c,$(BUILD)/fuzz-obj/%.o,$(1))
 $(BUILD)/fuzz-obj/%.o: %.c $(BUILD)/.flags
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(SANITIZERS) -c -o $@ $<
-$(BUILD)/tests/fuzz-%: $(BUILD)/fuzz-obj/tests/fuzz/fuzz_%.o $(call fuzz_objects,tests/fuzz/replay.c $(FUZZ_SOURCES))
+	@$(if $(V),,echo "  CC    $< (fuzz)")
+	$(Q)$(CC) $(CFLAGS) -DJOURNAL_WRITE_BYTES_MAX=65536u -c -o $@ $<
+$(BUILD)/lib/tests-fuzz.a: $(call fuzz_objects,$(FUZZ_SHARED) $(call module_sources,core/log))
 	@mkdir -p $(@D)
-	$(Q)$(CC) $(LDFLAGS) $(SANITIZERS) -o $@ $^ $(FUZZ_LIBS)
-.SECONDARY: $(call fuzz_objects,$(patsubst %,tests/fuzz/fuzz_%.c,$(FUZZERS)))
-build/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_SOURCES)
+	$(Q)rm -f $@ && ar rcs $@ $^
+# What only serves the targets is not for the fuzzer to cover.
+$(call fuzz_objects,$(FUZZ_SHARED)) $(call objects,io/env_mem.c core/base/map.c): CFLAGS := $(filter-out -fsanitize=fuzzer-no-link,$(CFLAGS))
+$(BUILD)/tests/fuzz-%: $(BUILD)/obj/tests/fuzz/fuzz_%.o $(if $(FUZZER),,$(call objects,tests/fuzz/replay.c)) $(BUILD)/lib/tests-fuzz.a $(call link_order,$(filter-out core/log,$(MODULES)))
 	@mkdir -p $(@D)
-	$(Q)clang $(filter-out -MMD -MP -Werror,$(CFLAGS)) -fsanitize=fuzzer,address,undefined -o $@ $^ $(FUZZ_LIBS)
-fuzz: deps $(addprefix build/fuzz/,$(FUZZERS))
-	$(Q)for f in $(FUZZERS); do mkdir -p build/fuzz/corpus-$$f && \
-		build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) build/fuzz/corpus-$$f tests/fuzz/corpus/$$f || exit 1; done
+	$(Q)$(CC) $(LDFLAGS) $(if $(FUZZER),-fsanitize=fuzzer) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -Wl,--as-needed $(LIBS_ALL) -lm
+.SECONDARY: $(call objects,$(patsubst %,tests/fuzz/fuzz_%.c,$(FUZZERS)))
+fuzz-programs: $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
+# Seconds for each target; TARGETS=log,meta runs only those.
+TIME ?= 60
+fuzz: deps
+	$(Q)$(MAKE) FUZZER=1 fuzz-programs
+	$(Q)tests/fuzz/run.py --time $(TIME) $(if $(TARGETS),--targets $(TARGETS))
 
 # The codec's other half for the test against Kafka's own serializer.
 $(BUILD)/tests/wire-echo: $(call objects,tests/wire/wire_echo.c) $(call link_order,net/wire core/base)
@@ -163,10 +170,10 @@ sim-mutants: deps
 	$(Q)$(MAKE) $(BUILD)/tests/penstock-sim
 	$(Q)tests/sim/mutants.py --build $(BUILD) $(ARGS)
 
-TEST_PROGRAMS := $(UNIT_PROGRAMS) $(addprefix $(BUILD)/tests/,wire-echo hist-write scripted-broker penstock-sim) $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
+TEST_PROGRAMS := $(UNIT_PROGRAMS) $(addprefix $(BUILD)/tests/,wire-echo hist-write scripted-broker penstock-sim)
 test-programs: $(TEST_PROGRAMS)
 asan-test-programs:
-	$(Q)$(MAKE) SANITIZE=1 all build/asan/tests/wire-echo units
+	$(Q)$(MAKE) SANITIZE=1 all build/asan/tests/wire-echo units fuzz-programs
 
 # What the build needs, installed when it is missing; the tests' own needs: tests/install.sh.
 deps:
@@ -211,7 +218,7 @@ lint:
 	$(Q)clang-format --dry-run -Werror $(ALL_C)
 	$(Q)clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(ALL_C))) -- $(filter-out -MMD -MP,$(CFLAGS))
 
-.PHONY: all FORCE units clean asan deps run test test-all test-programs asan-test-programs layers format lint fuzz \
+.PHONY: all FORCE units clean asan deps run test test-all test-programs asan-test-programs layers format lint fuzz fuzz-programs \
 	bench-kafka bench-compare bench-drivers sim sim-soak sim-mutants
 asan:
 	$(Q)$(MAKE) SANITIZE=1 all

@@ -234,12 +234,13 @@ def find_units(options):
 
 
 def find_fuzz(options):
-    """A replay of a whole corpus is one test; one without inputs fails, as it shows nothing."""
+    """A replay of a whole corpus is one test; one without inputs fails, as it shows nothing.
+    The programs are always those of the sanitized build."""
     found = []
-    for path, suffix in programs(options, "fuzz"):
+    for path in sorted(glob.glob(os.path.join(options.build, "asan", "tests", "fuzz-*"))):
         target = os.path.basename(path)[len("fuzz-"):]
         corpus = sorted(glob.glob(os.path.join(TESTS, "fuzz", "corpus", target, "*")))
-        name = f"fuzz-{target} ({len(corpus)} inputs){suffix}"
+        name = f"fuzz-{target} ({len(corpus)} inputs)"
         command = [path] + corpus
         if not corpus:
             command = ["sh", "-c", f"echo tests/fuzz/corpus/{target} is empty; exit 1"]

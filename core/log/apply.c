@@ -204,7 +204,8 @@ static int append_recovered(struct segment *seg, const struct journal_record *re
     return 0;
 }
 
-static int open_for_recovery(const struct segment *seg, struct env_file **ret)
+static int open_for_recovery(const struct segment *seg, struct env_file **ret,
+                             uint64_t *ret_size_bytes)
 {
     char path[PATH_MAX];
     struct env_name_step step = {.kind = ENV_STEP_OPEN,
@@ -213,6 +214,7 @@ static int open_for_recovery(const struct segment *seg, struct env_file **ret)
     if (rc != 0)
         return rc;
     *ret = step.ret_file;
+    *ret_size_bytes = step.ret_size_bytes;
     return 0;
 }
 
@@ -225,7 +227,8 @@ static void file_bytes(const struct segment *seg, uint64_t pos, uint64_t len, ui
     uint64_t from = block_floor(pos);
     struct env_file *file;
     uint8_t *buf;
-    if (len == 0 || open_for_recovery(seg, &file) != 0)
+    uint64_t size_bytes;
+    if (len == 0 || open_for_recovery(seg, &file, &size_bytes) != 0)
         return;
     if (posix_memalign((void **)&buf, BLOCK_BYTES, block_ceil(pos + len) - from) == 0) {
         int rc = around_read_wait(env, file, buf, block_ceil(pos + len) - from, from);
@@ -358,9 +361,14 @@ static int run_read(struct segment *seg, const struct journal_record *rec, const
     uint8_t *buf;
     struct env *env = seg->plog->store->env;
     struct env_file *file;
-    int rc = open_for_recovery(seg, &file);
+    uint64_t size_bytes;
+    int rc = open_for_recovery(seg, &file, &size_bytes);
     if (rc != 0)
         return rc;
+    if (image_at > size_bytes) {
+        env_file_close(env, file);
+        return -EIO;
+    }
     if (posix_memalign((void **)&buf, BLOCK_BYTES, block_ceil(to) - from + BLOCK_BYTES) != 0) {
         env_file_close(env, file);
         return -ENOMEM;

@@ -24,7 +24,8 @@ bool checkpoint_copy_open(const uint8_t *bytes, uint64_t len_bytes, struct check
         return false;
     memcpy(&h, bytes, sizeof(h));
     if (h.magic != CHECKPOINT_MAGIC || h.version != CHECKPOINT_VERSION ||
-        h.tail_pos > h.durable_pos || h.body_bytes > len_bytes - sizeof(h) ||
+        h.tail_pos > h.durable_pos || h.tail_pos % BLOCK_BYTES != 0 ||
+        h.durable_pos % BLOCK_BYTES != 0 || h.body_bytes > len_bytes - sizeof(h) ||
         h.crc != checkpoint_crc(bytes, &h))
         return false;
     *ret = h;
@@ -94,12 +95,26 @@ static int load_image(struct segment *seg, const uint8_t *data, uint64_t len)
     return 0;
 }
 
-static int load_segment(struct in *in, struct plog *p)
+/* Segments come in order and do not overlap, and hold nothing that is not stable. */
+static bool segment_sane(const struct segment_entry *e, int64_t *from_offset, int64_t stable_offset)
+{
+    bool sealed = e->state != SEGMENT_ENTRY_OPEN;
+    bool whole_blocks =
+        e->destaged_pos % BLOCK_BYTES == 0 || (sealed && e->destaged_pos == e->stable_pos);
+    if (e->base_offset < *from_offset || e->end_offset < e->base_offset ||
+        e->end_offset > stable_offset || e->stable_pos > INT32_MAX ||
+        e->destaged_pos > e->stable_pos || e->image_bytes > e->stable_pos - e->destaged_pos ||
+        (e->state == SEGMENT_ENTRY_SEALED && e->destaged_pos != e->stable_pos))
+        return false;
+    *from_offset = e->end_offset;
+    return whole_blocks;
+}
+
+static int load_segment(struct in *in, struct plog *p, int64_t *from_offset, int64_t stable_offset)
 {
     struct segment_entry e;
     if (!get(in, &e, sizeof(e)) || (uint64_t)(in->end - in->p) < e.image_bytes ||
-        e.destaged_pos > e.stable_pos || e.image_bytes > e.stable_pos - e.destaged_pos ||
-        (e.state == SEGMENT_ENTRY_SEALED && e.destaged_pos != e.stable_pos))
+        !segment_sane(&e, from_offset, stable_offset))
         return -EBADMSG;
     const uint8_t *image = in->p;
     in->p += e.image_bytes;
@@ -133,7 +148,8 @@ static int load_segment(struct in *in, struct plog *p)
 static int load_plog(struct in *in, struct log_store *s)
 {
     struct plog_entry e;
-    if (!get(in, &e, sizeof(e)))
+    if (!get(in, &e, sizeof(e)) || e.log_start < 0 || e.stable_offset < e.log_start ||
+        e.stable_offset > OFFSET_MAX)
         return -EBADMSG;
     struct plog *p = map_get(&s->plogs, e.number);
     if (p != NULL && p->loaded) /* taken over before: this shard's own state is newer */
@@ -148,8 +164,9 @@ static int load_plog(struct in *in, struct log_store *s)
     int rc = load_epochs(in, p, e.epochs_n);
     if (rc == 0)
         rc = load_producers(in, p, e.producers_n);
+    int64_t from_offset = 0;
     for (uint32_t i = 0; rc == 0 && i < e.segments_n; i++)
-        rc = load_segment(in, p);
+        rc = load_segment(in, p, &from_offset, e.stable_offset);
     return rc;
 }
 

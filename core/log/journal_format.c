@@ -170,8 +170,9 @@ static bool record_at(const struct journal_record_iter *it, uint64_t at, struct 
     memcpy(&rec, it->write + at, sizeof(rec));
     if (rec.crc != record_crc(h, rec) || rec.len_bytes < sizeof(rec) || rec.at_bytes < sizeof(*h) ||
         rec.at_bytes > h->table_at || rec.len_bytes > h->table_at - rec.at_bytes ||
-        rec.pos > UINT32_MAX || rec.base_offset < 0 || rec.end_offset <= rec.base_offset ||
-        rec.segment_base < 0 || rec.segment_base > rec.base_offset || !kind_sane(&rec))
+        rec.pos > INT32_MAX || rec.data_bytes > INT32_MAX - rec.pos || rec.base_offset < 0 ||
+        rec.end_offset <= rec.base_offset || rec.end_offset > OFFSET_MAX || rec.segment_base < 0 ||
+        rec.segment_base > rec.base_offset || !kind_sane(&rec))
         return false;
     *ret = rec;
     return true;

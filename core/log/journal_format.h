@@ -27,9 +27,12 @@
 #define JOURNAL_SUPER_MAGIC 0x3250534a4e455021u
 #define JOURNAL_RING_START (2u * BLOCK_BYTES)
 #define JOURNAL_SECTOR_BYTES 512u
+#define OFFSET_MAX (INT64_MAX / 2) /* what is read from disk: sums of offsets never overflow */
+#ifndef JOURNAL_WRITE_BYTES_MAX    /* the fuzz targets make do with less */
 #define JOURNAL_WRITE_BYTES_MAX                                                                    \
     (1280u * 1024u) /* one partition's share is below direct_min (at most 1 MiB), the rest is      \
                      * slack */
+#endif
 
 struct journal_super { /* blocks 0 and 1, the same; written one after the other */
     uint64_t magic, journal_id, incarnation, ring_bytes;

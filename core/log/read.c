@@ -302,7 +302,10 @@ int plog_read(struct plog *p, struct plog_read *r, plog_read_fn on_done)
     if (r->rc != 0 || r->offset >= plog_high_watermark(p))
         return 1;
     struct segment *seg = plog_segment_for(p, r->offset);
-    ASSERT(seg != NULL);
+    if (seg == NULL) { /* its file is gone */
+        r->rc = -EIO;
+        return 1;
+    }
     if (r->offset < seg->base_offset)
         r->offset = seg->base_offset; /* a gap between segments */
     if (read_hot(seg, r))

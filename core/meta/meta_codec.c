@@ -322,12 +322,16 @@ int meta_header_decode(const uint8_t block[static 4096], struct meta_header *ret
     if (memcmp(block, header_magic, sizeof(header_magic)) != 0 || le_load32(block + 8) != crc ||
         le_load32(block + 12) != META_FORMAT)
         return -EBADMSG;
-    *ret = (struct meta_header){
+    struct meta_header h = {
         .generation = le_load64(block + 16),
         .size_bytes = le_load64(block + 24),
         .id = le_load64(block + 32),
         .crc = crc,
     };
+    uint8_t again[BLOCK_BYTES]; /* what repair would write: the chain of frames hangs on its crc */
+    if (meta_header_encode(&h, again) != crc)
+        return -EBADMSG;
+    *ret = h;
     return 0;
 }
 

@@ -203,6 +203,8 @@ static int headers_read(struct opening *o)
     if (o->copy[0].header_ok && o->copy[1].header_ok && header[0].crc != header[1].crc)
         return open_fail(o, -EIO, "%s and .b are not copies of one log", o->log->name[0]);
     o->header = header[o->copy[0].header_ok ? 0 : 1];
+    if (o->header.size_bytes > MAX(o->copy[0].file_bytes, o->copy[1].file_bytes))
+        return open_fail(o, -EIO, "%s and .b are shorter than they say", o->log->name[0]);
     return 0;
 }
 

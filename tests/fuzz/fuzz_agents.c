@@ -1,9 +1,5 @@
 /* fuzz_agents.c: whatever comes to an agent or a conductor from the other side.
- * What decodes must encode to what decodes again. Input: one message, as agents_wire.h has it.
- * Build: clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. tests/fuzz/fuzz_agents.c
- *   bench/agents_wire.c bench/load/{stats,verify,workload}.c bench/stat/[a-z0-9_]*.c
- *   core/base/[a-z0-9_]*.c net/wire/[a-z]*.c -lz -lm -lisal
- * Replay: the same with tests/fuzz/replay.c and without "fuzzer"; the arguments are the inputs. */
+ * What decodes must encode to what decodes again. Input: one message, as agents_wire.h has it. */
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>

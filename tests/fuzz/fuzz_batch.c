@@ -1,9 +1,6 @@
 /* fuzz_batch.c: whatever a client or a disk gives as a record batch.
  * Input: one byte of enum fuzz_flag, then the batch; with FUZZ_PACK its records are plain and are
- * compressed here, so that the fuzzer can work on records behind every codec.
- * Build: clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. tests/fuzz/fuzz_batch.c
- *   core/batch/[a-z]*.c core/base/{crc32c,assert}.c -lisal -lz -llz4 -lzstd -lsnappy
- * Replay: the same with tests/fuzz/replay.c and without "fuzzer"; the arguments are the inputs. */
+ * compressed here, so that the fuzzer can work on records behind every codec. */
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>

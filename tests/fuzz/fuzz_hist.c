@@ -1,9 +1,6 @@
 /* fuzz_hist.c: whatever comes as a histogram from another process or out of a file.
  * What decodes must encode to what decodes to the same histogram, in either form.
- * Input: "HIST...": the text; anything else: the V2 form, which is inside the text's zlib data.
- * Build: clang -fsanitize=fuzzer,address,undefined -D_GNU_SOURCE -I. tests/fuzz/fuzz_hist.c
- *   bench/stat/hist_[a-z0-9]*.c core/base/{hist,assert}.c -lz -lm
- * Replay: the same with tests/fuzz/replay.c and without "fuzzer"; the arguments are the inputs. */
+ * Input: "HIST...": the text; anything else: the V2 form, which is inside the text's zlib data. */
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
