@@ -265,6 +265,7 @@ struct log_store {
     int failed;            /* -errno: the journal is gone */
     uint64_t behind_bytes; /* stable, not destaged */
     struct pool *pools;    /* one a data dir */
+    struct scrub *scrub;   /* NULL: off */
     bool memory_freed;
 };
 
@@ -430,6 +431,14 @@ void pool_added(struct log_store *s, unsigned dir, const char *path);
 
 /* stray.c */
 void stray_directories_settle(struct log_store *s, const struct meta_image *meta);
+
+/* scrub.c */
+int scrub_open(struct log_store *s);
+void scrub_pump(struct log_store *s);
+uint64_t scrub_deadline_ns(const struct log_store *s);
+bool scrub_busy(const struct log_store *s);
+void scrub_stop(struct log_store *s);
+void scrub_fini(struct log_store *s);
 
 /* remove.c */
 void remove_pump(struct plog *p);
