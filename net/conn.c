@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
@@ -20,19 +19,19 @@ static void conn_read(struct conn *c);
 void conn_open(struct net *net, int sock)
 {
     if (net->stopping) {
-        close(sock);
+        env_sock_close(net->shard->env, sock);
         return;
     }
     if (net->conns_n >= net->conns_max) {
         net_log(net, "shard %u: connection refused: its share of max.connections, %u, is in use",
                 net->shard->index, net->conns_max);
-        close(sock);
+        env_sock_close(net->shard->env, sock);
         return;
     }
     struct conn *c = calloc(1, sizeof(*c));
     if (c == NULL) {
         net_log(net, "shard %u: connection refused: no memory", net->shard->index);
-        close(sock);
+        env_sock_close(net->shard->env, sock);
         return;
     }
     int one = 1; /* replies are batched here; nothing may wait for more bytes in the kernel */
@@ -55,7 +54,7 @@ static void conn_free_if_quiet(struct conn *c)
     list_remove(&c->dirty);
     list_remove(&c->wait);
     net->conns_n--;
-    close(c->sock);
+    env_sock_close(net->shard->env, c->sock);
     free(c->stash);
     free(c);
 }
@@ -82,7 +81,7 @@ void conn_close(struct conn *c)
     if (c->state == CONN_CLOSED)
         return;
     c->state = CONN_CLOSED;
-    shutdown(c->sock, SHUT_RDWR); /* what is in flight comes back */
+    env_sock_shutdown(c->net->shard->env, c->sock); /* what is in flight comes back */
     list_remove(&c->wait);
     list_remove(&c->dirty);
     conn_disown_requests(c);

@@ -3,8 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
@@ -78,7 +76,7 @@ static void sock_deal(struct net *net, int sock)
     }
     struct deal *deal = calloc(1, sizeof(*deal));
     if (deal == NULL) {
-        close(sock);
+        env_sock_close(s->env, sock);
         return;
     }
     deal->sock = sock;
@@ -249,7 +247,7 @@ void net_stop(struct shard *s)
     s->stopping = net->stopping = true;
     for (unsigned i = 0; i < net->listeners_n; i++) {
         shard_timer_clear(s, &net->listeners[i].retry);
-        shutdown(net->listeners[i].sock, SHUT_RDWR); /* ends the accept */
+        env_sock_shutdown(s->env, net->listeners[i].sock); /* ends the accept */
     }
     list_for_each_safe(node, next, &net->conns) {
         struct conn *c = container_of(node, struct conn, link);
