@@ -109,6 +109,8 @@ struct log_waiter {
 };
 /* Calls run once when memory may be available again. */
 void log_store_wait_memory(struct log_store *, struct log_waiter *w);
+/* Somebody waits for memory, of appends or of disk reads. */
+bool log_store_memory_short(const struct log_store *);
 
 /* ---- read ---- */
 

@@ -108,6 +108,11 @@ void log_store_wait_memory(struct log_store *s, struct log_waiter *w)
     list_push_tail(&s->memory_waiters, &w->link);
 }
 
+bool log_store_memory_short(const struct log_store *s)
+{
+    return !list_empty(&s->memory_waiters) || !list_empty(&s->disk_waiters);
+}
+
 static void run_memory_waiters(struct log_store *s)
 {
     if (!s->memory_freed || list_empty(&s->memory_waiters))

@@ -1,0 +1,330 @@
+"""Clients that mean harm, or behave as if they did, and what others notice of them: nothing.
+
+Every attack runs under besieged() (tests/lib/siege.py: memory, descriptors, the bystander's
+records) beside a pulse of small produce requests (tests/lib/pulse.py) whose p99 must keep.
+"""
+import contextlib
+import resource
+import socket
+import struct
+import time
+
+from lib.broker import Broker
+from lib.kafka_wire import (API_VERSIONS, CORRELATION_ID, FETCH, METADATA, PRODUCE, Connection,
+                            api_ranges, array, batch, create_topics, fetch_body, frame, header, i32,
+                            leader_connection, produce, string)
+from lib.pulse import Pulse
+from lib.siege import MIB, besieged, check_memory, open_files, wait_for_files
+from lib.testcase import Skip, sanitized, slow, timeout
+
+TARGET = "target"
+HOLD_S = 2.5
+FILES_OF_TEST = 12_000
+VERSIONS = frame(header(API_VERSIONS, 0))
+LARGE_BATCH = batch([b"v" * 1000] * 1000)
+
+
+@contextlib.contextmanager
+def attacked(**options):
+    """A broker and its pulse, at rest at first; then the block is the attack."""
+    with besieged(**options) as broker:
+        with Pulse(broker) as pulse:
+            broker.pulse = pulse
+            pulse.rest()
+            with pulse.war():
+                yield broker
+                check_memory(broker, "under attack")
+            pulse.check()
+
+
+def target(broker, mib=0):
+    """A topic led by the shard that the pulse goes to, with so many MiB of records."""
+    for number in range(20):
+        topic = f"{TARGET}{number}"
+        with Connection(broker) as connection:
+            create_topics(connection, [topic])
+        with leader_connection(broker, topic) as connection:
+            if connection.socket.getpeername()[1] != broker.pulse.port:
+                continue
+            for turn in range(mib):
+                assert produce(connection, topic, LARGE_BATCH) == (0, turn * 1000)
+        return topic
+    raise AssertionError("no topic is led by the shard of the pulse")
+
+
+def connections(broker, count):
+    """To the shard that the pulse goes to."""
+    return [Connection(broker, broker.pulse.port) for _ in range(count)]
+
+
+def close_all(opened):
+    for connection in opened:
+        connection.close()
+
+
+def send_some(connection, data):
+    """What the socket takes at once; the number of bytes."""
+    connection.socket.setblocking(False)
+    try:
+        return connection.socket.send(data)
+    except (BlockingIOError, ConnectionResetError, BrokenPipeError):
+        return 0
+
+
+def receive_some(connection, most):
+    connection.socket.setblocking(False)
+    try:
+        return len(connection.socket.recv(most))
+    except (BlockingIOError, ConnectionResetError):
+        return 0
+
+
+def hold(seconds=HOLD_S, step_s=0.05):
+    """Turns of an attack: the number of each, until the time is over."""
+    end, turn = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        yield turn
+        turn += 1
+        time.sleep(step_s)
+
+
+# -- readers
+
+def attack_by_slow_readers(broker, seconds):
+    """60 clients ask for a MiB each and read it at 20 KiB/s."""
+    topic = target(broker, mib=4)
+    readers = connections(broker, 60)
+    for reader in readers:
+        reader.send(frame(header(FETCH, 4) + fetch_body(topic, 0)))
+    taken = sum(receive_some(reader, 1024) for _ in hold(seconds) for reader in readers)
+    print(f"{taken} bytes taken by 60 readers")
+    assert taken > 60 * 1024
+    close_all(readers)
+
+
+def test_slow_readers():
+    with attacked() as broker:
+        attack_by_slow_readers(broker, HOLD_S)
+
+
+def attack_by_no_readers(broker, seconds):
+    """40 clients ask for all that there is, again and again, and take nothing. What is written
+    meanwhile needs the memory that they hold."""
+    topic = target(broker, mib=40)
+    fetchers = connections(broker, 40)
+    for number, fetcher in enumerate(fetchers):
+        send_some(fetcher, b"".join(
+            frame(header(FETCH, 4) + fetch_body(topic, (number + turn) % 40 * 1000,
+                                                max_bytes=16 * MIB)) for turn in range(20)))
+    with leader_connection(broker, topic) as producer:
+        begin = time.monotonic()
+        for turn in range(40):
+            assert produce(producer, topic, LARGE_BATCH) == (0, (40 + turn) * 1000)
+        print(f"40 MiB written in {time.monotonic() - begin:.1f} s meanwhile")
+    for _ in hold(seconds):
+        pass
+    close_all(fetchers)
+
+
+@sanitized
+def test_responses_that_are_never_read():
+    with attacked() as broker:
+        attack_by_no_readers(broker, HOLD_S)
+
+
+# -- writers
+
+def attack_by_slow_writers(broker, seconds):
+    """100 small and 50 large requests, a byte a second."""
+    topic = target(broker)
+    writers = connections(broker, 150)
+    for number, writer in enumerate(writers):
+        writer.send(i32(MIB) + header(PRODUCE, 7) if number % 3 == 0 else
+                    i32(500) + header(METADATA, 1))
+    for turn in hold(seconds):
+        if turn % 20 == 19:
+            for writer in writers:
+                send_some(writer, b"\0")
+    del topic
+    close_all(writers)
+
+
+@sanitized
+def test_slow_writers():
+    with attacked() as broker:
+        attack_by_slow_writers(broker, HOLD_S)
+
+
+def largest_request(broker):
+    """As the log says that memory limits it."""
+    return int(broker.log().partition("memory limits a request to ")[2].split()[0])
+
+
+def attack_by_half_frames(broker, seconds):
+    """40 requests of the largest size, of which a half, or the beginning, comes."""
+    size = largest_request(broker)
+    senders = connections(broker, 40)
+    start = i32(size) + header(PRODUCE, 7)
+    rest = b"\0" * (size // 2)
+    sent = [0] * len(senders)
+    for number, sender in enumerate(senders):
+        sender.send(start)
+    for _ in hold(seconds):
+        for number, sender in enumerate(senders):
+            if number % 2 == 0 and sent[number] < len(rest):
+                sent[number] += send_some(sender, rest[sent[number]:])
+    print(f"40 requests of {size} bytes begun, {sum(sent)} bytes of them sent")
+    close_all(senders)
+
+
+@sanitized
+def test_half_sent_requests_of_the_largest_size():
+    with attacked() as broker:
+        attack_by_half_frames(broker, HOLD_S)
+
+
+# -- many
+
+def attack_by_pipelining(broker, seconds):
+    """Eight clients send requests as fast as the broker takes them; four of them read nothing."""
+    clients = connections(broker, 8)
+    data, sent, received = VERSIONS * 500, [0] * 8, 0
+    for _ in hold(seconds, step_s=0.001):
+        for number, client in enumerate(clients):
+            sent[number] += send_some(client, data[sent[number] % len(VERSIONS):])
+            if number < 4:
+                received += receive_some(client, MIB)
+    print(f"requests taken: {sum(sent[:4]) // len(VERSIONS)} of those who read, "
+          f"{sum(sent[4:]) // len(VERSIONS)} of those who do not; {received} bytes answered")
+    assert received > 0 and sum(sent[4:]) < 4 * 16 * MIB, "the broker reads on for ever"
+    close_all(clients)
+
+
+def test_pipelining_without_limit():
+    with attacked() as broker:
+        attack_by_pipelining(broker, HOLD_S)
+
+
+def drop_hard(connection):
+    """By a reset, which leaves no port of ours in TIME_WAIT."""
+    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def attack_by_churn(broker, seconds):
+    """Connections opened and dropped as fast as one process can, some with a request, half or
+    whole, under way."""
+    opened = 0
+    for turn in hold(seconds, step_s=0):
+        connection = Connection(broker, broker.pulse.port)
+        if turn % 3 > 0:
+            connection.send(VERSIONS if turn % 3 == 1 else VERSIONS[:7])
+        drop_hard(connection)
+        opened += 1
+    print(f"{opened} connections in {seconds} s")
+    assert opened > 100
+
+
+@sanitized
+def test_connections_opened_and_dropped():
+    with attacked() as broker:
+        attack_by_churn(broker, HOLD_S)
+
+
+def attack_by_half_closed(broker, seconds):
+    """1,000 clients shut down their sending half: after a request, inside one, or before any.
+    What was asked is answered, then the broker closes too."""
+    clients = connections(broker, 1000)
+    for number, client in enumerate(clients):
+        client.send((VERSIONS, VERSIONS + VERSIONS[:9], VERSIONS[:9], b"")[number % 4])
+        client.end_of_requests()
+    for number, client in enumerate(clients):
+        if number % 4 < 2:
+            assert client.response()[:4] == i32(CORRELATION_ID), number
+        assert client.is_closed(10), f"client {number} is not closed"
+    for _ in hold(seconds):
+        pass
+    close_all(clients)
+
+
+@sanitized
+def test_half_closed_connections():
+    with attacked() as broker:
+        attack_by_half_closed(broker, HOLD_S / 5)
+
+
+# -- descriptors
+
+def raise_file_limit(wanted):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, PermissionError):  # as root
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(hard, wanted)))
+        return
+    if hard < wanted:
+        raise Skip(f"the limit of open files is {hard}, {wanted} are needed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def test_10000_idle_connections():
+    raise_file_limit(FILES_OF_TEST)
+    with attacked() as broker:
+        before, rss = open_files(broker), broker.rss()
+        idle = connections(broker, 10_000)
+        end = time.monotonic() + 20
+        while open_files(broker) < before + 10_000:
+            assert time.monotonic() < end, f"{open_files(broker)} open files"
+            time.sleep(0.05)
+        print(f"{(broker.rss() - rss) / 10_000:.0f} bytes resident a connection")
+        for connection in idle[::1000]:
+            assert connection.request(API_VERSIONS, 0, b"") is not None
+        for _ in hold(1):
+            pass
+        close_all(idle)
+
+
+def test_max_connections():
+    """More than max.connections are closed at once; those that are there go on."""
+    with attacked(**{"max.connections": 200}) as broker:
+        clients = connections(broker, 300)
+        states = [client.request(API_VERSIONS, 0, b"") is not None for client in clients]
+        assert 80 < sum(states) <= 100, f"{sum(states)} of a shard's 100 were let in"
+        close_all(clients)
+
+
+def test_more_connections_than_descriptors():
+    """With 300 descriptors in all, some are left for the log, and it goes on afterwards."""
+    with Broker(shards=1, memory="64m", options={"journal.bytes": "32m"},
+                wrapper=["prlimit", "--nofile=300:300"]) as broker:
+        with Connection(broker) as producer:
+            create_topics(producer, ["written"], 1, [("segment.bytes", str(1 << 20))])
+            clients = [Connection(broker) for _ in range(600)]
+            for turn in range(24):  # takes new segment files
+                answer = produce(producer, "written", batch([b"v" * 1000] * 900))
+                assert answer == (0, turn * 900), (turn, answer)
+            end = time.monotonic() + 20
+            while len(broker.segments("written", 0)) < 10:
+                assert time.monotonic() < end, f"no files for segments\n{broker.log_tail()}"
+                time.sleep(0.05)
+            close_all(clients)
+            wait_for_files(broker, 100)
+        assert 18 in api_ranges(broker)
+
+
+# -- for longer
+
+@slow
+@timeout(600)
+def test_all_of_it_for_long():
+    """One attack after the other on the same broker, each longer than its time-outs."""
+    attacks = [attack_by_slow_readers, attack_by_no_readers, attack_by_slow_writers,
+               attack_by_half_frames, attack_by_pipelining, attack_by_churn, attack_by_half_closed]
+    with besieged() as broker:
+        with Pulse(broker) as pulse:
+            broker.pulse = pulse
+            pulse.rest()
+            for attack in attacks:
+                print(attack.__doc__)
+                with pulse.war():
+                    attack(broker, 35)
+                    check_memory(broker, "under attack")
+                pulse.check()
