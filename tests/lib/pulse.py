@@ -5,7 +5,7 @@ what the test does costs it nothing.
         pulse.rest()                    the latencies of peace
         with pulse.war():
             ...                         an attack
-    pulse.check()                       says both, and asserts that it went on as before
+    assert pulse.has_kept()             says both, and whether it went on as before
 
 Times count from when a request should have been sent: one that has to wait for the answer to the
 one before it counts that, too. The request is 8 KiB long, so it needs request memory; it
@@ -21,7 +21,7 @@ import time
 INTERVAL_S = 0.005
 RECORD_BYTES = 8192
 TOPIC = "pulse"
-REST_S = 1.5
+REST_S = 1
 WORSE_FACTOR, WORSE_S = 10, 1  # what the p99 may grow to: noise of a shared machine is in it
 
 
@@ -52,6 +52,7 @@ class Pulse:
             words = line.decode().split()
             if words[0] == "!":
                 self.problem = line.decode()
+            if words[0] == "!" or len(words) < 2:  # it has been killed
                 return
             self.samples.append((float(words[0]), float(words[1])))
 
@@ -85,11 +86,11 @@ class Pulse:
         yield
         self.attacked = self._between(begin, time.monotonic())
 
-    def check(self):
+    def has_kept(self):
         before, during = (percentile(times, 0.99) for times in (self.peace, self.attacked))
         print(f"p99 of a produce request: {before * 1e3:.1f} ms before, {during * 1e3:.1f} ms under "
               f"attack (longest {max(self.attacked) * 1e3:.0f} ms of {len(self.attacked)})")
-        assert during <= WORSE_FACTOR * before + WORSE_S, "others have lost their latency"
+        return during <= WORSE_FACTOR * before + WORSE_S
 
 
 def main(host, port):
