@@ -116,20 +116,33 @@ def attack_by_slow_readers(broker, seconds):
     close_all(readers)
 
 
+def small_window(broker):
+    """A connection whose client's kernel takes next to nothing for it."""
+    connection = Connection.__new__(Connection)
+    connection.socket = socket.socket()
+    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+    connection.socket.connect((broker.host, broker.pulse.port))
+    return connection
+
+
+def ask(connection, topic, offset):
+    send_some(connection, frame(header(FETCH, 4) + fetch_body(topic, offset, max_bytes=16 * MIB)))
+
+
 def attack_by_no_readers(broker, seconds):
-    """40 clients ask for all that there is, again and again, and take nothing. What is written
-    meanwhile needs the memory that they hold."""
-    topic = target(broker, mib=40)
-    fetchers = connections(broker, 40)
-    for number, fetcher in enumerate(fetchers):
-        send_some(fetcher, b"".join(
-            frame(header(FETCH, 4) + fetch_body(topic, (number + turn) % 40 * 1000,
-                                                max_bytes=16 * MIB)) for turn in range(20)))
+    """40 clients ask for all that there is, then for whatever comes, and take nothing."""
+    topic = target(broker, mib=30)
+    fetchers = [small_window(broker) for _ in range(40)]
+    for fetcher in fetchers:
+        for turn in range(30):
+            ask(fetcher, topic, (29 - turn) * 1000)
     with leader_connection(broker, topic) as producer:
         begin = time.monotonic()
-        for turn in range(40):
-            assert produce(producer, topic, LARGE_BATCH) == (0, (40 + turn) * 1000)
-        print(f"40 MiB written in {time.monotonic() - begin:.1f} s meanwhile")
+        for turn in range(60):
+            assert produce(producer, topic, LARGE_BATCH) == (0, (30 + turn) * 1000)
+            ask(fetchers[turn % 40], topic, (30 + turn) * 1000)
+        took = time.monotonic() - begin
+    print(f"60 MiB written in {took:.1f} s meanwhile")
     for _ in hold(seconds):
         pass
     close_all(fetchers)
