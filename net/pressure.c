@@ -3,9 +3,10 @@
  * moments and not minutes.
  * Happy path: nobody waits, and there is no timer. Else each connection that holds memory (of a
  *   frame that is arriving, or of replies that are leaving) is looked at twice a second: what has
- *   its socket moved? Who moves less than CONN_PRESSED_BYTES in CONN_PRESSED_MS is closed.
- * Failure: none of its own; a log line for each.
- * Threads: the shard's. */
+ *   its socket moved? Who moves less than CONN_PRESSED_BYTES in CONN_PRESSED_MS is closed. Requests
+ *   that wait, a long poll say, are answered now where others of the same connection are open:
+ * those behind may be ready, hold memory, and cannot leave before. Failure: none of its own; a log
+ * line for each. Threads: the shard's. */
 #include "core/base/bytes.h"
 #include "io/sock.h"
 #include "net/conn.h"
@@ -34,9 +35,18 @@ static void watch_restart(struct conn *c, uint64_t moved_bytes, uint64_t now)
     c->watch_ns = now;
 }
 
+static void requests_hurry(struct conn *c)
+{
+    if (c->open_requests < 2)
+        return;
+    list_for_each_safe(node, next, &c->order)
+        request_cancel(container_of(node, struct request, link));
+}
+
 static void conn_watch(struct conn *c, uint64_t now)
 {
     struct net *net = c->net;
+    requests_hurry(c);
     if (c->state == CONN_CLOSED || !holds_memory(c)) {
         c->watch_round = 0;
         return;

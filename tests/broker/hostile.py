@@ -12,8 +12,8 @@ import time
 
 from lib.broker import Broker
 from lib.kafka_wire import (API_VERSIONS, CORRELATION_ID, FETCH, METADATA, PRODUCE, Connection,
-                            api_ranges, array, batch, create_topics, fetch_body, frame, header, i32,
-                            leader_connection, produce, string)
+                            api_ranges, batch, create_topics, fetch, fetch_body, frame, header, i32,
+                            leader_connection, produce)
 from lib.pulse import Pulse
 from lib.siege import FILES_SPARE, MIB, besieged, check_memory, open_files, wait_for_files
 from lib.testcase import Skip, alone, params, sanitized, slow, timeout
@@ -125,8 +125,9 @@ def small_window(broker):
     return connection
 
 
-def ask(connection, topic, offset):
-    send_some(connection, frame(header(FETCH, 4) + fetch_body(topic, offset, max_bytes=16 * MIB)))
+def ask(connection, topic, offset, **how):
+    send_some(connection, frame(header(FETCH, 4) +
+                                fetch_body(topic, offset, max_bytes=16 * MIB, **how)))
 
 
 def attack_by_no_readers(broker, seconds):
@@ -143,6 +144,29 @@ def attack_by_no_readers(broker, seconds):
             ask(fetchers[turn % 40], topic, (30 + turn) * 1000)
         took = time.monotonic() - begin
     print(f"60 MiB written in {took:.1f} s meanwhile")
+    for _ in hold(seconds):
+        pass
+    close_all(fetchers)
+
+
+def attack_behind_a_long_poll(broker, seconds):
+    """Ten clients wait for a topic where nothing comes, and ask for all of another one behind that:
+    those answers are ready, hold the memory of disk reads, and may not leave yet. Somebody who
+    reads that topic from its beginning gets it all the same."""
+    quiet, topic = target(broker), target(broker, mib=60)
+    fetchers = connections(broker, 10)
+    for fetcher in fetchers:
+        ask(fetcher, quiet, 0, wait_ms=600_000, min_bytes=1)
+        for turn in range(20):
+            ask(fetcher, topic, turn * 1000)
+    with leader_connection(broker, topic) as reader:
+        begin, offset = time.monotonic(), 0
+        while offset < 20_000:
+            error, _, data = fetch(reader, topic, offset)
+            offset += 1000 * (len(data) // len(LARGE_BATCH))
+            assert error == 0
+            assert time.monotonic() - begin < 15, f"nothing behind offset {offset} for 15 s"
+    print(f"20 MiB read from disk in {time.monotonic() - begin:.1f} s meanwhile")
     for _ in hold(seconds):
         pass
     close_all(fetchers)
@@ -240,6 +264,7 @@ def attack_by_half_closed(broker, seconds):
 ATTACKS = {
     "slow readers": attack_by_slow_readers,
     "no readers": attack_by_no_readers,
+    "long poll": attack_behind_a_long_poll,
     "slow writers": attack_by_slow_writers,
     "half frames": attack_by_half_frames,
     "pipelining": attack_by_pipelining,
@@ -320,11 +345,11 @@ def test_more_connections_than_descriptors():
     with Broker(shards=1, memory="64m", options={"journal.bytes": "32m"},
                 wrapper=["prlimit", "--nofile=300:300"]) as broker:
         with Connection(broker) as producer:
-            create_topics(producer, ["written"], 1, [("segment.bytes", str(1 << 20))])
+            create_topics(producer, ["written"], 1, [("segment.bytes", str(2 << 20))])
             clients = [Connection(broker) for _ in range(600)]
             for turn in range(24):  # takes new segment files
-                answer = produce(producer, "written", batch([b"v" * 1000] * 900))
-                assert answer == (0, turn * 900), (turn, answer)
+                answer = produce(producer, "written", LARGE_BATCH)
+                assert answer == (0, turn * 1000), (turn, answer)
             end = time.monotonic() + 20
             while len(broker.segments("written", 0)) < 10:
                 assert time.monotonic() < end, f"no files for segments\n{broker.log_tail()}"

@@ -9,7 +9,7 @@ from lib.kafka_wire import (Connection, batch, batch_values, create_topics, fetc
 from lib.testcase import sanitized
 
 TOPIC = "cold"
-RECORDS = 200
+RECORDS = 120
 DAMAGE = re.compile(r"cold-0: scrub: (\S+) is damaged from byte (\d+) to (\d+): "
                     r"offsets (\d+) to (\d+) are lost, the next good one is (\d+)")
 PASS = re.compile(r"scrub: (\d+) bytes of sealed segments read in \d+ s, (\d+) damaged places")
