@@ -102,6 +102,12 @@ void env_sock_close(struct env *env, int sock)
     env->ops->sock_close(env, sock);
 }
 
+uint64_t env_sock_moved_bytes(struct env *env, int sock)
+{
+    return env->ops->sock_moved_bytes == NULL ? env_now_ns(env)
+                                              : env->ops->sock_moved_bytes(env, sock);
+}
+
 void env_recv(struct env *env, struct env_op *op, int sock, void *buf, uint32_t len_bytes,
               unsigned flags, env_done_fn on_done)
 {

@@ -124,6 +124,7 @@ struct env_ops {
     void (*recv_return)(struct env *, struct env_op *);
     void (*sock_shutdown)(struct env *, int sock);
     void (*sock_close)(struct env *, int sock);
+    uint64_t (*sock_moved_bytes)(struct env *, int sock); /* NULL: cannot say */
     void (*post)(struct env *, unsigned to, struct env_msg *);
     void (*turn)(struct env *, uint64_t deadline_ns);
     void (*destroy)(struct env *);
@@ -198,6 +199,9 @@ void env_connect(struct env *, struct env_op *, const struct sock_addr *addr, en
 /* What is in flight on the socket ends soon, with what it had or an error; then close it. */
 void env_sock_shutdown(struct env *, int sock);
 void env_sock_close(struct env *, int sock);
+/* Bytes that the peer has sent and acknowledged so far: grows as long as it takes part. An
+ * environment that cannot say lets it grow with time. */
+uint64_t env_sock_moved_bytes(struct env *, int sock);
 /* Receive 1..len bytes into buf; res 0: the peer closed. ENV_RECV_ALL: until len or close. */
 #define ENV_RECV_ALL 2u
 void env_recv(struct env *, struct env_op *, int sock, void *buf, uint32_t len_bytes,

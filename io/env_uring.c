@@ -12,6 +12,7 @@
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
 #include "core/base/clock.h"
+#include "io/sock.h"
 #include "io/uring_env.h"
 
 enum {
@@ -124,6 +125,12 @@ static void uring_sock_close(struct env *env, int sock)
 {
     (void)env;
     close(sock);
+}
+
+static uint64_t uring_sock_moved_bytes(struct env *env, int sock)
+{
+    (void)env;
+    return sock_moved_bytes(sock);
 }
 
 static void uring_env_post(struct env *env, unsigned to, struct env_msg *msg)
@@ -406,6 +413,7 @@ static const struct env_ops uring_ops = {
     .recv_return = uring_recv_return,
     .sock_shutdown = uring_sock_shutdown,
     .sock_close = uring_sock_close,
+    .sock_moved_bytes = uring_sock_moved_bytes,
     .post = uring_env_post,
     .turn = uring_turn,
     .destroy = uring_destroy,

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/tcp.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -112,4 +113,13 @@ void sock_peer_name(int fd, char ret[SOCK_NAME_BYTES])
         return;
     const char *form = strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s";
     snprintf(ret, SOCK_NAME_BYTES, form, host, port);
+}
+
+uint64_t sock_moved_bytes(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t len = sizeof(info);
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+        return 0;
+    return info.tcpi_bytes_received + info.tcpi_bytes_acked;
 }

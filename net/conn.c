@@ -152,7 +152,9 @@ static bool frame_begin(struct conn *c)
     if (c->incoming == NULL) {
         c->pause = CONN_PAUSED_MEMORY;
         if (!list_linked(&c->wait))
-            list_push_tail(&net->memory_waiting, &c->wait);
+            list_push_tail((uint32_t)len > CONN_SMALL_FRAME_BYTES ? &net->large_waiting
+                                                                  : &net->small_waiting,
+                           &c->wait);
         return false;
     }
     return true;

@@ -7,7 +7,8 @@
  *   one send at a time.
  * Back-pressure: a connection is not read while it has requests_in_flight_max requests open, nor
  *   while there is no memory for its next frame (then it waits in a first-come queue; what had
- *   arrived already is kept in a small stash).
+ *   arrived already is kept in a small stash). Who holds memory that others wait for, and does not
+ *   take part, is closed (pressure.c).
  * Failure: a frame that makes no sense stops the reading; the replies to what came before it still
  *   leave, then the connection is closed. A broken socket closes it at once.
  * Close: CONN_CLOSED has been shut down and waits for its receive and its sends to come back.
@@ -20,6 +21,7 @@
 #define CONN_IOV_MAX 256u
 #define CONN_RECV_CHUNK_BYTES (1u << 20) /* of one receive: shows that a slow frame moves on */
 #define CONN_STALLED_MS 30000u           /* a frame that has begun and does not move on */
+#define CONN_SMALL_FRAME_BYTES (64u << 10)
 #define NET_LOG_LINES_PER_SECOND 10u
 
 /* The part of a request that handlers do not see. */
@@ -45,7 +47,7 @@ struct conn {
     struct net *net;
     struct list_node link;  /* net->conns */
     struct list_node dirty; /* net->dirty: has something to send or to resume */
-    struct list_node wait;  /* net->memory_waiting or net->starved */
+    struct list_node wait;  /* net->small_waiting, large_waiting or starved */
     struct list_node order; /* struct request.link, oldest first */
     unsigned open_requests; /* in order */
     enum conn_state state;
@@ -57,6 +59,9 @@ struct conn {
     uint8_t *stash;                /* arrived but not consumed while paused; malloc */
     uint32_t stash_at, stash_n;
     uint64_t active_ns; /* last time that something moved */
+    /* While memory is short: what its socket had moved when it was last seen to take part. */
+    uint64_t watch_bytes, watch_ns;
+    unsigned watch_round; /* net->pressed_round of these */
     struct env_op recv_op;
     struct conn_send *sending; /* on_done has not come */
     unsigned sends;            /* not released */
@@ -81,18 +86,21 @@ struct net_listener {
 
 struct net { /* shard->net */
     struct shard *shard;
-    struct list_node conns, dirty, memory_waiting, starved;
+    struct list_node conns, dirty, starved;
+    struct list_node small_waiting, large_waiting; /* for memory, by the size of the frame */
     struct list_node dead; /* struct request.link: released at the end of the turn */
     unsigned conns_n, conns_max;
     unsigned requests_n; /* alive, with or without a connection */
     uint32_t frame_bytes_max;
+    size_t small_reserve_bytes; /* of the memory for requests, for small frames only */
     struct conn_request *requests_free;
     unsigned requests_free_n;
     struct conn_send *sends_free;
     struct net_listener *listeners;
     unsigned listeners_n;
     unsigned deal_next; /* of the node's shards, the one that gets the next connection */
-    struct shard_timer idle_timer, starved_timer;
+    struct shard_timer idle_timer, starved_timer, pressed_timer;
+    unsigned pressed_round; /* which shortage of memory this is; from 1 */
     uint64_t log_window_ns;
     unsigned log_lines, log_dropped;
     bool stopping;
@@ -116,6 +124,10 @@ void conn_request_dispatch(struct conn_request *x);   /* the frame is complete *
  * there are no more. */
 unsigned conn_request_pieces(struct conn_request *x, struct iovec *iov, unsigned iov_n);
 void conn_requests_fini(struct net *net);
+
+/* ---- pressure.c ---- */
+void pressure_arm(struct net *net); /* once a turn */
+void pressure_fini(struct net *net);
 
 /* ---- server.c ---- */
 /* A log line that a client can cause: at most so many a second on each shard. */

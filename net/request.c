@@ -62,6 +62,13 @@ static void request_put(struct net *net, struct conn_request *x)
     net->requests_free_n++;
 }
 
+/* Large frames that do not arrive cannot keep out small ones: some memory is for these alone. */
+static bool frame_has_room(const struct net *net, uint32_t frame_len)
+{
+    return frame_len <= CONN_SMALL_FRAME_BYTES ||
+           net->shard->net_memory.free_bytes >= buddy_round(frame_len) + net->small_reserve_bytes;
+}
+
 struct conn_request *conn_request_create(struct net *net, uint32_t frame_len)
 {
     struct conn_request *x = request_get(net);
@@ -69,7 +76,7 @@ struct conn_request *conn_request_create(struct net *net, uint32_t frame_len)
         return NULL;
     if (frame_len <= REQUEST_INLINE_BYTES) {
         x->r.frame = arena_alloc(&x->r.arena, frame_len);
-    } else {
+    } else if (frame_has_room(net, frame_len)) {
         x->block = buddy_alloc(&net->shard->net_memory, frame_len);
         x->r.frame = x->block;
     }

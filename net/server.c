@@ -146,18 +146,18 @@ static void on_idle_timer(struct shard_timer *t)
 
 /* ---- once a turn ---- */
 
-static void memory_retry(struct net *net)
+/* First come, first served: whoever is at the head of the queue gets what becomes free, so a large
+ * request is not overtaken for ever by smaller ones. */
+static void memory_retry(struct list_node *waiting)
 {
-    /* First come, first served: whoever is at the head of the queue gets what becomes free, so a
-     * large request is not overtaken for ever by small ones. */
-    for (struct list_node *node; (node = list_head(&net->memory_waiting)) != NULL;) {
+    for (struct list_node *node; (node = list_head(waiting)) != NULL;) {
         struct conn *c = container_of(node, struct conn, wait);
         list_remove(&c->wait);
         conn_resume(c);
         if (c->pause != CONN_PAUSED_MEMORY || c->state != CONN_OPEN)
             continue;
         list_remove(&c->wait);
-        list_push_head(&net->memory_waiting, &c->wait);
+        list_push_head(waiting, &c->wait);
         return;
     }
 }
@@ -188,21 +188,32 @@ static void on_turn(struct shard *s)
 {
     struct net *net = net_of(s);
     conn_requests_drop(net);
-    memory_retry(net);
+    memory_retry(&net->small_waiting);
+    memory_retry(&net->large_waiting);
     for (struct list_node *node; (node = list_pop_head(&net->dirty)) != NULL;)
         conn_flush(container_of(node, struct conn, dirty));
     conn_requests_drop(net);
     timers_arm(net);
+    pressure_arm(net);
 }
 
 /* ---- life ---- */
 
-/* A frame must fit into the request memory even when that is fragmented: at most the largest block
- * that it begins with. The memory of disk reads is as large, and a read needs blocks around it. */
-static uint32_t frame_bytes_max(const struct shard *s)
+/* A quarter; none where there is hardly any memory. */
+static size_t small_reserve_bytes(const struct shard *s)
 {
+    size_t quarter = s->net_memory.size_bytes / 4;
+    return quarter < 4 * CONN_SMALL_FRAME_BYTES ? 0 : quarter;
+}
+
+/* A frame must fit into the request memory even when that is fragmented: at most the largest block
+ * that it begins with, beside what is kept for small frames. The memory of disk reads is as large,
+ * and a read needs blocks around it. */
+static uint32_t frame_bytes_max(const struct net *net)
+{
+    const struct shard *s = net->shard;
     size_t block = BLOCK_BYTES;
-    while (block * 2 <= s->net_memory.size_bytes)
+    while (block * 2 <= s->net_memory.size_bytes - net->small_reserve_bytes)
         block *= 2;
     block -= 2 * BLOCK_BYTES;
     if (block < s->broker->request_bytes_max && s->index == 0)
@@ -221,12 +232,15 @@ int net_init(struct shard *s, const struct net_config *config)
         return -ENOMEM;
     }
     net->shard = s;
+    net->pressed_round = 1;
     list_init(&net->conns);
     list_init(&net->dirty);
-    list_init(&net->memory_waiting);
+    list_init(&net->small_waiting);
+    list_init(&net->large_waiting);
     list_init(&net->starved);
     list_init(&net->dead);
-    net->frame_bytes_max = frame_bytes_max(s);
+    net->small_reserve_bytes = small_reserve_bytes(s);
+    net->frame_bytes_max = frame_bytes_max(net);
     net->conns_max =
         MAX((s->broker->connections_max + s->broker->shards_n - 1) / s->broker->shards_n, 1u);
     s->net = net;
@@ -277,6 +291,7 @@ void net_fini(struct shard *s)
     struct net *net = net_of(s);
     shard_timer_clear(s, &net->idle_timer);
     shard_timer_clear(s, &net->starved_timer);
+    pressure_fini(net);
     data_shard_fini(s);
     conn_requests_fini(net);
     for (struct conn_send *send; (send = net->sends_free) != NULL;) {

@@ -119,6 +119,20 @@ static void machine_close(struct machine *m)
 
 /* ---- broker ---- */
 
+/* Of the files that may be open, clients get three quarters: the rest is for the log, which could
+ * not take new segments otherwise. */
+static uint32_t connections_max(const struct serve_config *config)
+{
+    struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    uint64_t files = MIN((uint64_t)limit.rlim_cur, (uint64_t)UINT32_MAX);
+    uint64_t wanted = (uint64_t)config->max_connections, possible = files - files / 4;
+    if (possible < wanted)
+        log_info("at most %llu connections: %llu files may be open", (unsigned long long)possible,
+                 (unsigned long long)files);
+    return (uint32_t)MIN(wanted, possible);
+}
+
 static void broker_fill(const struct serve_config *config, unsigned shards_n, struct broker *b)
 {
     b->advertise = (enum advertise_mode)config->advertise;
@@ -128,6 +142,8 @@ static void broker_fill(const struct serve_config *config, unsigned shards_n, st
     b->log.direct_min_bytes = (uint64_t)config->direct_min_bytes;
     b->log.producer_expiry_ms = (uint64_t)config->producer_id_expiration_ms;
     b->log.pool_max_percent = (unsigned)config->pool_max_percent;
+    b->log.scrub_bytes_per_second = (uint64_t)config->log_scrub_bytes_per_second;
+    b->log.scrub_interval_ms = (uint64_t)config->log_scrub_interval_ms;
     b->topic_defaults = config->topic_defaults;
     b->topic_values = config->topic_values;
     b->rack = config->rack;
@@ -137,7 +153,7 @@ static void broker_fill(const struct serve_config *config, unsigned shards_n, st
     b->refuse_replication = config->replication_policy == CONFIG_REPLICATION_REFUSE;
     b->request_bytes_max = (uint32_t)config->socket_request_max_bytes;
     b->fetch_bytes_max = (uint32_t)config->fetch_max_bytes;
-    b->connections_max = (uint32_t)MIN(config->max_connections, UINT32_MAX);
+    b->connections_max = connections_max(config);
     b->requests_in_flight_max = (uint32_t)config->connection_requests_max;
     b->connection_idle_ms = config->connections_max_idle_ms < 0
                                 ? UINT64_MAX

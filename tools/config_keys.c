@@ -39,6 +39,13 @@
       "a run of at least this is written straight to its segment, not to the journal")             \
     X("pool.max.percent", false, CONFIG_NUMBER, pool_max_percent, "10", 0, 90, NULL,               \
       "share of a device that segment files kept for reuse may take")                              \
+    X("log.scrub.bytes.per.second", false, CONFIG_SIZE, log_scrub_bytes_per_second, "4m", 0, TIB,  \
+      NULL,                                                                                        \
+      "each shard reads its sealed segments in the background at this rate and verifies "          \
+      "them; 0: never")                                                                            \
+    X("log.scrub.interval.ms", false, CONFIG_NUMBER, log_scrub_interval_ms, "604800000", 1000,     \
+      INT64_MAX / 1000000, NULL,                                                                   \
+      "from the beginning of one pass of the scrub to the next, at least")                         \
     X("lock.timeout.ms", false, CONFIG_NUMBER, lock_timeout_ms, "60000", 0, INT_MOST, NULL,        \
       "how long to wait for the writes of a killed predecessor to a directory")                    \
     X("shards", false, CONFIG_NUMBER, shards, "0", 0, BROKER_SHARDS_MAX, NULL,                     \

@@ -34,6 +34,30 @@ void chunk_unref(struct chunk *c)
         chunk_free(c);
 }
 
+/* References of readers: they last for as long as a client likes. */
+void chunk_lend(struct chunk *c)
+{
+    if (c->lent++ == 0)
+        c->store->lent_bytes += c->cap_bytes;
+    chunk_ref(c);
+}
+
+void chunk_return(struct chunk *c)
+{
+    ASSERT(c->lent > 0);
+    if (--c->lent == 0)
+        c->store->lent_bytes -= c->cap_bytes;
+    chunk_unref(c);
+}
+
+/* Half of the memory is always for what is written; with the other half lent, readers get copies.
+ */
+uint64_t store_lend_room(const struct log_store *s)
+{
+    uint64_t half = s->config.memory->size_bytes / 2;
+    return half - MIN(half, s->lent_bytes);
+}
+
 static void chunk_drop(struct chunk *c)
 {
     if (c->refs == 0) {

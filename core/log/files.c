@@ -69,6 +69,12 @@ static uint64_t file_size_for(struct segment *seg)
     return MAX(need, segment_class_bytes(p, p->segment_class));
 }
 
+/* It passes: the disk is full, or no descriptor is free. */
+static bool is_shortage(int rc)
+{
+    return rc == -ENOSPC || rc == -EDQUOT || rc == -EMFILE || rc == -ENFILE;
+}
+
 static void space_missing(struct plog *p)
 {
     struct log_store *s = p->store;
@@ -119,7 +125,7 @@ static void on_file_done(struct env_op *op)
         seg->file_state = SEGMENT_FILE_NONE;
         if (!seg->on_disk)
             seg->capacity_bytes = 0;
-        if (rc == -ENOSPC || rc == -EDQUOT || rc == -EMFILE || rc == -ENFILE)
+        if (is_shortage(rc))
             space_missing(p);
         else
             plog_fence(p, rc, "opening a segment file");
@@ -228,8 +234,8 @@ static void on_sealed(struct env_op *op)
         seg->capacity_bytes = seg->end_pos;
         p->store->open_sealed_n++;
         seg_mark_clean(seg);
-    } else if (op->res == -ENOSPC || op->res == -EDQUOT) {
-        space_missing(p); /* the index files found no room; sealing is tried again */
+    } else if (is_shortage(op->res)) {
+        space_missing(p); /* sealing is tried again */
     } else {
         plog_fence(p, op->res, "sealing a segment");
     }

@@ -42,6 +42,7 @@ struct chunk {                   /* contiguous memory for [pos, pos + cap) of a 
     uint64_t pos;
     uint32_t cap_bytes, fill_bytes;
     unsigned refs;
+    unsigned lent; /* of these, to readers */
 };
 
 struct index_entry { /* Kafka's: last offset of a batch, and where the batch starts */
@@ -238,7 +239,9 @@ struct log_store {
     bool closing;          /* clean stop: one sync of the file system stands for all */
     int failed;            /* -errno: the journal is gone */
     uint64_t behind_bytes; /* stable, not destaged */
+    uint64_t lent_bytes;   /* of chunks that readers hold */
     struct pool *pools;    /* one a data dir */
+    struct scrub *scrub;   /* NULL: off */
     bool memory_freed;
 };
 
@@ -249,6 +252,9 @@ bool seg_peek(const struct segment *seg, uint64_t pos, void *buf, uint32_t len_b
 struct chunk *seg_chunk_at(const struct segment *seg, uint64_t pos);
 void chunk_ref(struct chunk *c);
 void chunk_unref(struct chunk *c);
+void chunk_lend(struct chunk *c);
+void chunk_return(struct chunk *c);
+uint64_t store_lend_room(const struct log_store *s);
 void seg_mark_clean(struct segment *seg);
 void seg_drop_chunks(struct segment *seg);
 void *store_alloc(struct log_store *s, size_t bytes);
@@ -448,6 +454,14 @@ void pool_added(struct log_store *s, unsigned dir, const char *path);
 
 /* stray.c */
 void stray_directories_settle(struct log_store *s, const struct meta_image *meta);
+
+/* scrub.c */
+int scrub_open(struct log_store *s);
+void scrub_pump(struct log_store *s);
+uint64_t scrub_deadline_ns(const struct log_store *s);
+bool scrub_busy(const struct log_store *s);
+void scrub_stop(struct log_store *s);
+void scrub_fini(struct log_store *s);
 
 /* remove.c */
 void remove_pump(struct plog *p);

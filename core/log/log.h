@@ -34,15 +34,19 @@ struct log_config {
     unsigned shards_n;         /* journals 0 .. shards_n-1 are in use; what others hold of this
                                 * shard's partitions is taken over (id % shards_n) */
     uint64_t producer_expiry_ms;
-    unsigned pool_max_percent; /* of the device, for recycled segment files */
-    struct buddy *memory;      /* partition buffers; borrowed */
-    struct buddy *read_memory; /* buffers of disk reads; borrowed */
+    unsigned pool_max_percent;       /* of the device, for recycled segment files */
+    uint64_t scrub_bytes_per_second; /* sealed segments are read through at this rate; 0: never */
+    uint64_t scrub_interval_ms;      /* from the beginning of one pass to the next */
+    struct buddy *memory;            /* partition buffers; borrowed */
+    struct buddy *read_memory;       /* buffers of disk reads; borrowed */
 };
 
 struct log_counters {
     uint64_t appends, append_bytes, duplicates, groups, journal_bytes, run_bytes, destage_bytes;
     uint64_t reads_hot, reads_disk, disk_read_bytes, checkpoints, evictions, memory_waits;
     uint64_t damaged_stretches, lost_offsets; /* found since the start; each is named in the log */
+    uint64_t scrub_bytes, scrub_passes;
+    uint64_t scrub_damages; /* damaged stretches and files, again in each pass */
 };
 
 /* ---- store ---- */
@@ -106,6 +110,8 @@ struct log_waiter {
 };
 /* Calls run once when memory may be available again. */
 void log_store_wait_memory(struct log_store *, struct log_waiter *w);
+/* Somebody waits for memory, of appends or of disk reads. */
+bool log_store_memory_short(const struct log_store *);
 
 /* ---- read ---- */
 

@@ -66,12 +66,13 @@ static bool read_hot(struct segment *seg, struct plog_read *r)
     struct batch_header first;
     struct chunk *chunks[PLOG_READ_IOV_MAX];
     uint64_t pos, visible = seg_visible_pos(seg), reach;
-    if (!hot_start(seg, r->offset, &pos, &first))
+    uint64_t room = store_lend_room(seg->plog->store);
+    if (room == 0 || !hot_start(seg, r->offset, &pos, &first))
         return false;
     uint64_t first_end = pos + first.len_bytes;
     if (first_end > visible)
         return true; /* nothing to see yet */
-    uint64_t end = walk_to(seg, pos, MIN(visible, pos + r->max_bytes));
+    uint64_t end = walk_to(seg, pos, MIN(visible, pos + MIN(r->max_bytes, room)));
     if (end < first_end) {
         if (!r->at_least_one)
             return true;
@@ -85,7 +86,7 @@ static bool read_hot(struct segment *seg, struct plog_read *r)
         n = seg_iov(seg, pos, end, r->iov, chunks, PLOG_READ_IOV_MAX, &reach);
     }
     for (unsigned i = 0; i < n; i++) {
-        chunk_ref(chunks[i]);
+        chunk_lend(chunks[i]);
         r->refs[i] = chunks[i];
     }
     r->iov_n = n;
@@ -322,7 +323,7 @@ void plog_read_release(struct plog_read *r)
         r->job = NULL;
     } else {
         for (unsigned i = 0; i < r->iov_n; i++)
-            chunk_unref(r->refs[i]);
+            chunk_return(r->refs[i]);
     }
     r->iov_n = r->len_bytes = 0;
 }

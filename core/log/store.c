@@ -34,6 +34,7 @@ static void store_free(struct log_store *s)
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL; it = 0)
         plog_destroy(p);
+    scrub_fini(s);
     journal_close(s);
     checkpoint_fini(s);
     pools_fini(s);
@@ -66,6 +67,8 @@ int log_store_open(struct env *env, unsigned journal_id, const struct log_config
         snprintf(reason, reason_size, "not enough memory for the partitions");
     if (rc == 0)
         rc = recovery_replay(s, reason, reason_size);
+    if (rc == 0 && (rc = scrub_open(s)) != 0)
+        snprintf(reason, reason_size, "not enough memory for the scrub");
     if (rc != 0) {
         if (s != NULL)
             log_store_abandon(s);
@@ -105,6 +108,11 @@ void log_store_wait_memory(struct log_store *s, struct log_waiter *w)
     list_push_tail(&s->memory_waiters, &w->link);
 }
 
+bool log_store_memory_short(const struct log_store *s)
+{
+    return !list_empty(&s->memory_waiters) || !list_empty(&s->disk_waiters);
+}
+
 static void run_memory_waiters(struct log_store *s)
 {
     if (!s->memory_freed || list_empty(&s->memory_waiters))
@@ -128,6 +136,7 @@ void log_store_pump(struct log_store *s)
     journal_pump(s);
     load_pump(s);
     fetch_pump(s);
+    scrub_pump(s);
 }
 
 uint64_t log_store_deadline_ns(const struct log_store *s)
@@ -136,7 +145,7 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
     bool cycle_over = s->cycle && s->cycle_missing == 0;
     if (!list_empty(&s->notify) || destage || cycle_over) /* left by the end of the last pump */
         return 0;
-    uint64_t deadline = MIN(s->retry_ns, journal_deadline_ns(s));
+    uint64_t deadline = MIN(s->retry_ns, MIN(journal_deadline_ns(s), scrub_deadline_ns(s)));
     if (!list_empty(&s->disk_waiters))
         deadline = MIN(deadline, env_now_ns(s->env) + DISK_WAIT_NS);
     if (!list_empty(&s->memory_waiters) && s->cycle_after_ns > env_now_ns(s->env))
@@ -149,7 +158,7 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
 static bool store_quiet(const struct log_store *s)
 {
     return journal_idle(s) && s->destages_n == 0 && s->jobs_n == 0 && !s->checkpoint.busy &&
-           list_empty(&s->destage_ready) && list_empty(&s->notify);
+           list_empty(&s->destage_ready) && list_empty(&s->notify) && !scrub_busy(s);
 }
 
 static void settle(struct log_store *s)
@@ -237,6 +246,7 @@ static int close_all_active(struct log_store *s)
 
 int log_store_close(struct log_store *s)
 {
+    scrub_stop(s);
     settle(s);
     s->closing = true;
     s->cycle_after_ns = 0;
@@ -267,6 +277,7 @@ static bool io_in_flight(const struct log_store *s)
 void log_store_abandon(struct log_store *s)
 {
     s->abandoned = true;
+    scrub_stop(s);
     s->failed = s->failed != 0 ? s->failed : -EIO;
     while (io_in_flight(s)) {
         fetch_fail_all(s);

@@ -289,6 +289,46 @@ Test(conn, without_memory_it_waits_and_others_go_on, .timeout = 60)
     server_stop();
 }
 
+/* Of three requests that hold the memory for large ones two stop, and one comes slowly. */
+Test(conn, who_stops_while_others_wait_for_its_memory_is_closed, .timeout = 60)
+{
+    server_start(4u << 20);
+    int holders[3], waiting = client_open(), small = client_open();
+    size_t len, sent, begun;
+    uint8_t *frame = metadata_request(1, 900000, &len);
+    for (unsigned i = 0; i < 3; i++) {
+        holders[i] = client_open();
+        client_send(holders[i], frame, len / 2);
+        turns(QUIET_TURNS);
+    }
+    request_send(small, 2, 60000); /* never has to wait for large ones */
+    cr_assert_eq(client_reply(small), 2);
+    begun = 50000;
+    client_send(waiting, frame, begun); /* what fits into its socket's buffers */
+    sent = len / 2;
+    while (!client_readable(holders[0]) || !client_readable(holders[1])) {
+        cr_assert_lt(sent + 10000, len, "they are not closed");
+        client_send(holders[2], frame + sent, 10000);
+        sent += 10000;
+        for (uint64_t until = env_now_ns(server.env) + 100000000; env_now_ns(server.env) < until;)
+            turn();
+        request_send(small, 3, 60000);
+        cr_assert_eq(client_reply(small), 3);
+    }
+    cr_assert_eq(client_reply(holders[0]), -1);
+    cr_assert_eq(client_reply(holders[1]), -1);
+    client_send(waiting, frame + begun, len - begun);
+    cr_assert_eq(client_reply(waiting), 1);
+    client_send(holders[2], frame + sent, len - sent);
+    cr_assert_eq(client_reply(holders[2]), 1);
+    for (unsigned i = 0; i < 3; i++)
+        close(holders[i]);
+    close(waiting);
+    close(small);
+    free(frame);
+    server_stop();
+}
+
 Test(conn, a_client_that_leaves_while_it_waits_leaves_nothing_behind, .timeout = 60)
 {
     server_start(64u << 10);

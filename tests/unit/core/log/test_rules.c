@@ -331,3 +331,47 @@ Test(rules, directories_of_nobody_are_settled_at_start)
     cr_assert(fixture_verify(&f, 0), "%s", f.why);
     fixture_fini(&f);
 }
+
+static void on_copied(struct plog_read *r)
+{
+    r->plog = NULL;
+}
+
+/* Readers that give nothing back of what they are lent get copies in the end. */
+Test(rules, readers_cannot_hold_the_memory_of_writers)
+{
+    enum { BATCHES = 800, BATCH_BYTES = 50000 };
+    static struct plog_read reads[BATCHES];
+    unsigned held = 0, copied = 0;
+    logger_level = LOG_OFF;
+    fixture_init(&f, 13, 1, 16u << 20, 1u << 20);
+    cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+    for (unsigned i = 0; i < BATCHES; i++) {
+        unsigned waits = 0;
+        for (int rc; (rc = fixture_append(&f, 0, BATCH_BYTES, 1)) != 0; waits++) {
+            cr_assert_eq(rc, -EAGAIN);
+            cr_assert_lt(waits, 1000, "after %u batches nothing can be written any more", i);
+            fixture_turn(&f);
+        }
+        fixture_settle(&f);
+        struct plog_read *r = &reads[held];
+        *r = (struct plog_read){.offset = i, .max_bytes = 1000000, .at_least_one = true};
+        if (plog_read(fixture_plog(&f, 0), r, on_copied) == 1) {
+            cr_assert_gt(r->len_bytes, 0);
+            held++;
+            continue;
+        }
+        while (r->plog != NULL)
+            fixture_turn(&f);
+        cr_assert_eq(r->rc, 0);
+        cr_assert_gt(r->len_bytes, 0);
+        plog_read_release(r);
+        copied++;
+    }
+    cr_assert_gt(held, 0);
+    cr_assert_gt(copied, 0);
+    while (held-- > 0)
+        plog_read_release(&reads[held]);
+    cr_assert(fixture_verify_all(&f), "%s", f.why);
+    fixture_fini(&f);
+}
