@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -15,7 +16,7 @@
 #include "tests/sim/sweep.h"
 
 #define JOBS_MAX 64u
-#define SEED_SECONDS_MAX 300u /* of real time: a run that takes longer hangs */
+#define SEED_CPU_SECONDS_MAX 120 /* a run that takes more hangs */
 
 struct options {
     uint64_t first_seed, seeds_n;
@@ -53,11 +54,11 @@ static void on_fatal(int number)
 {
     if (running != NULL) {
         fprintf(stderr, "seed %" PRIu64 ": %s\n", running->seed,
-                number == SIGALRM ? "it hangs" : strsignal(number));
+                number == SIGPROF ? "it hangs" : strsignal(number));
         sim_trace_print(running);
     }
     signal(number, SIG_DFL);
-    raise(number == SIGALRM ? SIGKILL : number);
+    raise(number == SIGPROF ? SIGKILL : number);
 }
 
 static bool run_once(struct sim *sim, uint64_t seed, const struct options *o)
@@ -87,11 +88,13 @@ static void child_run(uint64_t number, const struct options *o, int to)
 {
     struct sim *sim = calloc(1, sizeof(*sim));
     struct result r = {0};
-    const int fatal[] = {SIGABRT, SIGSEGV, SIGBUS, SIGALRM};
+    const int fatal[] = {SIGABRT, SIGSEGV, SIGBUS, SIGPROF};
     running = sim;
     for (unsigned i = 0; i < ARRAY_LEN(fatal); i++)
         signal(fatal[i], on_fatal);
-    alarm(o->sweep ? 10 * SEED_SECONDS_MAX : SEED_SECONDS_MAX);
+    int seconds = o->sweep ? 10 * SEED_CPU_SECONDS_MAX : SEED_CPU_SECONDS_MAX;
+    struct itimerval limit = {.it_value.tv_sec = seconds};
+    setitimer(ITIMER_PROF, &limit, NULL);
     bool ok = o->sweep ? sim_sweep(sim, (unsigned)number, 1 + (unsigned)(o->first_seed % o->step),
                                    o->step, &r.report, &r.points)
                        : seed_run(sim, number, o, &r);
