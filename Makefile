@@ -173,7 +173,7 @@ sim-mutants: deps
 TEST_PROGRAMS := $(UNIT_PROGRAMS) $(addprefix $(BUILD)/tests/,wire-echo hist-write scripted-broker penstock-sim)
 test-programs: $(TEST_PROGRAMS)
 asan-test-programs:
-	$(Q)$(MAKE) SANITIZE=1 all build/asan/tests/wire-echo units fuzz-programs
+	$(Q)$(MAKE) SANITIZE=1 all $(addprefix build/asan/tests/,wire-echo penstock-sim) units fuzz-programs
 
 # What the build needs, installed when it is missing; the tests' own needs: tests/install.sh.
 deps:

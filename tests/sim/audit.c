@@ -98,6 +98,8 @@ static void on_metadata(const void *response, void *arg)
         memcpy(id.b, told->topic_id.b, sizeof(id.b));
         memcpy(name, told->name.p, (size_t)MIN(MAX(told->name.len, 0), 31));
         struct model_topic *t = model_topic_by_id(m, &id);
+        if (t == NULL && sim->plan.hostile && name[0] != 't' && name[0] != 'c')
+            continue; /* a stranger's */
         if (t == NULL)
             t = topic_adopt(sim, name, &id, told->partitions_n);
         if (t == NULL)

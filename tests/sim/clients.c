@@ -84,6 +84,7 @@ void clients_create(struct sim *sim)
     for (unsigned i = 0; i < sim->plan.consumers_n; i++)
         consumer_init(&c->consumers[i], sim);
     admin_init(&c->admin, sim);
+    hostile_init(&c->hostile, sim);
     rpc_conn_init(&c->auditor, sim, on_auditor_closed, NULL);
 }
 
@@ -95,6 +96,8 @@ void clients_start(struct sim *sim)
         consumer_start(&sim->clients->consumers[i]);
     if (sim->plan.churn)
         admin_start(&sim->clients->admin);
+    if (sim->plan.hostile)
+        hostile_start(&sim->clients->hostile);
 }
 
 void clients_stop(struct sim *sim)
@@ -104,6 +107,7 @@ void clients_stop(struct sim *sim)
     for (unsigned i = 0; i < sim->plan.consumers_n; i++)
         consumer_stop(&sim->clients->consumers[i]);
     admin_stop(&sim->clients->admin);
+    hostile_stop(&sim->clients->hostile);
     rpc_close(&sim->clients->auditor);
 }
 

@@ -82,10 +82,19 @@ struct admin {
     struct plan_topic wanted;
 };
 
+struct hostile {
+    struct sim *sim;
+    struct sim_peer peer;
+    struct sim_timer timer;
+    uint8_t batch[200];
+    size_t batch_len;
+};
+
 struct clients {
     struct producer producers[PLAN_PRODUCERS_MAX];
     struct consumer consumers[PLAN_CONSUMERS_MAX];
     struct admin admin;
+    struct hostile hostile;
     struct rpc_conn auditor;
 };
 
@@ -122,6 +131,9 @@ void consumer_stop(struct consumer *c);
 void admin_init(struct admin *a, struct sim *sim);
 void admin_start(struct admin *a);
 void admin_stop(struct admin *a);
+void hostile_init(struct hostile *h, struct sim *sim);
+void hostile_start(struct hostile *h);
+void hostile_stop(struct hostile *h);
 void churn_name(unsigned i, char ret[32]);
 
 #endif

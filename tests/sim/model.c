@@ -172,7 +172,7 @@ static struct model_slot *slot_take(struct model *m, struct model_partition *p,
         }
         slot_remove(m, p, i);
     }
-    if (b->places >= (b->idempotent ? 1 : b->sends)) {
+    if (!b->hostile && b->places >= (b->idempotent ? 1 : b->sends)) {
         wrong(m, p, base_offset, "is there once more", b);
         return NULL;
     }
@@ -218,7 +218,7 @@ static struct model_batch *recognise(struct model *m, struct model_partition *p,
     }
     struct model_batch *b = m->batches[number];
     bool stamped = batch_is_log_append_time(h->attributes);
-    if (b->partition != p)
+    if (b->partition != p && !b->hostile)
         wrong(m, p, h->base_offset, "a batch of another partition", b);
     else if (h->len_bytes != b->len_bytes || h->last_offset_delta + 1 != b->records ||
              (!stamped && h->crc != b->crc) || stamped != p->topic->log_append_time)

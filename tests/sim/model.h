@@ -27,6 +27,7 @@ struct model_batch {
     uint32_t len_bytes, crc;
     int8_t acks;
     bool idempotent, acked;
+    bool hostile;           /* may come to lie in any partition, any number of times */
     unsigned sends, places; /* how often it was sent, and in how many slots it is */
 };
 

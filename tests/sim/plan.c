@@ -66,6 +66,7 @@ static void draw_load(struct sim_plan *p, struct rng *r)
     p->producers_n = 1 + (unsigned)rng_below(r, PLAN_PRODUCERS_MAX);
     p->consumers_n = 1 + (unsigned)rng_below(r, PLAN_CONSUMERS_MAX);
     p->churn = chance(r, 40);
+    p->hostile = chance(r, 30);
     p->think_ns = PICK(r, 2000000, 20000000, 200000000, 2000000000);
     p->small_bytes = (uint32_t)PICK(r, 20, 300, 3000);
     p->big_bytes = (uint32_t)PICK(r, 20u << 10, 200u << 10, 900u << 10);

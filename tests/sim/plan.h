@@ -31,6 +31,7 @@ struct sim_plan {
     struct plan_topic topics[PLAN_TOPICS_MAX];
     unsigned producers_n, consumers_n;
     bool churn;        /* topics come and go */
+    bool hostile;      /* somebody sends what no client would */
     uint64_t think_ns; /* mean pause of a producer */
     uint32_t small_bytes, big_bytes;
     unsigned big_one_in; /* 0: none */

@@ -1,0 +1,65 @@
+"""The simulator (README.md in this folder): fixed seeds, the same trace twice, a sample of the
+sweep; with --all more seeds, the whole sweep, and broken builds."""
+import os
+import subprocess
+import sys
+import time
+
+from lib.testcase import alone, sanitized, slow, timeout
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def binary():
+    """Beside the broker under test, so also of the sanitized build."""
+    return os.path.join(os.path.dirname(os.environ["PENSTOCK_BINARY"]), "tests", "penstock-sim")
+
+
+def simulate(*options):
+    run = subprocess.run([binary(), "--jobs", "1", *map(str, options)], stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, text=True, errors="replace")
+    print(run.stdout)
+    assert run.returncode == 0, f"exit code {run.returncode}"
+
+
+@timeout(300)
+def test_seeds():
+    simulate("--seed", 1, "--seeds", 40)
+
+
+@sanitized
+@timeout(300)
+def test_some_seeds():
+    simulate("--seed", 1001, "--seeds", 4)
+
+
+@timeout(300)
+def test_same_seed_same_trace():
+    simulate("--twice", "--seed", 2001, "--seeds", 6)
+
+
+@timeout(300)
+def test_sample_of_the_sweep():
+    """Another sample each day."""
+    simulate("--sweep", "--step", 40, "--seed", int(time.time()) // 86400)
+
+
+@slow
+@timeout(3600)
+def test_new_seeds():
+    simulate("--seed", f"{int(time.time())}000", "--seconds", 900)
+
+
+@slow
+@timeout(3600)
+def test_whole_sweep():
+    simulate("--sweep")
+
+
+@slow
+@alone
+@timeout(5400)
+def test_broken_builds_are_caught():
+    build = os.path.dirname(os.environ["PENSTOCK_BINARY"])
+    subprocess.run([sys.executable, os.path.join(HERE, "mutants.py"), "--build", build],
+                   check=True)
