@@ -18,6 +18,7 @@
 #define CHECKPOINT_MAGIC 0x31504b434e455021u
 #define CHECKPOINT_VERSION 1u
 #define CHECKPOINT_BYTES_MAX (64ull << 30)
+#define RETRY_NS 1000000000ull
 #define WRITE_BYTES_MAX (8ull << 20)
 #define READ_BYTES_MAX (1ull << 30) /* one operation carries less than 2 GiB */
 
@@ -193,6 +194,7 @@ static int checkpoint_capture(struct log_store *s, bool full)
         h.durable_next_seq = oldest->seq;
         h.durable_crc = oldest->prev_crc;
     }
+    c->full = full;
     h.tail_pos = full ? h.durable_pos : needed_tail(s, h.durable_pos);
     struct out count = {0};
     put_plogs(&count, s, full);
@@ -232,9 +234,21 @@ static void checkpoint_end(struct log_store *s, int rc)
     c->file = NULL;
     c->busy = false;
     if (rc < 0) {
-        log_warn("journal %u: checkpoint failed (%s), its space is not freed yet", s->journal.id,
-                 strerror(-rc));
+        unsigned which = (c->generation + 1) % 2;
+        if (c->rc == 0)
+            log_warn("%s: writing a checkpoint failed (%s), the journal's space is not freed yet",
+                     c->paths[which], strerror(-rc));
+        c->rc = rc;
+        c->sizes[which] = 0; /* what it is now is not known: it is made anew */
+        s->cycle_after_ns = env_now_ns(s->env) + RETRY_NS;
         return;
+    }
+    if (c->rc < 0)
+        log_info("%s: written again", c->paths[(c->generation + 1) % 2]);
+    c->rc = 0;
+    if (c->full) {
+        images_done(s);
+        s->unsettled = false;
     }
     c->generation++;
     s->counters.checkpoints++;
@@ -282,7 +296,6 @@ static void on_checkpoint_opened(struct env_op *op)
         if (c->steps[i].ret_file != NULL)
             c->file = c->steps[i].ret_file;
     if (op->res < 0) {
-        c->sizes[which] = 0; /* what it is now is not known */
         checkpoint_end(s, op->res);
         return;
     }
@@ -314,13 +327,14 @@ static void checkpoint_submit(struct log_store *s)
 void checkpoint_pump(struct log_store *s)
 {
     struct checkpointer *c = &s->checkpoint;
-    if (!c->wanted || c->busy || s->failed != 0 || s->closing)
+    bool due = c->wanted || (s->unsettled && env_now_ns(s->env) >= s->cycle_after_ns);
+    if (!due || c->busy || s->failed != 0 || s->closing)
         return;
     c->wanted = false;
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
         producers_expire(p, env_wall_ms(s->env));
-    int rc = checkpoint_capture(s, false);
+    int rc = checkpoint_capture(s, s->unsettled);
     if (rc != 0) {
         log_warn("journal %u: no memory for a checkpoint", s->journal.id);
         return;
@@ -333,7 +347,6 @@ void checkpoint_pump(struct log_store *s)
 int checkpoint_write_full(struct log_store *s)
 {
     struct checkpointer *c = &s->checkpoint;
-    uint64_t before = c->generation;
     ASSERT(!c->busy);
     ASSERT(journal_idle(s));
     int rc = checkpoint_capture(s, true);
@@ -343,10 +356,7 @@ int checkpoint_write_full(struct log_store *s)
     checkpoint_submit(s);
     while (c->busy)
         env_turn(s->env, UINT64_MAX);
-    if (c->generation == before)
-        return -EIO;
-    images_done(s);
-    return 0;
+    return c->rc;
 }
 
 /* ---- reading ---- */

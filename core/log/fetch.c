@@ -3,6 +3,9 @@
 #include "core/log/internal.h"
 
 #include <errno.h>
+#include <string.h>
+
+#include "core/base/logger.h"
 
 /* Up to where readers may look. */
 uint64_t seg_visible_pos(const struct segment *seg)
@@ -51,14 +54,30 @@ static void fetch_memory_part(struct seg_fetch *f)
         list_push_tail(&f->seg->plog->store->disk_waiters, &f->link);
 }
 
+/* Said once: whoever reads asks again and again. */
+static void read_failed(const struct seg_fetch *f, const char *why)
+{
+    struct segment *seg = f->seg;
+    if (!seg->unreadable)
+        log_error("%s: reading %020lld.log at position %llu failed (%s)", seg->plog->name,
+                  (long long)seg->base_offset, (unsigned long long)f->from_pos, why);
+    seg->unreadable = true;
+}
+
 static void on_fetch_read(struct env_op *op)
 {
     struct seg_fetch *f = container_of(op, struct seg_fetch, op);
     uint64_t want = f->disk_end_pos - f->from_pos;
-    if (op->res < 0 || (uint64_t)op->res < want)
-        fetch_end(f, op->res < 0 ? op->res : -EIO);
-    else
+    if (op->res < 0) {
+        read_failed(f, strerror(-op->res));
+        fetch_end(f, -EIO);
+    } else if ((uint64_t)op->res < want) {
+        read_failed(f, "the file ends before");
+        fetch_end(f, -EIO);
+    } else {
+        f->seg->unreadable = false;
         fetch_memory_part(f);
+    }
 }
 
 static void on_fetch_nothing(struct env_op *op)

@@ -118,6 +118,7 @@ struct segment {
     bool on_disk;       /* its file exists */
     bool resize_file;   /* ... but has to be made longer first */
     bool known_missing; /* recovery has looked for it */
+    bool unreadable;    /* a read has failed, which is logged once */
     struct env_file *file;
     unsigned file_refs; /* I/O in flight on file */
     struct list_node chunks;
@@ -234,6 +235,8 @@ struct journal {
 
 struct checkpointer {
     bool busy, wanted;
+    int rc;    /* of the last one; < 0: the journal may fill up */
+    bool full; /* this one needs nothing of the journal */
     uint64_t generation;
     char *paths[2];
     uint64_t sizes[2];
@@ -261,6 +264,7 @@ struct log_store {
     uint64_t retry_ns;       /* partitions without disk space try again; UINT64_MAX: none */
     uint32_t open_sealed_n;  /* sealed segments whose file is open */
     bool recovering, abandoned;
+    bool unsettled;        /* replayed, but no checkpoint could take over yet: nothing is written */
     bool closing;          /* clean stop: one sync of the file system stands for all */
     int failed;            /* -errno: the journal is gone */
     uint64_t behind_bytes; /* stable, not destaged */
@@ -360,6 +364,7 @@ struct names_job *names_job_begin(struct plog *p, struct segment *seg);
 void names_job_end(struct names_job *job);
 struct env_name_step *names_job_step(struct names_job *job, enum env_step_kind kind,
                                      const char *path);
+void plog_space_found(struct plog *p);
 bool seg_file_ready(struct segment *seg);
 void seg_file_want(struct segment *seg);
 void seg_seal(struct segment *seg);

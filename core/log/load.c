@@ -163,6 +163,11 @@ static void on_opened(struct env_op *op)
     struct segment *seg = load->seg;
     struct env_name_step *open = &load->steps[0];
     if (open->ret_file == NULL) {
+        if (!seg->unreadable)
+            log_error("%s: opening %020lld.log failed (%s)", seg->plog->name,
+                      (long long)seg->base_offset, strerror(-op->res));
+        seg->unreadable = true;
+        seg->file_state = SEGMENT_FILE_NONE;
         load_end(load, op->res < 0 ? op->res : -EIO);
         return;
     }

@@ -196,11 +196,9 @@ static void note_recovered(struct plog *p, struct segment *seg, uint64_t pos,
 /* make_room may have given the segment a file before all of it was known. */
 static void file_outgrown(struct segment *seg)
 {
-    if (seg->file == NULL || block_ceil(seg->end_pos) <= seg->capacity_bytes)
+    if (seg->file_state != SEGMENT_FILE_OPEN || block_ceil(seg->end_pos) <= seg->capacity_bytes)
         return;
     ASSERT(seg->file_refs == 0);
-    env_file_close(seg->plog->store->env, seg->file);
-    seg->file = NULL;
     seg->file_state = SEGMENT_FILE_NONE;
     seg->capacity_bytes = 0;
     seg->resize_file = true;
@@ -611,11 +609,15 @@ int recovery_replay(struct log_store *s, char *reason, size_t reason_size)
         rc = journal_raise_incarnation(s);
     if (rc == 0 && !clean)
         rc = checkpoint_write_full(s);
+    if (rc == -ENOSPC || rc == -EDQUOT) { /* reads are served; see checkpoint_pump */
+        s->unsettled = true;
+        rc = 0;
+    }
     if (rc != 0) {
         snprintf(reason, reason_size, "replaying journal %u: %s", s->journal.id, strerror(-rc));
         return rc;
     }
-    if (taken_over)
+    if (taken_over && !s->unsettled)
         checkpoint_remove_taken(s);
     if (r.writes > 0)
         log_info("journal %u: replayed %llu writes, %llu records, in %.3f s", s->journal.id,

@@ -139,7 +139,8 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
     uint64_t deadline = s->retry_ns;
     if (!list_empty(&s->disk_waiters))
         deadline = MIN(deadline, env_now_ns(s->env) + DISK_WAIT_NS);
-    if (!list_empty(&s->memory_waiters) && s->cycle_after_ns > env_now_ns(s->env))
+    bool waits = !list_empty(&s->memory_waiters) || !list_empty(&s->dirty) || s->unsettled;
+    if (waits && s->cycle_after_ns > env_now_ns(s->env))
         deadline = MIN(deadline, s->cycle_after_ns);
     return deadline;
 }

@@ -5,6 +5,8 @@
  *   wait N    once N more records are acknowledged and the consumer has seen something new:
  *             "ok ACKNOWLEDGED BYTES SEEN", or "late ..." after 60 s
  *   sync      the same line at once; all events up to now are in the file
+ *   life      the broker is dead and will be started again: the same line, once nothing more of its
+ *             last answers comes; events from then on are of its next life
  *   stop      no more records; what is queued is sent; then the same line, and the end
  * Failure: what must not happen whatever the broker does (a record of wrong bytes, an idempotent
  *   producer that gives up) is one line "problem: ..." instead of the next answer, and exit 1.
@@ -24,6 +26,7 @@
 #include "tests/crash/record.h"
 
 #define WAIT_MS 60000
+#define QUIET_MS 100
 #define LAG_RECORDS_MAX 1000 /* a producer that could not send does not catch up at once */
 
 struct producer {
@@ -40,6 +43,7 @@ static int partitions;
 static FILE *events;
 static struct producer *producers;
 static atomic_bool stopping;
+static atomic_uint life;
 static atomic_ullong acknowledged, acknowledged_bytes, seen;
 
 static void problem(const char *format, ...)
@@ -102,6 +106,7 @@ static void on_delivery(rd_kafka_t *client, const rd_kafka_message_t *m, void *o
     struct event e = {.kind = EVENT_ACKNOWLEDGED,
                       .producer = p->index,
                       .partition = (uint32_t)m->partition,
+                      .life = atomic_load(&life),
                       .number = (uintptr_t)m->_private,
                       .offset = m->offset,
                       .at_ms = now_ms()};
@@ -173,6 +178,7 @@ static void message_note(const rd_kafka_message_t *m, int64_t next[PARTITIONS_MA
 {
     struct event e = {.kind = EVENT_SEEN,
                       .partition = (uint32_t)m->partition,
+                      .life = atomic_load(&life),
                       .offset = m->offset,
                       .at_ms = now_ms()};
     const char *wrong = record_check(m->payload, m->len, &e.producer, &e.number);
@@ -236,6 +242,29 @@ static void answer(const char *word)
     fflush(stdout);
 }
 
+static void pause_ms(unsigned ms)
+{
+    nanosleep(&(struct timespec){.tv_nsec = ms * 1000000L}, NULL);
+}
+
+static unsigned long long events_n(void)
+{
+    return atomic_load(&acknowledged) + atomic_load(&seen);
+}
+
+static void next_life(void)
+{
+    unsigned long long last = events_n();
+    for (int64_t since = now_ms(); now_ms() - since < QUIET_MS; pause_ms(5)) {
+        if (events_n() != last)
+            since = now_ms();
+        last = events_n();
+    }
+    if (atomic_fetch_add(&life, 1) + 1 >= LIVES_MAX)
+        problem("more than %d lives", LIVES_MAX);
+    answer("ok");
+}
+
 static void wait_for(unsigned long long more)
 {
     unsigned long long wanted = atomic_load(&acknowledged) + more, seen_before = atomic_load(&seen);
@@ -245,7 +274,7 @@ static void wait_for(unsigned long long more)
             answer("late");
             return;
         }
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        pause_ms(1);
     }
     answer("ok");
 }
@@ -256,6 +285,8 @@ static void commands_run(void)
     while (fgets(line, sizeof(line), stdin) != NULL && strcmp(line, "stop\n") != 0) {
         if (strncmp(line, "wait ", 5) == 0)
             wait_for(strtoull(line + 5, NULL, 10));
+        else if (strcmp(line, "life\n") == 0)
+            next_life();
         else if (strcmp(line, "sync\n") == 0)
             answer("ok");
         else

@@ -14,6 +14,7 @@
 #define RECORD_BYTES_MIN 24u /* the head */
 #define RECORD_BYTES_MAX (900u * 1024u)
 #define PARTITIONS_MAX 64
+#define LIVES_MAX 1000
 
 /* A kind of producer; there is one of each. */
 struct producer_kind {
@@ -42,7 +43,8 @@ const char *record_check(const uint8_t *bytes, size_t len, uint32_t *ret_produce
 
 enum event_kind { EVENT_ACKNOWLEDGED = 1, EVENT_SEEN };
 struct event {
-    uint32_t kind, producer, partition, pad;
+    uint32_t kind, producer, partition;
+    uint32_t life; /* of the broker: how often it was started again before */
     uint64_t number;
     int64_t offset;
     int64_t at_ms; /* monotonic */

@@ -1,0 +1,165 @@
+"""The file system fails under the running broker: it is full, has no inodes left, turns read-only,
+loses files, its device refuses. Produce gets an error that clients send again on, what is there can
+be read, the log names file or partition, the broker never ends, and nothing acknowledged is lost.
+After space has come back it goes on by itself."""
+import os
+import random
+import re
+import time
+
+from lib.broker import Broker
+from lib.file_system import FileSystem
+from lib.kafka_wire import (Connection, batch, batch_values, create_topics, delete_topics, fetch,
+                            leader_connection, list_offset, metadata, produce)
+from lib.testcase import params, timeout
+
+MIB = 1 << 20
+RETRIABLE = {3, 5, 6, 7, 13, 56}  # as Kafka's clients see them
+TOPICS = ("one", "two")
+RECORD_BYTES, RECORDS_A_BATCH, BATCHES = 50_000, 4, 8
+OPTIONS = {"journal.bytes": "16m", "log.segment.bytes": "2m", "log.segment.delete.delay.ms": 100}
+BACK_S = 20  # production goes on by itself within this
+
+
+def make_batches():
+    """A few, sent in turn: the checksums are made only once."""
+    rng = random.Random(1)
+    values = [[rng.randbytes(RECORD_BYTES) for _ in range(RECORDS_A_BATCH)]
+              for _ in range(BATCHES)]
+    return values, [batch(some) for some in values]
+
+
+class Ledger:
+    """One writer of two topics, who remembers what was acknowledged."""
+
+    VALUES, DATA = None, None
+
+    def __init__(self, broker):
+        if Ledger.VALUES is None:
+            Ledger.VALUES, Ledger.DATA = make_batches()
+        self.broker, self.connections = broker, {}
+        self.acknowledged = {topic: {} for topic in TOPICS}  # {first offset: which batch}
+        self.sent = 0
+        with Connection(broker) as connection:
+            create_topics(connection, TOPICS)
+
+    def _connection(self, topic):
+        if topic not in self.connections:
+            self.connections[topic] = leader_connection(self.broker, topic)
+        return self.connections[topic]
+
+    def reconnect(self):
+        for connection in self.connections.values():
+            connection.close()
+        self.connections = {}
+
+    def write(self, topic):
+        """The error code."""
+        which, self.sent = self.sent % BATCHES, self.sent + 1
+        answer = produce(self._connection(topic), topic, self.DATA[which])
+        assert answer is not None, f"the connection was closed\n{self.broker.log_tail()}"
+        error, offset = answer
+        if error == 0:
+            self.acknowledged[topic][offset] = which
+        return error
+
+    def write_well(self, topic, batches):
+        for _ in range(batches):
+            error = self.write(topic)
+            assert error == 0, f"{topic}: error {error}\n{self.broker.log_tail()}"
+
+    def write_until_refused(self, topic, batches=2000):
+        for turn in range(batches):
+            error = self.write(topic)
+            if error:
+                assert error in RETRIABLE, f"{topic}: error {error}, which clients give up on"
+                return turn
+        raise AssertionError(f"{topic}: {batches} batches taken, none refused")
+
+    def write_until_taken(self, topic):
+        end = time.monotonic() + BACK_S
+        while (error := self.write(topic)) != 0:
+            assert error in RETRIABLE, f"{topic}: error {error}"
+            assert time.monotonic() < end, \
+                f"{topic}: error {error} {BACK_S} s after space has come back\n" \
+                f"{self.broker.log_tail()}"
+            time.sleep(0.2)
+
+    def check(self, topics=TOPICS):
+        """Everything acknowledged is there; fetches, metadata and offsets are answered."""
+        with Connection(self.broker) as connection:
+            assert set(TOPICS) <= set(metadata(connection)[1])
+        for topic in topics:
+            self._check_topic(topic)
+
+    def _check_topic(self, topic):
+        connection = self._connection(topic)
+        error, end = list_offset(connection, topic, -1)
+        assert error == 0, f"{topic}: error {error} of ListOffsets"
+        offset, found = 0, {}
+        while offset < end:
+            error, _, data = fetch(connection, topic, offset, max_bytes=4 * MIB)
+            values = batch_values(data)
+            assert error == 0 and values and values[0][0] == offset, \
+                f"{topic}: error {error} at offset {offset} of {end}\n{self.broker.log_tail()}"
+            found.update(values)
+            offset = values[-1][0] + 1
+        for first, which in self.acknowledged[topic].items():
+            for i, value in enumerate(self.VALUES[which]):
+                assert found.get(first + i) == value, \
+                    f"{topic}: offset {first + i} is not what was acknowledged there"
+
+
+def log_says(broker, pattern):
+    """The broker's log has such a line."""
+    said = re.search(pattern, broker.log())
+    assert said, f"no line with {pattern}\n{broker.log_tail()}"
+    print(said[0])
+
+
+# -- nothing left, and then something again
+
+def goes_on_by_itself(fs, broker, ledger, use_up):
+    for topic in TOPICS:
+        ledger.write_well(topic, 15)
+    use_up()
+    for topic in TOPICS:
+        print(topic, ledger.write_until_refused(topic), "batches taken without space")
+    ledger.check()
+    with Connection(broker) as connection:  # a reserve for what makes space
+        create_topics(connection, ["three"])
+        delete_topics(connection, ["three"])
+    ledger.check()
+    fs.free()
+    for topic in TOPICS:
+        ledger.write_until_taken(topic)
+        ledger.write_well(topic, 30)
+    ledger.check()
+
+
+def recovers_in_want(fs, broker, ledger, use_up):
+    """Killed and started again while there is nothing left: it serves, and later takes."""
+    use_up()
+    for topic in TOPICS:
+        ledger.write_until_refused(topic)
+    ledger.reconnect()
+    broker.restart(kill=True)
+    ledger.check()
+    fs.free()
+    for topic in TOPICS:
+        ledger.write_until_taken(topic)
+        ledger.write_well(topic, 10)
+    ledger.reconnect()
+    broker.restart(kill=True)
+    ledger.check()
+    broker.restart()
+
+
+@timeout(180)
+@params("ext4", "xfs")
+def test_full(kind):
+    with FileSystem(kind) as fs, Broker(memory="96m", options=OPTIONS, data=[fs.path]) as broker:
+        ledger = Ledger(broker)
+        goes_on_by_itself(fs, broker, ledger, fs.fill)
+        log_says(broker, r"one-0: .*No space left.*")
+        recovers_in_want(fs, broker, ledger, fs.fill)
