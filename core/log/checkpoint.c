@@ -80,9 +80,16 @@ static void put_producers(struct out *o, const struct plog *p)
     }
 }
 
+/* Its bytes have no way into a segment file for now. They are in the checkpoint instead, so that
+ * they do not keep the journal from the others. */
+static bool plog_is_parked(const struct plog *p)
+{
+    return p->fenced != 0 || p->failed_space;
+}
+
 static uint64_t image_end(const struct segment *seg, bool full)
 {
-    return full ? seg->stable_pos : segment_image_end(seg);
+    return full || plog_is_parked(seg->plog) ? seg->stable_pos : segment_image_end(seg);
 }
 
 static bool segment_listed(const struct segment *seg)
@@ -90,7 +97,7 @@ static bool segment_listed(const struct segment *seg)
     return seg->state != SEGMENT_SEALED && seg->stable_pos > 0;
 }
 
-static void put_segment(struct out *o, const struct segment *seg, bool full)
+static void put_segment(struct out *o, struct segment *seg, bool full)
 {
     bool whole = seg->stable_pos == seg->end_pos;
     struct segment_entry e = {
@@ -104,6 +111,7 @@ static void put_segment(struct out *o, const struct segment *seg, bool full)
         .sealing = whole && seg->state == SEGMENT_SEALING,
     };
     put(o, &e, sizeof(e));
+    seg->captured_pos = image_end(seg, full);
     if (o->buf != NULL && e.image_bytes > 0) {
         for (uint64_t done = 0; done < e.image_bytes;) { /* seg_peek takes 32-bit lengths */
             uint32_t piece = (uint32_t)MIN(e.image_bytes - done, (uint64_t)CHUNK_BYTES_MAX);
@@ -161,7 +169,7 @@ static uint64_t needed_tail(struct log_store *s, uint64_t durable_pos)
     uint64_t tail = durable_pos;
     struct plog *p; /* a pin may be older than needed: see segment_pin */
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;) {
-        if (p->removed)
+        if (p->removed || plog_is_parked(p))
             continue;
         for (struct segment *seg = plog_first_open(p); seg != NULL;) {
             tail = MIN(tail, segment_pin_of(seg));
@@ -219,7 +227,7 @@ static void images_done(struct log_store *s)
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
         for (struct segment *seg = plog_first_open(p); seg != NULL;) {
-            seg->image_pos = seg->stable_pos;
+            seg->image_pos = MAX(seg->image_pos, seg->captured_pos);
             seg = segment_next(seg);
         }
 }
@@ -246,10 +254,9 @@ static void checkpoint_end(struct log_store *s, int rc)
     if (c->rc < 0)
         log_info("%s: written again", c->paths[(c->generation + 1) % 2]);
     c->rc = 0;
-    if (c->full) {
-        images_done(s);
+    images_done(s);
+    if (c->full)
         s->unsettled = false;
-    }
     c->generation++;
     s->counters.checkpoints++;
     ASSERT(c->tail_pos >= s->journal.tail_pos);

@@ -4,8 +4,8 @@
  *   file -> destaged_pos moves, its memory becomes a cache.
  * A cycle destages all that was behind when it began and ends in a checkpoint, which frees journal
  *   space.
- * Failure: the partition is fenced, also by a run that is part of a group; its journal bytes stay
- *   pinned. */
+ * Failure: the partition is fenced, also by a run that is part of a group; what is stable of it
+ * stays in memory and in checkpoints. */
 #include "core/log/internal.h"
 
 #include <errno.h>

@@ -55,12 +55,11 @@ static void fetch_memory_part(struct seg_fetch *f)
 }
 
 /* Said once: whoever reads asks again and again. */
-static void read_failed(const struct seg_fetch *f, const char *why)
+void seg_read_failed(struct segment *seg, uint64_t pos, const char *why)
 {
-    struct segment *seg = f->seg;
     if (!seg->unreadable)
         log_error("%s: reading %020lld.log at position %llu failed (%s)", seg->plog->name,
-                  (long long)seg->base_offset, (unsigned long long)f->from_pos, why);
+                  (long long)seg->base_offset, (unsigned long long)pos, why);
     seg->unreadable = true;
 }
 
@@ -69,10 +68,10 @@ static void on_fetch_read(struct env_op *op)
     struct seg_fetch *f = container_of(op, struct seg_fetch, op);
     uint64_t want = f->disk_end_pos - f->from_pos;
     if (op->res < 0) {
-        read_failed(f, strerror(-op->res));
+        seg_read_failed(f->seg, f->from_pos, strerror(-op->res));
         fetch_end(f, -EIO);
     } else if ((uint64_t)op->res < want) {
-        read_failed(f, "the file ends before");
+        seg_read_failed(f->seg, f->from_pos + (uint64_t)op->res, "the file ends here");
         fetch_end(f, -EIO);
     } else {
         f->seg->unreadable = false;

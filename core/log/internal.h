@@ -110,6 +110,7 @@ struct segment {
     int64_t base_offset, end_offset;
     uint64_t end_pos, queued_pos, stable_pos, destaged_pos;
     uint64_t image_pos; /* bytes below are in the newest checkpoint, perhaps not in the journal */
+    uint64_t captured_pos;   /* image_pos once the checkpoint in flight is durable */
     uint64_t recovered_pos;  /* the checkpoint promises the journal to reach here */
     uint64_t capacity_bytes; /* of the file; 0: none chosen yet */
     bool size_known;         /* a sealed segment found at start has its size from the file */
@@ -418,6 +419,7 @@ struct seg_fetch {
     uint64_t want_pos, want_bytes;
     uint64_t give_up_ns; /* -EAGAIN when there is no memory until then; 0: wait for ever */
 };
+void seg_read_failed(struct segment *seg, uint64_t pos, const char *why);
 uint64_t seg_visible_pos(const struct segment *seg);
 void seg_fetch_start(struct seg_fetch *f, struct segment *seg, uint64_t pos, uint64_t want_bytes,
                      void (*on_done)(struct seg_fetch *f));

@@ -163,3 +163,131 @@ def test_full(kind):
         goes_on_by_itself(fs, broker, ledger, fs.fill)
         log_says(broker, r"one-0: .*No space left.*")
         recovers_in_want(fs, broker, ledger, fs.fill)
+
+
+@timeout(180)
+def test_no_inodes():
+    """ext4 has only so many; XFS makes them of space."""
+    with FileSystem("ext4", mkfs=["-N", "256"]) as fs, \
+            Broker(memory="96m", options=OPTIONS, data=[fs.path]) as broker:
+        ledger = Ledger(broker)
+        goes_on_by_itself(fs, broker, ledger, fs.use_inodes)
+        log_says(broker, r"one-0: .*No space left.*")
+        recovers_in_want(fs, broker, ledger, fs.use_inodes)
+
+
+# -- broken
+
+def wait_until_refused(ledger, topic):
+    """However it is broken: at once, or when the next file is made."""
+    print(topic, ledger.write_until_refused(topic), "batches taken before the first error")
+    for _ in range(3):
+        error = ledger.write(topic)
+        assert error in RETRIABLE, f"{topic}: error {error} after the first one"
+
+
+def survives_until_mended(fs, broker, ledger, break_it, readable):
+    """readable: what is on disk can be read while it is broken."""
+    for topic in TOPICS:
+        ledger.write_well(topic, 40)
+    ledger.reconnect()
+    broker.restart()  # nothing in memory
+    for topic in TOPICS:
+        ledger.write_well(topic, 5)  # now something is
+    break_it()
+    for topic in TOPICS:
+        wait_until_refused(ledger, topic)
+    if readable:
+        ledger.check()
+    else:
+        assert reads_fail_or_are_right(broker, ledger) > 0, "all was read from a broken device"
+    assert broker.is_running()
+    ledger.reconnect()
+    broker.kill9()
+    fs.repair()
+    broker.start()
+    ledger.check()
+    for topic in TOPICS:
+        ledger.write_well(topic, 10)
+    ledger.reconnect()
+    broker.restart(kill=True)
+    ledger.check()
+
+
+def reads_fail_or_are_right(broker, ledger):
+    """What is in memory comes, what is not is error 56 (which Fetch has from version 6 on, before it
+    is 6) and a line in the log."""
+    failed = right = 0
+    with Connection(broker) as connection:
+        assert set(TOPICS) <= set(metadata(connection)[1])
+    for topic in TOPICS:
+        for first, which in ledger.acknowledged[topic].items():
+            with leader_connection(broker, topic) as connection:
+                error, _, data = fetch(connection, topic, first)
+            if error != 0:
+                assert error in (6, 56), f"{topic}: error {error} at offset {first}"
+                failed += 1
+                continue
+            found = dict(batch_values(data))
+            for i, value in enumerate(ledger.VALUES[which]):
+                assert found.get(first + i, value) == value
+            assert first in found
+            right += 1
+    print(f"{failed} fetches failed, {right} were right")
+    assert right > 0
+    if failed:
+        log_says(broker, r"(one|two)-0: reading \d{20}\.log at position \d+ failed.*")
+    return failed
+
+
+@timeout(180)
+@params("ext4", "xfs")
+def test_shut_down(kind):
+    """The file system gives up: every operation on it fails."""
+    with FileSystem(kind) as fs, Broker(memory="64m", options=OPTIONS, data=[fs.path]) as broker:
+        survives_until_mended(fs, broker, Ledger(broker), fs.shut_down, readable=False)
+        log_says(broker, r"/journal\.\d: writing \d+ bytes at position \d+ failed \(Input/output.*")
+
+
+@timeout(180)
+def test_read_only():
+    """ext4 finds an error and turns read-only under the broker."""
+    with FileSystem("ext4", options="errors=remount-ro") as fs, \
+            Broker(memory="96m", options=OPTIONS, data=[fs.path]) as broker:
+        survives_until_mended(fs, broker, Ledger(broker), fs.fail_internally, readable=True)
+        log_says(broker, r"failed \((Read-only file system|Input/output error)\), .*")
+
+
+@timeout(180)
+@params("ext4", "xfs")
+def test_device_refuses(kind):
+    with FileSystem(kind) as fs, Broker(memory="64m", options=OPTIONS, data=[fs.path]) as broker:
+        survives_until_mended(fs, broker, Ledger(broker), fs.fail_device, readable=False)
+        log_says(broker, r"/journal\.\d: writing \d+ bytes at position \d+ failed \(Input/output.*")
+
+
+@timeout(180)
+@params("ext4", "xfs")
+def test_one_of_two_directories_refuses(kind):
+    """Its partitions are refused; journal and the others' segments are elsewhere, and go on."""
+    with FileSystem(kind) as fs, Broker(memory="96m", shards=1, options=OPTIONS) as broker:
+        broker.stop()
+        broker.data.append(fs.path)
+        broker.start()
+        ledger = Ledger(broker)
+        for topic in TOPICS:
+            ledger.write_well(topic, 15)
+        broken, = [topic for topic in TOPICS if broker.partition_dir(topic, 0).startswith(fs.path)]
+        other, = [topic for topic in TOPICS if topic != broken]
+        fs.fail_device()
+        wait_until_refused(ledger, broken)
+        ledger.write_well(other, 200)  # the journal goes round meanwhile
+        ledger.check([other])
+        log_says(broker, broken + r"-0: \w+ \d{20}\.log.* failed \(Input/output error\), the part.*")
+        ledger.reconnect()
+        broker.kill9()
+        fs.repair()
+        broker.start()
+        ledger.check()
+        for topic in TOPICS:
+            ledger.write_well(topic, 10)

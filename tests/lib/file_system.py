@@ -55,12 +55,12 @@ def own_mounts():
 
 
 class FileSystem:
-    def __init__(self, kind, mkfs=()):
-        """mkfs: further options."""
+    def __init__(self, kind, mkfs=(), options="defaults"):
+        """mkfs: further arguments; options: of the mount."""
         own_mounts()
         if shutil.which(MKFS[kind][0]) is None:
             raise Skip(f"{MKFS[kind][0]} is not installed: run tests/install.sh")
-        self.kind, self.dir = kind, temp_dir(kind)
+        self.kind, self.options, self.dir = kind, options, temp_dir(kind)
         self.image, self.path = os.path.join(self.dir, "image"), os.path.join(self.dir, "mounted")
         self.filler = os.path.join(self.path, "filler")
         os.mkdir(self.path)
@@ -90,7 +90,7 @@ class FileSystem:
         shutil.rmtree(self.dir)
 
     def _mount(self):
-        run("mount", "-t", self.kind, self.device, self.path)
+        run("mount", "-t", self.kind, "-o", self.options, self.device, self.path)
 
     def _unmount(self):
         end = time.monotonic() + 20
@@ -128,6 +128,18 @@ class FileSystem:
                 raise
 
     def free(self):
+        before = os.statvfs(self.path)
+        self._remove_filler()
+        end = time.monotonic() + 20
+        while not self._has_more_than(before):  # XFS takes its time
+            assert time.monotonic() < end, "nothing comes back"
+            time.sleep(0.02)
+
+    def _has_more_than(self, before):
+        now = os.statvfs(self.path)
+        return now.f_bavail > before.f_bavail or now.f_favail > before.f_favail
+
+    def _remove_filler(self):
         if os.path.isdir(self.filler):
             shutil.rmtree(self.filler)
         else:
@@ -144,12 +156,9 @@ class FileSystem:
             os.close(folder)
 
     def fail_internally(self):
-        """ext4 finds an error in itself, and does as mounted: errors=remount-ro."""
+        """ext4 finds an error in itself, and does as its option errors=... says."""
         with open(f"/sys/fs/ext4/{os.path.basename(self.device)}/trigger_fs_error", "w") as out:
             out.write("by a test")
-
-    def remount(self, options):
-        run("mount", "-o", "remount," + options, self.path)
 
     def repair(self):
         """Unmounted (nobody may use it), checked, mounted again."""
