@@ -638,13 +638,14 @@ void checkpoint_remove_taken(struct log_store *s)
         char *paths[3] = {checkpoint_path(s, ids[i], 0), checkpoint_path(s, ids[i], 1), NULL};
         if (asprintf(&paths[2], "%s/journal.%u", s->config.journal_dir, ids[i]) < 0)
             paths[2] = NULL;
-        struct env_name_step steps[4] = {
-            {.kind = ENV_STEP_UNLINK, .path = paths[2]},
-            {.kind = ENV_STEP_UNLINK, .path = paths[0]},
-            {.kind = ENV_STEP_UNLINK, .path = paths[1]},
-            {.kind = ENV_STEP_SYNC_DIR, .path = s->config.journal_dir}};
+        struct env_name_step steps[] = {/* a checkpoint without its journal would be an error */
+                                        {.kind = ENV_STEP_UNLINK, .path = paths[0]},
+                                        {.kind = ENV_STEP_UNLINK, .path = paths[1]},
+                                        {.kind = ENV_STEP_SYNC_DIR, .path = s->config.journal_dir},
+                                        {.kind = ENV_STEP_UNLINK, .path = paths[2]},
+                                        {.kind = ENV_STEP_SYNC_DIR, .path = s->config.journal_dir}};
         if (paths[0] != NULL && paths[1] != NULL && paths[2] != NULL &&
-            env_names_wait(s->env, steps, 4) == 0)
+            env_names_wait(s->env, steps, ARRAY_LEN(steps)) == 0)
             log_info("journal %u: taken over by shard %u", ids[i], s->journal.id);
         for (unsigned k = 0; k < 3; k++)
             free(paths[k]);

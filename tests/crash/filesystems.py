@@ -7,7 +7,7 @@ import random
 import re
 import time
 
-from lib.broker import Broker
+from lib.broker import Broker, BrokerError
 from lib.file_system import FileSystem
 from lib.kafka_wire import (Connection, batch, batch_values, create_topics, delete_topics, fetch,
                             leader_connection, list_offset, metadata, produce)
@@ -291,3 +291,113 @@ def test_one_of_two_directories_refuses(kind):
         ledger.check()
         for topic in TOPICS:
             ledger.write_well(topic, 10)
+
+
+# -- files taken away
+
+def test_deleted_segment():
+    """What is open can be read on; after a restart its offsets are an error, the rest is there."""
+    with Broker(memory="64m", options=OPTIONS) as broker:
+        ledger = Ledger(broker)
+        ledger.write_well("one", 40)
+        ledger.write_well("two", 40)
+        victim = broker.segments("one", 0)[1]
+        os.unlink(victim)
+        ledger.write_well("one", 10)
+        ledger.check(["two"])
+        ledger.reconnect()
+        broker.restart()
+        check_all_but(broker, ledger, victim)
+        log_says(broker, r"one-0: no batch at position \d+ of segment \d+ \(reading offset \d+\)")
+        ledger.write_well("one", 10)
+        broker.restart(kill=True)
+
+
+@params("sealed", "active")
+def test_truncated_segment(which):
+    with Broker(memory="64m", options=OPTIONS) as broker:
+        ledger = Ledger(broker)
+        ledger.write_well("one", 40)
+        ledger.write_well("two", 40)
+        ledger.reconnect()
+        broker.restart()
+        victim = broker.segments("one", 0)[1 if which == "sealed" else -1]
+        os.truncate(victim, 8192)
+        ledger.write_well("two", 10)
+        check_all_but(broker, ledger, victim)
+        for _ in range(20):  # taken, or refused: never lost
+            error = ledger.write("one")
+            assert error == 0 or error in RETRIABLE, error
+        ledger.check(["two"])
+        ledger.reconnect()
+        broker.restart(kill=True)
+        check_all_but(broker, ledger, victim)
+
+
+def check_all_but(broker, ledger, victim):
+    """Every batch outside that file is right; of those in it none is wrong, and some are errors."""
+    start = int(os.path.basename(victim)[:20])
+    later = [int(os.path.basename(path)[:20]) for path in broker.segments("one", 0)]
+    end = min((base for base in later if base > start), default=1 << 62)
+    failed = 0
+    ledger.check(["two"])
+    with leader_connection(broker, "one") as connection:
+        for first, which in ledger.acknowledged["one"].items():
+            error, _, data = fetch(connection, "one", first)
+            found = dict(batch_values(data)) if error == 0 else {}
+            wrong = [i for i, value in enumerate(ledger.VALUES[which])
+                     if found.get(first + i, value) != value]
+            assert not wrong, f"wrong bytes at offset {first + wrong[0]}"
+            if start <= first < end:
+                failed += first not in found
+            else:
+                assert first in found, f"error {error} at offset {first}, outside of {victim}"
+    print(f"{failed} batches of {os.path.basename(victim)} cannot be read")
+    assert failed > 0, "all was read out of a file that is not there"
+
+
+def refuses_to_start(broker, pattern):
+    try:
+        broker.start()
+    except BrokerError as error:
+        assert re.search(pattern, str(error)), error
+    else:
+        raise AssertionError("it started")
+
+
+def test_deleted_journal():
+    """It is written on; the next start wants it, rather than take all partitions for empty."""
+    with Broker(memory="64m", shards=1, options=OPTIONS) as broker:
+        ledger = Ledger(broker)
+        ledger.write_well("one", 20)
+        journal, elsewhere = (os.path.join(folder, "journal.0")
+                              for folder in (broker.data[0], broker.dir))
+        os.rename(journal, elsewhere)
+        for topic in TOPICS:
+            ledger.write_well(topic, 50)
+        ledger.check()
+        ledger.reconnect()
+        broker.kill9()
+        refuses_to_start(broker, r"/journal\.0 is missing")
+        for name in os.listdir(broker.data[0]):  # it does not need the checkpoints to know
+            if name.startswith("journal.0.checkpoint"):
+                os.rename(os.path.join(broker.data[0], name), os.path.join(broker.dir, name))
+        refuses_to_start(broker, r"/journal\.0 is missing")
+        for name in os.listdir(broker.dir):
+            if name.startswith("journal.0"):
+                os.rename(os.path.join(broker.dir, name), os.path.join(broker.data[0], name))
+        broker.start()
+        ledger.check()
+
+
+def test_truncated_journal():
+    with Broker(memory="64m", shards=1, options=OPTIONS) as broker:
+        ledger = Ledger(broker)
+        ledger.write_well("one", 20)
+        os.truncate(os.path.join(broker.data[0], "journal.0"), 3 * MIB)
+        for topic in TOPICS:
+            ledger.write_well(topic, 10)
+        ledger.check()
+        ledger.reconnect()
+        broker.kill9()
+        refuses_to_start(broker, r"journal 0 is shorter than its superblock says")

@@ -22,6 +22,7 @@ import subprocess
 import time
 
 from lib.broker import temp_dir
+from lib.clients import need_command
 from lib.testcase import Skip
 
 MIB = 1 << 20
@@ -58,8 +59,7 @@ class FileSystem:
     def __init__(self, kind, mkfs=(), options="defaults"):
         """mkfs: further arguments; options: of the mount."""
         own_mounts()
-        if shutil.which(MKFS[kind][0]) is None:
-            raise Skip(f"{MKFS[kind][0]} is not installed: run tests/install.sh")
+        need_command(MKFS[kind][0])
         self.kind, self.options, self.dir = kind, options, temp_dir(kind)
         self.image, self.path = os.path.join(self.dir, "image"), os.path.join(self.dir, "mounted")
         self.filler = os.path.join(self.path, "filler")
