@@ -8,10 +8,12 @@ import re
 import time
 
 from lib.broker import Broker, BrokerError
+from lib.clients import is_full
+from lib.crash_load import Load
 from lib.file_system import FileSystem
 from lib.kafka_wire import (Connection, batch, batch_values, create_topics, delete_topics, fetch,
                             leader_connection, list_offset, metadata, produce)
-from lib.testcase import params, timeout
+from lib.testcase import params, slow, timeout
 
 MIB = 1 << 20
 RETRIABLE = {3, 5, 6, 7, 13, 56}  # as Kafka's clients see them
@@ -19,6 +21,11 @@ TOPICS = ("one", "two")
 RECORD_BYTES, RECORDS_A_BATCH, BATCHES = 50_000, 4, 8
 OPTIONS = {"journal.bytes": "16m", "log.segment.bytes": "2m", "log.segment.delete.delay.ms": 100}
 BACK_S = 20  # production goes on by itself within this
+
+
+def kinds(short):
+    """Which file systems: with --all both."""
+    return params(*(("ext4", "xfs") if is_full() else (short,)))
 
 
 def make_batches():
@@ -117,6 +124,13 @@ def log_says(broker, pattern):
     print(said[0])
 
 
+def wait_for_line(broker, pattern, timeout_s=60):
+    end = time.monotonic() + timeout_s
+    while not re.search(pattern, broker.log()):
+        assert time.monotonic() < end, f"no line with {pattern}\n{broker.log_tail()}"
+        time.sleep(0.05)
+
+
 # -- nothing left, and then something again
 
 def goes_on_by_itself(fs, broker, ledger, use_up):
@@ -156,7 +170,7 @@ def recovers_in_want(fs, broker, ledger, use_up):
 
 
 @timeout(180)
-@params("ext4", "xfs")
+@kinds("xfs")
 def test_full(kind):
     with FileSystem(kind) as fs, Broker(memory="96m", options=OPTIONS, data=[fs.path]) as broker:
         ledger = Ledger(broker)
@@ -165,6 +179,28 @@ def test_full(kind):
         recovers_in_want(fs, broker, ledger, fs.fill)
 
 
+@slow
+@timeout(180)
+@kinds("ext4")
+def test_clients_go_on_when_space_is_back(kind):
+    """librdkafka's producers, whose records nobody loses and nobody writes twice; then a kill."""
+    with FileSystem(kind) as fs, Broker(memory="96m", options=OPTIONS, data=[fs.path]) as broker, \
+            Load(broker) as load:
+        load.wait(1000)
+        fs.fill()
+        wait_for_line(broker, r"failed \(No space left on device\), no records are taken")
+        time.sleep(1)
+        fs.free()
+        load.wait(3000)
+        load.check()
+        broker.kill9()
+        load.before_start()
+        broker.start()
+        load.stop()
+        load.check()
+
+
+@slow
 @timeout(180)
 def test_no_inodes():
     """ext4 has only so many; XFS makes them of space."""
@@ -240,8 +276,9 @@ def reads_fail_or_are_right(broker, ledger):
     return failed
 
 
+@slow
 @timeout(180)
-@params("ext4", "xfs")
+@kinds("xfs")
 def test_shut_down(kind):
     """The file system gives up: every operation on it fails."""
     with FileSystem(kind) as fs, Broker(memory="64m", options=OPTIONS, data=[fs.path]) as broker:
@@ -249,6 +286,7 @@ def test_shut_down(kind):
         log_says(broker, r"/journal\.\d: writing \d+ bytes at position \d+ failed \(Input/output.*")
 
 
+@slow
 @timeout(180)
 def test_read_only():
     """ext4 finds an error and turns read-only under the broker."""
@@ -259,7 +297,7 @@ def test_read_only():
 
 
 @timeout(180)
-@params("ext4", "xfs")
+@kinds("ext4")
 def test_device_refuses(kind):
     with FileSystem(kind) as fs, Broker(memory="64m", options=OPTIONS, data=[fs.path]) as broker:
         survives_until_mended(fs, broker, Ledger(broker), fs.fail_device, readable=False)
@@ -267,7 +305,7 @@ def test_device_refuses(kind):
 
 
 @timeout(180)
-@params("ext4", "xfs")
+@kinds("xfs")
 def test_one_of_two_directories_refuses(kind):
     """Its partitions are refused; journal and the others' segments are elsewhere, and go on."""
     with FileSystem(kind) as fs, Broker(memory="96m", shards=1, options=OPTIONS) as broker:
@@ -295,6 +333,7 @@ def test_one_of_two_directories_refuses(kind):
 
 # -- files taken away
 
+@slow
 def test_deleted_segment():
     """What is open can be read on; after a restart its offsets are an error, the rest is there."""
     with Broker(memory="64m", options=OPTIONS) as broker:
@@ -313,6 +352,7 @@ def test_deleted_segment():
         broker.restart(kill=True)
 
 
+@slow
 @params("sealed", "active")
 def test_truncated_segment(which):
     with Broker(memory="64m", options=OPTIONS) as broker:
@@ -390,6 +430,7 @@ def test_deleted_journal():
         ledger.check()
 
 
+@slow
 def test_truncated_journal():
     with Broker(memory="64m", shards=1, options=OPTIONS) as broker:
         ledger = Ledger(broker)

@@ -99,7 +99,7 @@ class Round:
         churns = self.rng.random() < 0.6
         if churns:
             self.churn.start()
-        self.load.wait(self.rng.choice((1, 300, 1000, 4000)))
+        self.load.wait(self.rng.choice((1, 200, 1000, 3000)))
         time.sleep(self.rng.random() / 10)
         self._kill(self.broker.kill9)
         if churns:
@@ -157,7 +157,7 @@ def kill_again_and_again(kills, seed):
         kill_in_one_directory(min(KILLS_OF_A_DIRECTORY, kills - totals.kills), rng, totals)
         totals.show()
     assert totals.acknowledged > kills and totals.seen > 0 and totals.required_of_memory > 0
-    assert totals.topic_changes > 0
+    assert totals.topic_changes > 0 or kills < KILLS_OF_A_DIRECTORY
 
 
 @timeout(180)

@@ -7,7 +7,7 @@ import time
 
 from lib.broker import Broker, temp_dir
 from lib.crash_load import Load
-from lib.testcase import Skip, timeout
+from lib.testcase import Skip, alone, slow, timeout
 
 MIB = 1 << 20
 
@@ -70,6 +70,8 @@ def wait_for_stall(load, quiet_s=0.4, timeout_s=60):
             last, at = load.seen, time.monotonic()
 
 
+@slow
+@alone  # what it holds up holds up everybody's flushes
 @timeout(240)
 def test_killed_with_writes_in_flight_on_a_slow_device():
     """How much is in flight is chance, and a short wait is not logged: so there are a few rounds."""
