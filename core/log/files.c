@@ -90,7 +90,7 @@ static void space_missing(struct segment *seg, int rc, const char *what)
 
 void plog_space_found(struct plog *p)
 {
-    if (p->failed_space)
+    if (p->failed_space && p->fenced == 0)
         log_info("%s: takes records again", p->name);
     p->failed_space = false;
 }
