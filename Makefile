@@ -1,5 +1,5 @@
-# penstock: see README.md. Targets: all run test test-all bench-kafka bench-compare bench-drivers asan
-#   fuzz layers format lint clean.
+# penstock: see README.md. Targets: all run test test-all sim sim-soak sim-mutants crash fuzz bench-kafka
+#   bench-compare bench-drivers asan layers format lint clean.
 #   V=1 shows the commands; CC=clang builds with clang (into build/clang); SANITIZE=1 is `make asan`;
 #   FUZZER=1 is what `make fuzz` builds with (clang, into build/fuzz).
 MAKEFLAGS += --no-builtin-rules --no-print-directory
@@ -170,7 +170,15 @@ sim-mutants: deps
 	$(Q)$(MAKE) $(BUILD)/tests/penstock-sim
 	$(Q)tests/sim/mutants.py --build $(BUILD) $(ARGS)
 
-TEST_PROGRAMS := $(UNIT_PROGRAMS) $(addprefix $(BUILD)/tests/,wire-echo hist-write scripted-broker penstock-sim)
+# The clients of the crash tests: producers and a consumer; the check of what they were told.
+$(BUILD)/tests/crash-%: $(call objects,tests/crash/%.c tests/crash/record.c) $(BUILD)/.flags
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -lrdkafka
+CRASH_PROGRAMS := $(addprefix $(BUILD)/tests/crash-,load check)
+crash-programs: $(CRASH_PROGRAMS)
+.SECONDARY: $(call objects,$(wildcard tests/crash/*.c))
+
+TEST_PROGRAMS := $(UNIT_PROGRAMS) $(CRASH_PROGRAMS) $(addprefix $(BUILD)/tests/,wire-echo hist-write scripted-broker penstock-sim)
 test-programs: $(TEST_PROGRAMS)
 asan-test-programs:
 	$(Q)$(MAKE) SANITIZE=1 all $(addprefix build/asan/tests/,wire-echo penstock-sim) units fuzz-programs
@@ -196,6 +204,13 @@ test-all: deps
 	$(Q)$(MAKE) CC=clang all
 	$(Q)tests/run.py --build $(BUILD) --all $(ARGS)
 
+# kill -9 under load: KILLS of them (200), planned by SEED (the time).
+crash: deps
+	$(Q)tests/install.sh
+	$(Q)$(MAKE) all crash-programs
+	$(Q)CRASH_KILLS=$(KILLS) CRASH_SEED=$(SEED) python3 tests/lib/testcase.py --run \
+		tests/crash/kill.py test_kill_two_hundred_times
+
 # Apache Kafka 4 for comparison: in the foreground, or side by side with penstock under one load.
 bench-kafka:
 	$(Q)bench/kafka.sh $(ARGS)
@@ -219,7 +234,7 @@ lint:
 	$(Q)clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(ALL_C))) -- $(filter-out -MMD -MP,$(CFLAGS))
 
 .PHONY: all FORCE units clean asan deps run test test-all test-programs asan-test-programs layers format lint fuzz fuzz-programs \
-	bench-kafka bench-compare bench-drivers sim sim-soak sim-mutants
+	sim sim-soak sim-mutants crash crash-programs bench-kafka bench-compare bench-drivers
 asan:
 	$(Q)$(MAKE) SANITIZE=1 all
 

@@ -89,6 +89,8 @@ static int direct_open(const char *path, int flags, struct env_file **ret)
         file->buffered = true;
         file->fd = open(path, O_RDWR | O_CLOEXEC | (flags & ~O_EXCL), FILE_MODE);
     }
+    if (file->fd < 0 && errno == EROFS && (flags & O_CREAT) == 0)
+        file->fd = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT); /* what is there can be read */
     if (file->fd < 0) {
         int rc = -errno;
         free(file);

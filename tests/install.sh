@@ -168,6 +168,8 @@ fi
 need_command kcat "command -v kcat" kcat
 need_command strace "command -v strace" strace
 need_command ip "command -v ip" iproute2
+need_command mkfs.ext4 "command -v mkfs.ext4" e2fsprogs
+need_command mkfs.xfs "command -v mkfs.xfs" xfsprogs
 need_command fincore "command -v fincore" util-linux util-linux-extra
 need_command librdkafka "test -e /usr/include/librdkafka/rdkafka.h" librdkafka-dev
 need_command criterion "test -e /usr/include/criterion/criterion.h" libcriterion-dev

@@ -123,11 +123,9 @@ static void note_recovered(struct plog *p, struct segment *seg, uint64_t pos,
 /* make_room may have given the segment a file before all of it was known. */
 static void file_outgrown(struct segment *seg)
 {
-    if (seg->file == NULL || block_ceil(seg->end_pos) <= seg->capacity_bytes)
+    if (seg->file_state != SEGMENT_FILE_OPEN || block_ceil(seg->end_pos) <= seg->capacity_bytes)
         return;
     ASSERT(seg->file_refs == 0);
-    env_file_close(seg->plog->store->env, seg->file);
-    seg->file = NULL;
     seg->file_state = SEGMENT_FILE_NONE;
     seg->capacity_bytes = 0;
     seg->resize_file = true;

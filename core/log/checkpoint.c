@@ -15,6 +15,7 @@
 #include "core/base/logger.h"
 #include "core/log/internal.h"
 
+#define RETRY_NS 1000000000ull
 #define WRITE_BYTES_MAX (8ull << 20)
 
 struct out { /* counts only while buf == NULL */
@@ -42,9 +43,16 @@ static void put_producers(struct out *o, const struct plog *p)
     }
 }
 
+/* Its bytes have no way into a segment file for now. They are in the checkpoint instead, so that
+ * they do not keep the journal from the others. */
+static bool plog_is_parked(const struct plog *p)
+{
+    return p->fenced != 0 || p->failed_space;
+}
+
 static uint64_t image_end(const struct segment *seg, bool full)
 {
-    return full ? seg->stable_pos : segment_image_end(seg);
+    return full || plog_is_parked(seg->plog) ? seg->stable_pos : segment_image_end(seg);
 }
 
 static uint64_t image_bytes(const struct segment *seg, bool full)
@@ -65,7 +73,7 @@ static enum segment_entry_state entry_state(const struct segment *seg, bool whol
     return whole && seg->state == SEGMENT_SEALING ? SEGMENT_ENTRY_SEALING : SEGMENT_ENTRY_OPEN;
 }
 
-static void put_segment(struct out *o, const struct segment *seg, bool full)
+static void put_segment(struct out *o, struct segment *seg, bool full)
 {
     bool whole = seg->stable_pos == seg->end_pos;
     struct segment_entry e = {
@@ -81,6 +89,7 @@ static void put_segment(struct out *o, const struct segment *seg, bool full)
         .index_known = seg->index_crc_known,
     };
     put(o, &e, sizeof(e));
+    seg->captured_pos = image_end(seg, full);
     if (o->buf != NULL && e.image_bytes > 0) {
         for (uint64_t done = 0; done < e.image_bytes;) { /* seg_peek takes 32-bit lengths */
             uint32_t piece = (uint32_t)MIN(e.image_bytes - done, (uint64_t)CHUNK_BYTES_MAX);
@@ -135,7 +144,7 @@ static uint64_t needed_tail(struct log_store *s, uint64_t durable_pos)
     uint64_t tail = durable_pos;
     struct plog *p; /* a pin may be older than needed: see segment_pin */
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;) {
-        if (p->removed)
+        if (p->removed || plog_is_parked(p))
             continue;
         for (struct segment *seg = plog_first_open(p); seg != NULL;) {
             tail = MIN(tail, segment_pin_of(seg));
@@ -168,6 +177,7 @@ static int checkpoint_capture(struct log_store *s, bool full)
         h.durable_next_seq = oldest->seq;
         h.durable_crc = oldest->prev_crc;
     }
+    c->full = full;
     h.tail_pos = full ? h.durable_pos : needed_tail(s, h.durable_pos);
     struct out count = {0};
     put_plogs(&count, s, full);
@@ -192,7 +202,7 @@ static void images_done(struct log_store *s)
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
         for (struct segment *seg = plog_first_open(p); seg != NULL;) {
-            seg->image_pos = seg->stable_pos;
+            seg->image_pos = MAX(seg->image_pos, seg->captured_pos);
             seg = segment_next(seg);
         }
 }
@@ -207,10 +217,21 @@ static void checkpoint_end(struct log_store *s, int rc)
     c->file = NULL;
     c->busy = false;
     if (rc < 0) {
-        log_warn("journal %u: checkpoint failed (%s), its space is not freed yet", s->journal.id,
-                 strerror(-rc));
+        unsigned which = (c->generation + 1) % 2;
+        if (c->rc == 0)
+            log_warn("%s: writing a checkpoint failed (%s), the journal's space is not freed yet",
+                     c->paths[which], strerror(-rc));
+        c->rc = rc;
+        c->sizes[which] = 0; /* what it is now is not known: it is made anew */
+        s->cycle_after_ns = env_now_ns(s->env) + RETRY_NS;
         return;
     }
+    if (c->rc < 0)
+        log_info("%s: written again", c->paths[(c->generation + 1) % 2]);
+    c->rc = 0;
+    images_done(s);
+    if (c->full)
+        s->unsettled = false;
     c->generation++;
     s->counters.checkpoints++;
     ASSERT(c->tail_pos >= s->journal.tail_pos);
@@ -263,7 +284,6 @@ static void on_checkpoint_opened(struct env_op *op)
         if (c->steps[i].ret_file != NULL)
             c->file = c->steps[i].ret_file;
     if (op->res < 0) {
-        c->sizes[which] = 0; /* what it is now is not known */
         checkpoint_end(s, op->res);
         return;
     }
@@ -296,13 +316,14 @@ static void checkpoint_submit(struct log_store *s)
 void checkpoint_pump(struct log_store *s)
 {
     struct checkpointer *c = &s->checkpoint;
-    if (!c->wanted || c->busy || s->failed != 0 || s->closing)
+    bool due = c->wanted || (s->unsettled && env_now_ns(s->env) >= s->cycle_after_ns);
+    if (!due || c->busy || s->failed != 0 || s->closing)
         return;
     c->wanted = false;
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
         producers_expire(p, env_wall_ms(s->env));
-    int rc = checkpoint_capture(s, false);
+    int rc = checkpoint_capture(s, s->unsettled);
     if (rc != 0) {
         log_warn("journal %u: no memory for a checkpoint", s->journal.id);
         return;
@@ -315,7 +336,6 @@ void checkpoint_pump(struct log_store *s)
 int checkpoint_write_full(struct log_store *s)
 {
     struct checkpointer *c = &s->checkpoint;
-    uint64_t before = c->generation;
     ASSERT(!c->busy);
     ASSERT(journal_idle(s));
     int rc = checkpoint_capture(s, true);
@@ -325,8 +345,5 @@ int checkpoint_write_full(struct log_store *s)
     checkpoint_submit(s);
     while (c->busy)
         env_turn(s->env, UINT64_MAX);
-    if (c->generation == before)
-        return -EIO;
-    images_done(s);
-    return 0;
+    return c->rc;
 }

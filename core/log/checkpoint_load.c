@@ -339,27 +339,51 @@ int checkpoint_take_over(struct log_store *s, bool *ret_any, char *reason, size_
     return rc;
 }
 
+/* A journal and its checkpoints go in two steps that a crash may part: first the journal's name,
+ * which says that nothing of them counts any more, then the files. */
+static int taken_files_remove(struct log_store *s, unsigned journal_id, bool first_step)
+{
+    char journal[PATH_MAX], taken[PATH_MAX], checkpoint[2][PATH_MAX];
+    snprintf(journal, PATH_MAX, "%.4000s/journal.%u", s->config.journal_dir, journal_id);
+    snprintf(taken, PATH_MAX, "%.4000s/journal.%u.taken", s->config.journal_dir, journal_id);
+    for (unsigned i = 0; i < 2; i++)
+        snprintf(checkpoint[i], PATH_MAX, "%.4000s/journal.%u.checkpoint.%u", s->config.journal_dir,
+                 journal_id, i);
+    struct env_name_step steps[] = {
+        {.kind = ENV_STEP_RENAME, .path = journal, .path2 = taken},
+        {.kind = ENV_STEP_SYNC_DIR, .path = s->config.journal_dir},
+        {.kind = ENV_STEP_UNLINK, .path = checkpoint[0]},
+        {.kind = ENV_STEP_UNLINK, .path = checkpoint[1]},
+        {.kind = ENV_STEP_SYNC_DIR, .path = s->config.journal_dir},
+        {.kind = ENV_STEP_UNLINK, .path = taken},
+        {.kind = ENV_STEP_SYNC_DIR, .path = s->config.journal_dir},
+    };
+    unsigned skip = first_step ? 0 : 1;
+    return env_names_wait(s->env, steps + skip, (unsigned)ARRAY_LEN(steps) - skip);
+}
+
 /* The own checkpoint holds it all now: the files go. A failure leaves them for the next start. */
 void checkpoint_remove_taken(struct log_store *s)
 {
     unsigned n;
     unsigned *ids = taken_journals(s, &n);
-    for (unsigned i = 0; i < n; i++) {
-        char *paths[3] = {checkpoint_path(s, ids[i], 0), checkpoint_path(s, ids[i], 1), NULL};
-        if (asprintf(&paths[2], "%s/journal.%u", s->config.journal_dir, ids[i]) < 0)
-            paths[2] = NULL;
-        struct env_name_step steps[4] = {
-            {.kind = ENV_STEP_UNLINK, .path = paths[2]},
-            {.kind = ENV_STEP_UNLINK, .path = paths[0]},
-            {.kind = ENV_STEP_UNLINK, .path = paths[1]},
-            {.kind = ENV_STEP_SYNC_DIR, .path = s->config.journal_dir}};
-        if (paths[0] != NULL && paths[1] != NULL && paths[2] != NULL &&
-            env_names_wait(s->env, steps, 4) == 0)
+    for (unsigned i = 0; i < n; i++)
+        if (taken_files_remove(s, ids[i], true) == 0)
             log_info("journal %u: taken over by shard %u", ids[i], s->journal.id);
-        for (unsigned k = 0; k < 3; k++)
-            free(paths[k]);
-    }
     free(ids);
+}
+
+/* Before this shard's journal is opened: it may be one that was taken over and not quite removed.
+ */
+int checkpoint_finish_taken(struct log_store *s)
+{
+    char taken[PATH_MAX];
+    snprintf(taken, PATH_MAX, "%.4000s/journal.%u.taken", s->config.journal_dir, s->journal.id);
+    struct env_name_step step = {.kind = ENV_STEP_STAT, .path = taken};
+    int rc = env_names_wait(s->env, &step, 1);
+    if (rc != 0)
+        return rc == -ENOENT ? 0 : rc;
+    return taken_files_remove(s, s->journal.id, false);
 }
 
 void checkpoint_fini(struct log_store *s)

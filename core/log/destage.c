@@ -3,10 +3,13 @@
  *   to seal) is in store.destage_ready -> one write of its first segment with work -> flush of that
  *   file -> destaged_pos moves, its memory becomes a cache.
  * A cycle destages all that was behind when it began and ends in a checkpoint, which frees journal
- *   space. Failure: the partition is fenced; its journal bytes stay pinned. */
+ *   space.
+ * Failure: the partition is fenced, also by a run that is part of a group; what is stable of it
+ * stays in memory and in checkpoints. */
 #include "core/log/internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #define CYCLE_PAUSE_NS 10000000ull /* a cycle that could free nothing must not spin */
 
@@ -34,20 +37,29 @@ static void io_unref_chunks(struct seg_io *io)
     io->chunks_n = 0;
 }
 
+static void io_failed(const struct seg_io *io, int rc)
+{
+    char what[80];
+    snprintf(what, sizeof(what), "writing %020lld.log at position %llu",
+             (long long)io->seg->base_offset, (unsigned long long)io->from_pos);
+    plog_fence(io->seg->plog, rc, what);
+}
+
 static void io_finish(struct seg_io *io, int rc)
 {
     struct segment *seg = io->seg;
     struct plog *p = seg->plog;
     struct log_store *s = p->store;
     seg_file_release(seg);
-    if (io->group != NULL) { /* a run stays busy until its group retires */
-        group_part_done(io->group, rc);
+    if (rc < 0)
+        io_failed(io, rc);
+    if (io->group != NULL) {           /* a run stays busy until its group retires */
+        group_part_done(io->group, 0); /* what else the group holds can count */
         return;
     }
     io->busy = false;
     s->destages_n--;
     if (rc < 0) {
-        plog_fence(p, rc, "writing a segment");
         plog_leave_cycle(p);
     } else if (!p->removed) {
         s->counters.destage_bytes += io->to_pos - io->from_pos;
@@ -133,9 +145,17 @@ static struct segment *segment_with_work(const struct plog *p)
     return NULL;
 }
 
+static void io_start(struct plog *p, struct segment *seg)
+{
+    io_prepare(p->io, seg, seg->destaged_pos, seg_destage_target(seg));
+    p->io->group = NULL;
+    p->store->destages_n++;
+    plog_hold(p);
+    io_submit(p->io);
+}
+
 static void destage_start(struct plog *p)
 {
-    struct log_store *s = p->store;
     struct segment *seg = segment_with_work(p);
     if (seg == NULL || p->removed || p->fenced != 0) {
         plog_leave_cycle(p);
@@ -145,19 +165,14 @@ static void destage_start(struct plog *p)
         return; /* its completion brings the partition back here */
     if (seg->destaged_pos == seg->end_pos && seg_final(seg)) {
         seg_seal(seg);
-        return;
-    }
-    if (!seg_file_ready(seg)) {
+    } else if (!seg_file_ready(seg)) {
         seg_file_want(seg);
-        if (p->failed_space)
-            plog_leave_cycle(p);
+    } else {
+        io_start(p, seg);
         return;
     }
-    io_prepare(p->io, seg, seg->destaged_pos, seg_destage_target(seg));
-    p->io->group = NULL;
-    s->destages_n++;
-    plog_hold(p);
-    io_submit(p->io);
+    if (p->failed_space) /* the others' journal space does not wait for it */
+        plog_leave_cycle(p);
 }
 
 /* ---- the cycle that frees journal space ---- */
@@ -200,6 +215,8 @@ static void cycle_check(struct log_store *s)
     }
 }
 
+/* What had no space is tried again. Where nothing is left to be tried (the last of it found space,
+ * or was removed), the next append may find out. */
 static void retry_space(struct log_store *s)
 {
     if (env_now_ns(s->env) < s->retry_ns)
@@ -207,7 +224,9 @@ static void retry_space(struct log_store *s)
     s->retry_ns = UINT64_MAX;
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
-        if (p->failed_space)
+        if (p->failed_space && segment_with_work(p) == NULL)
+            plog_space_found(p);
+        else if (p->failed_space)
             plog_want_destage(p);
 }
 

@@ -3,6 +3,9 @@
 #include "core/log/internal.h"
 
 #include <errno.h>
+#include <string.h>
+
+#include "core/base/logger.h"
 
 /* Up to where readers may look. */
 uint64_t seg_visible_pos(const struct segment *seg)
@@ -51,6 +54,15 @@ static void fetch_memory_part(struct seg_fetch *f)
         list_push_tail(&f->seg->plog->store->disk_waiters, &f->link);
 }
 
+/* Said once: whoever reads asks again and again. */
+void seg_read_failed(struct segment *seg, uint64_t pos, const char *why)
+{
+    if (!seg->unreadable)
+        log_error("%s: reading %020lld.log at position %llu failed (%s)", seg->plog->name,
+                  (long long)seg->base_offset, (unsigned long long)pos, why);
+    seg->unreadable = true;
+}
+
 /* What the device cannot read, and what a file that was cut no longer has, comes as zeros: whoever
  * verifies will know. */
 static void on_fetch_read(struct around *a)
@@ -58,11 +70,13 @@ static void on_fetch_read(struct around *a)
     struct seg_fetch *f = container_of(a, struct seg_fetch, around);
     uint64_t want = f->disk_end_pos - f->from_pos;
     if (a->rc < 0) {
+        seg_read_failed(f->seg, f->from_pos, strerror(-a->rc));
         fetch_end(f, a->rc);
         return;
     }
     if ((uint64_t)a->rc < want)
         memset(f->buf + a->rc, 0, want - (uint64_t)a->rc);
+    f->seg->unreadable = false;
     fetch_memory_part(f);
 }
 

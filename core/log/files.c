@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "core/base/crc32c.h"
+#include "core/base/logger.h"
 
 #define SPACE_RETRY_NS 1000000000ull
 #define OPEN_SEALED_MAX 512u
@@ -69,22 +70,46 @@ static uint64_t file_size_for(struct segment *seg)
     return MAX(need, segment_class_bytes(p, p->segment_class));
 }
 
-/* It passes: the disk is full, or no descriptor is free. */
-static bool is_shortage(int rc)
+static bool is_want_of_space(int rc)
 {
     return rc == -ENOSPC || rc == -EDQUOT || rc == -EMFILE || rc == -ENFILE;
 }
 
-static void space_missing(struct plog *p)
+/* No more records until there is space for what is here already; see retry_space. */
+static void space_missing(struct segment *seg, int rc, const char *what)
 {
+    struct plog *p = seg->plog;
     struct log_store *s = p->store;
+    if (!p->failed_space)
+        log_warn("%s: %s %020lld.log failed (%s), no records are taken until there is space",
+                 p->name, what, (long long)seg->base_offset, strerror(-rc));
     p->failed_space = true;
+    s->memory_freed = true; /* appends that wait for memory are refused instead */
     p->retry_ns = env_now_ns(s->env) + SPACE_RETRY_NS;
     s->retry_ns = MIN(s->retry_ns, p->retry_ns);
 }
 
+void plog_space_found(struct plog *p)
+{
+    if (p->failed_space && p->fenced == 0)
+        log_info("%s: takes records again", p->name);
+    p->failed_space = false;
+}
+
+/* A file operation of the segment has failed. */
+static void file_failed(struct segment *seg, int rc, const char *what)
+{
+    char text[64];
+    if (is_want_of_space(rc)) {
+        space_missing(seg, rc, what);
+        return;
+    }
+    snprintf(text, sizeof(text), "%s %020lld.log", what, (long long)seg->base_offset);
+    plog_fence(seg->plog, rc, text);
+}
+
 /* The step that opened the file; NULL: none got that far. */
-static struct env_name_step *opening_step(struct names_job *job)
+static const struct env_name_step *opening_step(const struct names_job *job)
 {
     for (unsigned i = 0; i < job->steps_n; i++)
         if (job->steps[i].ret_file != NULL)
@@ -97,25 +122,32 @@ static bool file_fits(const struct segment *seg, uint64_t size_bytes)
     return size_bytes % BLOCK_BYTES == 0 && size_bytes >= block_ceil(seg->end_pos);
 }
 
+/* A file found at start may be too short to be written: it was sealed once already, or records came
+ * before it was opened. Until it is longer it can be read. */
+static void file_ready(struct segment *seg, const struct names_job *job)
+{
+    const struct env_name_step *opened = opening_step(job), *last = &job->steps[job->steps_n - 1];
+    bool found = opened == NULL || opened->kind == ENV_STEP_OPEN;
+    uint64_t size_bytes = opened == NULL ? last->size_bytes : opened->ret_size_bytes;
+    if (opened != NULL)
+        seg->file = opened->ret_file;
+    seg->resize_file = found && !file_fits(seg, size_bytes);
+    seg->file_state = seg->resize_file ? SEGMENT_FILE_NONE : SEGMENT_FILE_OPEN;
+    if (found && !seg->resize_file)
+        seg->capacity_bytes = size_bytes;
+    seg->on_disk = seg->plog->dir_ready = true;
+}
+
 static void on_file_done(struct env_op *op)
 {
     struct names_job *job = container_of(op, struct names_job, op);
     struct plog *p = job->plog;
     struct segment *seg = job->seg;
-    struct env_name_step *opened = opening_step(job);
+    const struct env_name_step *opened = opening_step(job);
     int rc = op->res;
-    if (rc == 0 && opened->kind == ENV_STEP_OPEN && !file_fits(seg, opened->ret_size_bytes)) {
-        /* Found at start: sealed once already, or records came before it was opened. */
-        env_file_close(p->store->env, opened->ret_file);
-        seg->file_state = SEGMENT_FILE_NONE;
-        seg->resize_file = true;
-    } else if (rc == 0) {
-        seg->file = opened->ret_file;
-        seg->file_state = SEGMENT_FILE_OPEN;
-        seg->on_disk = p->dir_ready = true;
-        if (opened->kind == ENV_STEP_OPEN)
-            seg->capacity_bytes = opened->ret_size_bytes;
-        p->failed_space = false;
+    if (rc == 0) {
+        file_ready(seg, job);
+        plog_space_found(p);
     } else if (rc == -ENOENT && p->store->recovering && !seg->on_disk) {
         seg->file_state = SEGMENT_FILE_NONE;
         seg->known_missing = true;
@@ -125,10 +157,7 @@ static void on_file_done(struct env_op *op)
         seg->file_state = SEGMENT_FILE_NONE;
         if (!seg->on_disk)
             seg->capacity_bytes = 0;
-        if (is_shortage(rc))
-            space_missing(p);
-        else
-            plog_fence(p, rc, "opening a segment file");
+        file_failed(seg, rc, "opening");
     }
     names_job_end(job);
     plog_mark_dirty(p);
@@ -195,7 +224,7 @@ void seg_file_want(struct segment *seg)
         steps_for_new_file(job);
     if (look && seg->resize_file)
         names_job_step(job, ENV_STEP_RESIZE, job->paths[1])->size_bytes = file_size_for(seg);
-    if (look)
+    if (look && seg->file == NULL)
         names_job_step(job, ENV_STEP_OPEN, job->paths[1]);
     seg->file_state = SEGMENT_FILE_OPENING;
     plog_hold(p);
@@ -234,10 +263,9 @@ static void on_sealed(struct env_op *op)
         seg->capacity_bytes = seg->end_pos;
         p->store->open_sealed_n++;
         seg_mark_clean(seg);
-    } else if (is_shortage(op->res)) {
-        space_missing(p); /* sealing is tried again */
+        plog_space_found(p);
     } else {
-        plog_fence(p, op->res, "sealing a segment");
+        file_failed(seg, op->res, "sealing"); /* tried again when its index files found no room */
     }
     names_job_end(job);
     seg_file_hold(seg);

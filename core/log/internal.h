@@ -79,6 +79,7 @@ struct segment {
     int64_t base_offset, end_offset;
     uint64_t end_pos, queued_pos, stable_pos, destaged_pos;
     uint64_t image_pos; /* bytes below are in the newest checkpoint, perhaps not in the journal */
+    uint64_t captured_pos;   /* image_pos once the checkpoint in flight is durable */
     uint64_t recovered_pos;  /* the checkpoint promises the journal to reach here */
     int64_t replayed_offset; /* recovery: where the last record that was replayed ends */
     uint64_t capacity_bytes; /* of the file; 0: none chosen yet */
@@ -91,6 +92,7 @@ struct segment {
     bool on_disk;       /* its file exists */
     bool resize_file;   /* ... but has to be made longer first */
     bool known_missing; /* recovery has looked for it */
+    bool unreadable;    /* a read has failed, which is logged once */
     struct env_file *file;
     unsigned file_refs; /* I/O in flight on file */
     struct list_node chunks;
@@ -207,6 +209,8 @@ struct journal {
 
 struct checkpointer {
     bool busy, wanted;
+    int rc;    /* of the last one; < 0: the journal may fill up */
+    bool full; /* this one needs nothing of the journal */
     uint64_t generation;
     char *paths[2];
     uint64_t sizes[2];
@@ -236,6 +240,7 @@ struct log_store {
     uint64_t retry_ns;       /* partitions without disk space try again; UINT64_MAX: none */
     uint32_t open_sealed_n;  /* sealed segments whose file is open */
     bool recovering, abandoned;
+    bool unsettled;        /* replayed, but no checkpoint could take over yet: nothing is written */
     bool closing;          /* clean stop: one sync of the file system stands for all */
     int failed;            /* -errno: the journal is gone */
     uint64_t behind_bytes; /* stable, not destaged */
@@ -341,6 +346,7 @@ struct names_job *names_job_begin(struct plog *p, struct segment *seg);
 void names_job_end(struct names_job *job);
 struct env_name_step *names_job_step(struct names_job *job, enum env_step_kind kind,
                                      const char *path);
+void plog_space_found(struct plog *p);
 bool seg_file_ready(struct segment *seg);
 void seg_file_want(struct segment *seg);
 void seg_seal(struct segment *seg);
@@ -366,6 +372,7 @@ int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason
                     size_t reason_size);
 int checkpoint_take_over(struct log_store *s, bool *ret_any, char *reason, size_t reason_size);
 void checkpoint_remove_taken(struct log_store *s);
+int checkpoint_finish_taken(struct log_store *s);
 void checkpoint_fini(struct log_store *s);
 
 /* recovery.c */
@@ -437,6 +444,7 @@ struct seg_fetch {
     uint64_t want_pos, want_bytes;
     uint64_t give_up_ns; /* -EAGAIN when there is no memory until then; 0: wait for ever */
 };
+void seg_read_failed(struct segment *seg, uint64_t pos, const char *why);
 uint64_t seg_visible_pos(const struct segment *seg);
 void seg_fetch_start(struct seg_fetch *f, struct segment *seg, uint64_t pos, uint64_t want_bytes,
                      void (*on_done)(struct seg_fetch *f));

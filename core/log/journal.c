@@ -4,7 +4,8 @@
  * Happy path: journal_pump() forms a group from the dirty partitions -> the journal write and its
  *   runs are submitted together -> group_part_done() for each -> groups retire in order, so the
  *   stable end only ever moves over a contiguous prefix.
- * Failure: a failed part of a group fences the store; nothing behind it is ever acknowledged. */
+ * Failure: a failed journal write fences the store, a failed run its partition (destage.c); nothing
+ *   behind it is ever acknowledged. */
 #include "core/log/internal.h"
 
 #include <errno.h>
@@ -32,13 +33,19 @@ void store_fail(struct log_store *s, int rc, const char *what)
 {
     if (s->failed != 0)
         return;
-    log_error("journal %u: %s failed (%s), no more records are taken", s->journal.id, what,
-              strerror(-rc));
+    log_error("%s/journal.%u: %s failed (%s), no more records are taken", s->config.journal_dir,
+              s->journal.id, what, strerror(-rc));
     s->failed = rc;
     s->memory_freed = true; /* who waits for memory is to be told as well */
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
         plog_notify(p);
+}
+
+/* In the file. */
+static uint64_t ring_position(const struct journal *j, uint64_t virtual_pos)
+{
+    return JOURNAL_RING_START + virtual_pos % j->ring_bytes;
 }
 
 /* ---- forming a group ---- */
@@ -286,8 +293,12 @@ static void group_fill(struct group *g)
 static void group_retire(struct group *g)
 {
     struct log_store *s = g->store;
-    if (g->rc < 0)
-        store_fail(s, g->rc, "group commit");
+    if (g->rc < 0) {
+        char what[80];
+        snprintf(what, sizeof(what), "writing %u bytes at position %llu", g->used_bytes,
+                 (unsigned long long)ring_position(&s->journal, g->virtual_pos));
+        store_fail(s, g->rc, what);
+    }
     bool ok = s->failed == 0;
     s->memory_freed = true; /* tails that are stable now may be shrunk */
     if (ok)
@@ -297,7 +308,7 @@ static void group_retire(struct group *g)
         struct plog *p = e->plog;
         if (e->run)
             p->io->busy = false;
-        if (ok && !p->removed) {
+        if (ok && !p->removed && p->fenced == 0) {
             seg_set_stable(e->seg, e->to_pos);
             p->stable_offset = e->end_offset;
             if (e->run) {
@@ -364,8 +375,8 @@ static void group_submit(struct group *g)
     j->head_pos = g->virtual_pos + len;
     j->groups_n++;
     s->counters.groups++;
-    env_write(s->env, &g->op, j->file, g->buf, len,
-              JOURNAL_RING_START + g->virtual_pos % j->ring_bytes, ENV_DSYNC, on_group_written);
+    env_write(s->env, &g->op, j->file, g->buf, len, ring_position(j, g->virtual_pos), ENV_DSYNC,
+              on_group_written);
 }
 
 /* ---- marks ---- */
@@ -397,7 +408,7 @@ uint64_t journal_deadline_ns(const struct log_store *s)
 
 void journal_pump(struct log_store *s)
 {
-    if (s->recovering || s->failed != 0)
+    if (s->recovering || s->unsettled || s->failed != 0)
         return;
     while (!list_empty(&s->dirty)) {
         struct group *g = group_begin(s);

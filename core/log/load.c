@@ -199,6 +199,7 @@ static void on_walk_read(struct around *a)
     struct seg_load *load = container_of(a, struct seg_load, around);
     uint64_t want = load->file_end - load->buf_pos;
     if (a->rc < 0) {
+        seg_read_failed(load->seg, load->buf_pos, strerror(-a->rc));
         load_end(load, a->rc);
         return;
     }
@@ -292,12 +293,14 @@ static void on_opened(struct env_op *op)
     struct segment *seg = load->seg;
     struct env_name_step *open = &load->steps[0];
     if (open->ret_file == NULL) {
+        seg_read_failed(seg, 0, strerror(-op->res));
+        seg->file_state = SEGMENT_FILE_NONE;
         load_end(load, op->res < 0 ? op->res : -EIO);
         return;
     }
     seg->file = open->ret_file;
     seg->file_state = SEGMENT_FILE_OPEN;
-    seg->plog->store->open_sealed_n++;
+    seg->plog->store->open_sealed_n += seg->state == SEGMENT_SEALED;
     if (!seg->size_known) {
         seg->end_pos = seg->queued_pos = seg->stable_pos = seg->destaged_pos = open->ret_size_bytes;
         seg->size_known = true;
@@ -328,10 +331,11 @@ static void load_open_sealed(struct seg_load *load)
     env_names(seg->plog->store->env, &load->op, load->steps, n, on_opened);
 }
 
-/* Begins when it can; a segment that is not sealed gets its file from the write path. */
+/* Begins when it can; a segment that is still written gets its file from the write path. */
 static bool load_begin(struct segment *seg)
 {
-    if (seg->state != SEGMENT_SEALED && seg->on_disk && seg->file == NULL) {
+    bool written = seg->state != SEGMENT_SEALED && seg->plog->fenced == 0;
+    if (written && seg->on_disk && seg->file == NULL) {
         seg_file_want(seg);
         return false;
     }
@@ -365,10 +369,9 @@ void load_pump(struct log_store *s)
 {
     list_for_each_safe(it, next, &s->load_waiting) {
         struct segment *seg = container_of(it, struct segment, load_link);
-        bool hopeless =
-            seg->plog->removed || (seg->plog->fenced != 0 && seg->file == NULL && seg->on_disk);
-        if (seg_loaded(seg) || hopeless) { /* the write path was faster, or has failed */
-            waiters_run(seg, hopeless ? -EIO : 0);
+        bool removed = seg->plog->removed;
+        if (seg_loaded(seg) || removed) { /* the write path was faster */
+            waiters_run(seg, removed ? -EIO : 0);
             return; /* the list may have changed */
         }
         if (load_begin(seg))

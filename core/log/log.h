@@ -99,6 +99,7 @@ struct log_append {         /* lent from plog_append until on_done, when that re
  * 1: finished (wait_stable was false, or it is stable already), outputs set.
  * 0: accepted, outputs set, on_done(rc) comes exactly once when it is stable or has failed.
  * < 0, on_done never comes: -EAGAIN no memory now (log_store_wait_memory), -EIO fenced,
+ * -ENOSPC no disk space for what is here already (it is tried again each second),
  * -ENOENT removed, -EDOM larger than a segment, -EILSEQ out of order sequence,
  * -ESTALE producer epoch fenced. */
 int plog_append(struct plog *, uint8_t *batch, const struct batch_header *header, bool wait_stable,

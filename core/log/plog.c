@@ -350,12 +350,19 @@ static bool must_roll(const struct plog *p, const struct segment *seg, const str
            h->max_timestamp - seg->first_timestamp > p->config.segment_ms;
 }
 
+/* Checkpoints fail, so that the journal will be full. */
+static bool store_has_no_room(const struct log_store *s)
+{
+    return s->unsettled ||
+           (s->checkpoint.rc < 0 && journal_used_bytes(s) > s->journal.ring_bytes / 4 * 3);
+}
+
 static int append_checks(struct plog *p, const struct batch_header *h)
 {
     int rc = plog_failure(p);
     if (rc != 0)
         return rc;
-    if (p->failed_space)
+    if (p->failed_space || store_has_no_room(p->store))
         return -ENOSPC;
     return h->len_bytes > (uint64_t)p->config.segment_bytes ? -EDOM : 0;
 }

@@ -225,11 +225,15 @@ int recovery_replay(struct log_store *s, char *reason, size_t reason_size)
         rc = checkpoint_write_full(s);
     if (rc == 0)
         rc = journal_note_checkpoint(s);
+    if (rc == -ENOSPC || rc == -EDQUOT) { /* reads are served; see checkpoint_pump */
+        s->unsettled = true;
+        rc = 0;
+    }
     if (rc != 0) {
         snprintf(reason, reason_size, "replaying journal %u: %s", s->journal.id, strerror(-rc));
         return rc;
     }
-    if (taken_over)
+    if (taken_over && !s->unsettled)
         checkpoint_remove_taken(s);
     if (r.writes > 0)
         log_info("journal %u: replayed %llu writes, %llu records, in %.3f s", s->journal.id,

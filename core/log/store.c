@@ -53,12 +53,60 @@ static int attach_all(struct log_store *s, const struct meta_image *meta)
     return 0;
 }
 
+static bool name_exists(struct log_store *s, const char *path)
+{
+    struct env_name_step step = {.kind = ENV_STEP_STAT, .path = path};
+    return env_names_wait(s->env, &step, 1) != -ENOENT;
+}
+
+static bool has_directories(struct log_store *s, const struct meta_image *meta)
+{
+    char path[PATH_MAX];
+    for (unsigned i = 0; i < meta->topics_n; i++) {
+        const struct meta_topic *topic = meta->topics[i];
+        for (int32_t k = 0; k < topic->partitions_n; k++) {
+            const struct meta_partition *partition = &topic->partitions[k];
+            unsigned dir = MIN(partition->dir, s->config.data_dirs_n - 1);
+            snprintf(path, sizeof(path), "%.3800s/%s-%d", s->config.data_dirs[dir], topic->name, k);
+            if (partition->shard == s->journal.id && name_exists(s, path))
+                return true;
+        }
+    }
+    return false;
+}
+
+/* Without its journal a shard would take all its partitions for empty. Only one that never was is
+ * made; one that something else speaks of is lost, or elsewhere. */
+static int check_journal_is_there(struct log_store *s, const struct meta_image *meta, char *reason,
+                                  size_t reason_size)
+{
+    static const char *const suffix[3] = {"", ".checkpoint.0", ".checkpoint.1"};
+    char path[3][PATH_MAX];
+    bool there[3];
+    for (unsigned i = 0; i < 3; i++) {
+        snprintf(path[i], PATH_MAX, "%.4000s/journal.%u%s", s->config.journal_dir, s->journal.id,
+                 suffix[i]);
+        there[i] = name_exists(s, path[i]);
+    }
+    if (there[0] || (!there[1] && !there[2] && !has_directories(s, meta)))
+        return 0;
+    snprintf(reason, reason_size,
+             "%.300s is missing, but there are partitions whose records it holds", path[0]);
+    return -ENOENT;
+}
+
 int log_store_open(struct env *env, unsigned journal_id, const struct log_config *config,
                    const struct meta_image *meta, struct log_store **ret, char *reason,
                    size_t reason_size)
 {
     struct log_store *s = store_create(env, journal_id, config);
-    int rc = s == NULL ? -ENOMEM : journal_open(s, reason, reason_size);
+    int rc = s == NULL ? -ENOMEM : checkpoint_finish_taken(s);
+    if (rc == 0)
+        rc = check_journal_is_there(s, meta, reason, reason_size);
+    else
+        snprintf(reason, reason_size, "journal %u: %s", journal_id, strerror(-rc));
+    if (rc == 0)
+        rc = journal_open(s, reason, reason_size);
     if (rc == 0 && (rc = pools_open(s)) != 0)
         snprintf(reason, reason_size, "opening the data directories: %s", strerror(-rc));
     if (rc == 0 && journal_id == 0) /* the first shard, for all */
@@ -148,7 +196,8 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
     uint64_t deadline = MIN(s->retry_ns, MIN(journal_deadline_ns(s), scrub_deadline_ns(s)));
     if (!list_empty(&s->disk_waiters))
         deadline = MIN(deadline, env_now_ns(s->env) + DISK_WAIT_NS);
-    if (!list_empty(&s->memory_waiters) && s->cycle_after_ns > env_now_ns(s->env))
+    bool waits = !list_empty(&s->memory_waiters) || !list_empty(&s->dirty) || s->unsettled;
+    if (waits && s->cycle_after_ns > env_now_ns(s->env))
         deadline = MIN(deadline, s->cycle_after_ns);
     return deadline;
 }

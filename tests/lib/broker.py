@@ -55,11 +55,13 @@ def temp_dir(prefix):
 
 
 class Ports:
-    """A run of free consecutive ports, kept from other tests by a lock until close()."""
+    """A run of free consecutive ports, kept from other tests by a lock until close(). The locks are
+    those of the machine: a broker that is dead for a moment must not find, nor its clients meet,
+    one of another tree's tests on its port."""
 
     def __init__(self, count):
         assert 0 < count <= PORTS_A_SLOT
-        folder = os.path.join(BUILD, "tmp", "ports")
+        folder = os.path.join(tempfile.gettempdir(), "penstock-test-ports")
         os.makedirs(folder, exist_ok=True)
         slots = (PORT_LAST - PORT_FIRST) // PORTS_A_SLOT
         for turn in range(slots):

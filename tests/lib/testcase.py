@@ -1,7 +1,7 @@
 """Marks for test functions, and the small program that lists and runs them.
 
-A test is a function `test_*` of a file under tests/clients, tests/broker or tests/bench. It passes
-by returning, fails by raising, and skips by raising Skip with the reason. The runner starts every
+A test is a function `test_*` of a file under tests/clients, tests/broker, tests/bench or tests/crash.
+It passes by returning, fails by raising, and skips by raising Skip with the reason. The runner starts every
 test as a process of its own: `testcase.py --run FILE NAME`; exit 0, 77 (skip, the reason is the
 last line of stdout), or anything else for a failure.
 """

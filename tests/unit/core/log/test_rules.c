@@ -270,6 +270,41 @@ Test(rules, write_caching_answers_from_memory_and_shows_it)
     fixture_fini(&f);
 }
 
+static void partitions_belong_to(uint16_t shard)
+{
+    for (int32_t i = 0; i < f.topic.partitions_n; i++)
+        f.partitions[i].shard = shard;
+}
+
+static void name_take_away(const char *path)
+{
+    f.env = env_mem_create(f.world, 0, 1, NULL);
+    struct env_name_step unlink = {.kind = ENV_STEP_UNLINK, .path = path};
+    cr_assert_eq(env_names_wait(f.env, &unlink, 1), 0);
+    env_destroy(f.env);
+    f.env = NULL;
+}
+
+/* Rather than to take all partitions for empty, and to overwrite them. */
+Test(rules, a_start_wants_its_journal)
+{
+    start(1);
+    for (int i = 0; i < 50; i++)
+        fixture_append(&f, 0, 2000, 1);
+    fixture_settle(&f);
+    cr_assert_eq(fixture_close(&f), 0);
+    static const char *const names[] = {"/data/journal.0", "/data/journal.0.checkpoint.0",
+                                        "/data/journal.0.checkpoint.1"};
+    for (unsigned i = 0; i < 3; i++) {
+        name_take_away(names[i]);
+        cr_assert_eq(fixture_open(&f), -ENOENT, "without %s", names[i]);
+        cr_assert_not_null(strstr(f.why, "/data/journal.0 is missing"), "%s", f.why);
+    }
+    partitions_belong_to(1);
+    cr_assert_eq(fixture_open(&f), 0, "a shard without partitions makes it: %s", f.why);
+    fixture_fini(&f);
+}
+
 Test(rules, journals_of_a_removed_shard_are_taken_over)
 {
     start(2);
@@ -290,6 +325,10 @@ Test(rules, journals_of_a_removed_shard_are_taken_over)
         cr_assert(rc == 0 || rc == -ENOENT);
     }
     env_destroy(f.env);
+    partitions_belong_to(1); /* shard 0 had none, but its journal */
+    cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+    cr_assert_eq(fixture_close(&f), 0);
+    partitions_belong_to(0);
     f.config.shards_n = 1;
     cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
     cr_assert(fixture_verify_all(&f), "%s", f.why);
