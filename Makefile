@@ -1,5 +1,5 @@
-# penstock: see README.md. Targets: all run test test-all bench-kafka bench-compare bench-drivers asan
-#   fuzz layers format lint clean.
+# penstock: see README.md. Targets: all run test test-all vm-crash bench-kafka bench-compare
+#   bench-drivers asan fuzz layers format lint clean.
 #   V=1 shows the commands; CC=clang builds with clang (into build/clang); SANITIZE=1 is `make asan`.
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 ifeq ($(MAKELEVEL),0)
@@ -144,7 +144,18 @@ $(BUILD)/tests/scripted-broker: $(call objects,tests/bench/scripted_broker.c $(S
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS_io) $(LIBS_core/batch) $(LIBS_core/base)
 
-TEST_PROGRAMS := $(UNIT_PROGRAMS) $(addprefix $(BUILD)/tests/,wire-echo hist-write scripted-broker) $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
+# Power cuts in a virtual machine (tests/vm/README.md).
+VM_PROGRAMS := $(addprefix $(BUILD)/tests/vm-,mapper produce check replay)
+VM_mapper := mapper_main mapper
+VM_produce := produce mapper value
+VM_check := check ledger value
+VM_replay := replay writelog
+$(VM_PROGRAMS): $(BUILD)/tests/vm-%: $(call archive,core/base) $(call objects,$(wildcard tests/vm/*.c))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(patsubst %,$(BUILD)/obj/tests/vm/%.o,$(VM_$*)) $(call archive,core/base) $(LIBS_core/base) -lrdkafka
+vm-programs: $(VM_PROGRAMS)
+
+TEST_PROGRAMS := $(UNIT_PROGRAMS) $(VM_PROGRAMS) $(addprefix $(BUILD)/tests/,wire-echo hist-write scripted-broker) $(addprefix $(BUILD)/tests/fuzz-,$(FUZZERS))
 test-programs: $(TEST_PROGRAMS)
 asan-test-programs:
 	$(Q)$(MAKE) SANITIZE=1 all build/asan/tests/wire-echo units
@@ -165,10 +176,17 @@ test: deps
 
 test-all: deps
 	$(Q)tests/install.sh
+	$(Q)tests/install.sh --vm
 	$(Q)$(MAKE) layers all test-programs
 	$(Q)$(MAKE) asan-test-programs
 	$(Q)$(MAKE) CC=clang all
 	$(Q)tests/run.py --build $(BUILD) --all $(ARGS)
+
+# Power cuts on ext4 and XFS, recorded in a virtual machine; minutes. ARGS: tests/vm/run.py --help.
+vm-crash: deps
+	$(Q)tests/install.sh --vm
+	$(Q)$(MAKE) all vm-programs
+	$(Q)tests/vm/run.py --build $(BUILD) $(ARGS)
 
 # Apache Kafka 4 for comparison: in the foreground, or side by side with penstock under one load.
 bench-kafka:
@@ -193,7 +211,7 @@ lint:
 	$(Q)clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(ALL_C))) -- $(filter-out -MMD -MP,$(CFLAGS))
 
 .PHONY: all FORCE units clean asan deps run test test-all test-programs asan-test-programs layers format lint fuzz \
-	bench-kafka bench-compare bench-drivers
+	vm-programs vm-crash bench-kafka bench-compare bench-drivers
 asan:
 	$(Q)$(MAKE) SANITIZE=1 all
 
