@@ -19,7 +19,7 @@ import stat
 import subprocess
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-MODULES = ["virtio_blk", "dm-log-writes", "xfs"]
+MODULES = ["virtio_blk", "dm-log-writes", "loop", "xfs"]
 PROGRAMS = ["penstock", "tests/vm-mapper", "tests/vm-produce", "tests/vm-check",
             "tests/vm-replay"]
 SCRIPTS = ["broker.sh", "points.sh"]
@@ -152,7 +152,7 @@ class Lab:
 
     @staticmethod
     def _command(kernel, initramfs, arguments, disks, port, console):
-        command = [QEMU, "-machine", "q35", *CPU, "-smp", "2", "-m", "1536", "-display", "none",
+        command = [QEMU, "-machine", "q35", *CPU, "-smp", "2", "-m", "2048", "-display", "none",
                    "-no-reboot", "-nodefaults", "-serial", f"file:{console}", "-kernel", kernel,
                    "-initrd", initramfs, "-append",
                    "console=ttyS0 quiet loglevel=4 panic=-1 -- " + " ".join(arguments),

@@ -15,6 +15,9 @@
  * that are stable at the cut; prints the number that the next FROM has to be. A discard leaves the
  * old bytes, as a device may do.
  *
+ *   vm-replay copy FROM TO
+ *       make TO, of the same size, what FROM is; only what differs is written
+ *
  * Failure: a message and exit 1. Threads: one. */
 #include <err.h>
 #include <errno.h>
@@ -252,11 +255,21 @@ static void list(const struct writelog *log)
     }
 }
 
+static int usage(void)
+{
+    fputs("usage: vm-replay list|plan|cut|copy ... (see tests/vm/replay.c)\n", stderr);
+    return 2;
+}
+
 int main(int argc, char **argv)
 {
     struct writelog log;
+    if (argc == 4 && !strcmp(argv[1], "copy")) {
+        copy_device(open_device(argv[2]), open_device(argv[3]));
+        return 0;
+    }
     if (argc < 3)
-        errx(2, "usage: vm-replay list|plan|cut LOG ... (see tests/vm/README.md)");
+        return usage();
     writelog_open(&log, argv[2]);
     if (argc == 3 && !strcmp(argv[1], "list"))
         list(&log);
@@ -265,7 +278,7 @@ int main(int argc, char **argv)
     else if (argc == 9 && !strcmp(argv[1], "cut"))
         cut(&log, argv + 3);
     else
-        errx(2, "usage: vm-replay list|plan|cut LOG ... (see tests/vm/README.md)");
+        return usage();
     writelog_close(&log);
     return 0;
 }

@@ -190,17 +190,12 @@ class Run:
         return None
 
     def check_in_guest(self):
-        stable, work = os.path.join(self.dir, "stable"), os.path.join(self.dir, "work")
-        run_tool("cp", "--sparse=always", self.base, stable)
-        run_tool("cp", "--sparse=always", self.base, work)
         results = os.path.join(self.dir, "results")
-        self.lab.run(["points", GUEST_BOOTSTRAP, self.fs, "/dev/vda", "/dev/vdb", "/dev/vdc"],
-                     [(DISKS["virtio"], path) for path in (stable, self.log, work)], results,
+        self.lab.run(["points", GUEST_BOOTSTRAP, self.fs, "/dev/vda", "/dev/vdb"],
+                     [(DISKS["virtio"], path) for path in (self.base, self.log)], results,
                      os.path.join(self.dir, "console.points"),
                      BOOT_TIMEOUT_S + POINT_TIMEOUT_S * self.points,
                      files={"job/plan": self.plan, "job/ledger": self.ledger})
-        os.unlink(stable)
-        os.unlink(work)
         with open(results, errors="replace") as file:
             for line in file:
                 self.take(line.rstrip("\n"))
