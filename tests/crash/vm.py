@@ -22,7 +22,7 @@ def vm_crash(*arguments):
 
 
 @slow
-@timeout(1200)
+@timeout(1800)
 @params("ext4", "xfs")
 def test_power_cuts(fs):
     code, _ = vm_crash("--fs", fs, "--points", "60")
@@ -30,8 +30,9 @@ def test_power_cuts(fs):
 
 
 @slow
-@timeout(1200)
+@timeout(1800)
 def test_records_acknowledged_from_memory_are_missed():
     """The rig can see a loss: topics with write.caching lose what was acknowledged last."""
-    code, said = vm_crash("--fs", "ext4", "--points", "100", "--seed", "1", "--write-caching")
+    code, said = vm_crash("--fs", "ext4", "--points", "100", "--seed", "1", "--write-caching",
+                          "--write-iops", "50")
     assert code == 1 and "is lost" in said, "no loss was found"

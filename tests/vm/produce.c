@@ -2,7 +2,8 @@
  *
  *   vm-produce BOOTSTRAP LEDGER MAPPED SECONDS MEGABYTES SEED [TOPIC-CONFIG=VALUE]...
  *
- * Happy path: creates topics, produces to them for SECONDS about MEGABYTES in all (acks=all, not
+ * Happy path: creates topics, produces to them for SECONDS (longer until there are MARKS_MIN
+ *   marks) about MEGABYTES in all (acks=all, not
  *   idempotent, never sent again: what is there twice was not sent twice) in turns of small,
  *   middling and large records; topic "keep" stays, topics "churn-N" are made, filled and deleted
  *   one after the other, so that segment files go to the pool and come back. Each acknowledgement
@@ -33,6 +34,7 @@
 #define SAME_KIND_NS UINT64_C(300000000)
 #define SLACK_BYTES UINT64_C(2000000)
 enum { KEEP_PARTITIONS = 6, CHURN_PARTITIONS = 2, PARTITIONS_MAX = 8, CONFIGS_MAX = 8 };
+enum { MARKS_MIN = 200, LATE = 6 };
 enum { REQUEST_MS = 60000, FLUSH_MS = 300000 };
 
 /* What a turn produces: so many records of such a length to one topic, then so much time. */
@@ -258,7 +260,14 @@ static void take_turn(struct load *l, const struct turn *turn)
 static bool is_ahead(const struct load *l)
 {
     double share = (double)(now_ns() - l->begin_ns) / (double)l->length_ns;
-    return (double)l->bytes > (double)l->bytes_wanted * share + (double)SLACK_BYTES;
+    return (double)l->bytes > (double)l->bytes_wanted * MIN(share, 1.0) + (double)SLACK_BYTES;
+}
+
+/* A machine that is short of time may go on for longer: a few marks would tell nothing. */
+static bool is_going_on(const struct load *l)
+{
+    uint64_t gone_ns = now_ns() - l->begin_ns;
+    return gone_ns < l->length_ns || (l->marks < MARKS_MIN && gone_ns < LATE * l->length_ns);
 }
 
 static void run(struct load *l)
@@ -266,7 +275,7 @@ static void run(struct load *l)
     l->begin_ns = now_ns();
     size_t turn = 0;
     uint64_t since_ns = 0;
-    while (now_ns() - l->begin_ns < l->length_ns) {
+    while (is_going_on(l)) {
         if (!l->churned_ns || now_ns() - l->churned_ns > CHURN_NS)
             churn(l);
         if (now_ns() - since_ns > SAME_KIND_NS) {

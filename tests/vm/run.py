@@ -111,7 +111,7 @@ class Run:
              self.options.megabytes, self.options.seed, *configs],
             [(DISKS[self.disk], device, f"throttling.iops-write={self.options.write_iops}"),
              (DISKS["virtio"], self.log)], self.ledger,
-            os.path.join(self.dir, "console"), BOOT_TIMEOUT_S + 10 * int(self.options.seconds))
+            os.path.join(self.dir, "console"), BOOT_TIMEOUT_S + 20 * int(self.options.seconds))
         os.unlink(device)
         for line in console:
             if line.startswith(("acknowledged", "first failed")):
