@@ -2,14 +2,13 @@
  *
  *   vm-produce BOOTSTRAP LEDGER MAPPED SECONDS MEGABYTES SEED [TOPIC-CONFIG=VALUE]...
  *
- * Happy path: creates topics, produces to them for SECONDS (longer until there are MARKS_MIN
- *   marks) about MEGABYTES in all (acks=all, not
- *   idempotent, never sent again: what is there twice was not sent twice) in turns of small,
- *   middling and large records; topic "keep" stays, topics "churn-N" are made, filled and deleted
- *   one after the other, so that segment files go to the pool and come back. Each acknowledgement
- *   is a line of LEDGER (ledger.h) as it arrives; every MARK_NS the lines so far are written and
- *   THEN the mark "acked=LINES" is put into the write log of the device-mapper device MAPPED: what
- *   a mark covers was acknowledged before it. Ends with the line
+ * Happy path: creates topics, produces to them for SECONDS (longer until there are MARKS_MIN marks)
+ *   about MEGABYTES in all (acks=all, not idempotent, never sent again: what is there twice was not
+ *   sent twice) in turns of small, middling and large records; topic "keep" stays, topics "churn-N"
+ *   are made, filled and deleted one after the other, so that segment files go to the pool and come
+ *   back. Each acknowledgement is a line of LEDGER (ledger.h) as it arrives; every MARK_NS the
+ *   lines so far are written and THEN the mark "acked=LINES" is put into the write log of the
+ *   device-mapper device MAPPED: what a mark covers was acknowledged before it. Ends with the line
  *   "acknowledged A failed F bytes B marks M".
  * Failure: a delivery that fails is counted and goes on; anything else ends it with exit 1.
  * Threads: one of ours. */
