@@ -1,5 +1,5 @@
-# penstock: see README.md. Targets: all run test test-all sim sim-soak sim-mutants crash fuzz bench-kafka
-#   bench-compare bench-drivers asan layers format lint clean.
+# penstock: see README.md. Targets: all run test test-all sim sim-soak sim-mutants crash vm-crash fuzz
+#   bench-kafka bench-compare bench-drivers asan layers format lint clean.
 #   V=1 shows the commands; CC=clang builds with clang (into build/clang); SANITIZE=1 is `make asan`;
 #   FUZZER=1 is what `make fuzz` builds with (clang, into build/fuzz).
 MAKEFLAGS += --no-builtin-rules --no-print-directory
@@ -157,14 +157,13 @@ $(BUILD)/tests/penstock-sim: $(SIM_OBJECTS) $(call link_order,$(DEPS_tools:bench
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS_ALL) -lm
 # make sim SEED=n [ARGS=--verbose]: one run; make sim-soak TIME=s: as many seeds as fit.
-SEED ?= 1
 TIME ?= 3600
 sim: deps
 	$(Q)$(MAKE) $(BUILD)/tests/penstock-sim
-	$(Q)$(BUILD)/tests/penstock-sim --seed $(SEED) $(ARGS)
+	$(Q)$(BUILD)/tests/penstock-sim --seed $(or $(SEED),1) $(ARGS)
 sim-soak: deps
 	$(Q)$(MAKE) $(BUILD)/tests/penstock-sim
-	$(Q)$(BUILD)/tests/penstock-sim --seed $(or $(filter-out 1,$(SEED)),$(shell date +%s)000) --seconds $(TIME) $(ARGS)
+	$(Q)$(BUILD)/tests/penstock-sim --seed $(or $(SEED),$(shell date +%s)000) --seconds $(TIME) $(ARGS)
 # Broken builds that it must catch.
 sim-mutants: deps
 	$(Q)$(MAKE) $(BUILD)/tests/penstock-sim
@@ -178,7 +177,19 @@ CRASH_PROGRAMS := $(addprefix $(BUILD)/tests/crash-,load check)
 crash-programs: $(CRASH_PROGRAMS)
 .SECONDARY: $(call objects,$(wildcard tests/crash/*.c))
 
-TEST_PROGRAMS := $(UNIT_PROGRAMS) $(CRASH_PROGRAMS) $(addprefix $(BUILD)/tests/,wire-echo hist-write scripted-broker penstock-sim)
+# Power cuts in a virtual machine (tests/vm/README.md).
+VM_PROGRAMS := $(addprefix $(BUILD)/tests/vm-,mapper produce check replay)
+VM_mapper := mapper_main mapper
+VM_produce := produce mapper value
+VM_check := check ledger value
+VM_replay := replay writelog
+$(VM_PROGRAMS): $(BUILD)/tests/vm-%: $(call archive,core/base) $(call objects,$(wildcard tests/vm/*.c))
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(patsubst %,$(BUILD)/obj/tests/vm/%.o,$(VM_$*)) $(call archive,core/base) $(LIBS_core/base) -lrdkafka
+vm-programs: $(VM_PROGRAMS)
+
+TEST_PROGRAMS := $(UNIT_PROGRAMS) $(CRASH_PROGRAMS) $(VM_PROGRAMS) \
+	$(addprefix $(BUILD)/tests/,wire-echo hist-write scripted-broker penstock-sim)
 test-programs: $(TEST_PROGRAMS)
 asan-test-programs:
 	$(Q)$(MAKE) SANITIZE=1 all $(addprefix build/asan/tests/,wire-echo penstock-sim) units fuzz-programs
@@ -199,6 +210,7 @@ test: deps
 
 test-all: deps
 	$(Q)tests/install.sh
+	$(Q)tests/install.sh --vm
 	$(Q)$(MAKE) layers all test-programs
 	$(Q)$(MAKE) asan-test-programs
 	$(Q)$(MAKE) CC=clang all
@@ -210,6 +222,11 @@ crash: deps
 	$(Q)$(MAKE) all crash-programs
 	$(Q)CRASH_KILLS=$(KILLS) CRASH_SEED=$(SEED) python3 tests/lib/testcase.py --run \
 		tests/crash/kill.py test_kill_two_hundred_times
+# Power cuts on ext4 and XFS, recorded in a virtual machine; minutes. ARGS: tests/vm/run.py --help.
+vm-crash: deps
+	$(Q)tests/install.sh --vm
+	$(Q)$(MAKE) all vm-programs
+	$(Q)tests/vm/run.py --build $(BUILD) $(ARGS)
 
 # Apache Kafka 4 for comparison: in the foreground, or side by side with penstock under one load.
 bench-kafka:
@@ -234,7 +251,7 @@ lint:
 	$(Q)clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(ALL_C))) -- $(filter-out -MMD -MP,$(CFLAGS))
 
 .PHONY: all FORCE units clean asan deps run test test-all test-programs asan-test-programs layers format lint fuzz fuzz-programs \
-	sim sim-soak sim-mutants crash crash-programs bench-kafka bench-compare bench-drivers
+	sim sim-soak sim-mutants crash crash-programs vm-crash vm-programs bench-kafka bench-compare bench-drivers
 asan:
 	$(Q)$(MAKE) SANITIZE=1 all
 

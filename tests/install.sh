@@ -4,8 +4,9 @@
 #   second. What is missing is installed (system packages only as root) and left in build/clients.
 # Failure: what cannot be had is named here, its reason left in build/clients/NAME.missing; the
 #   tests that need it show it as a skip. The exit code is 0 all the same.
-# Usage: tests/install.sh [--peer | --peer-only]     --peer: also Apache Kafka's broker
-#   (tests/lib/kafka_peer.py, bench/kafka.sh); --peer-only: that and what it needs, nothing else.
+# Usage: tests/install.sh [--peer | --peer-only | --vm]     --peer: also Apache Kafka's broker
+#   (tests/lib/kafka_peer.py, bench/kafka.sh); --peer-only: that and what it needs, nothing else;
+#   --vm: what tests/vm needs, nothing else.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 root=$PWD
@@ -157,6 +158,47 @@ install_peer() {
     once peer "$(key_of tests/clients/java/peer/pom.xml)" \
         copy_jars "$root/tests/clients/java/peer/pom.xml" "$clients/java/peer"
 }
+
+# The kernel of the virtual machine: Debian's, unpacked under build/vm, never installed.
+kernel_package() {
+    apt-cache show linux-image-cloud-amd64/bookworm-backports |
+        sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p' | head -1
+}
+
+unpack_kernel() { # FOLDER
+    local package
+    add_backports
+    apt_update
+    package=$(kernel_package)
+    [ -n "$package" ] || { echo "error: bookworm-backports has no cloud kernel"; return 1; }
+    rm -rf "$1" "$1.new" && mkdir -p "$1.new" &&
+        (cd "$1.new" && apt-get -q download "$package" && dpkg-deb -x ./*.deb . && rm ./*.deb) &&
+        mv "$1.new" "$1"
+}
+
+install_vm() {
+    local kernel=$root/build/vm/kernel
+    mkdir -p "$root/build/vm"
+    need_command qemu "command -v qemu-system-x86_64" qemu-system-x86
+    need_command busybox "command -v busybox" busybox-static
+    need_command mkfs.xfs "test -e /sbin/mkfs.xfs" xfsprogs
+    need_command mkfs.ext4 "test -e /sbin/mkfs.ext4" e2fsprogs
+    ls "$kernel"/boot/vmlinuz-* > /dev/null 2>&1 && return
+    say "the kernel of the virtual machine"
+    if unpack_kernel "$kernel" > "$log.step" 2>&1; then
+        rm -f "$kernel.missing"
+    else
+        why_not "$log.step" > "$kernel.missing"
+        say "without the kernel of the virtual machine: $(cat "$kernel.missing")"
+    fi
+    cat "$log.step" >> "$log"
+    rm -f "$log.step"
+}
+
+if [ "${1:-}" = --vm ]; then
+    install_vm
+    exit 0
+fi
 
 if [ "${1:-}" = --peer-only ]; then
     need_command java have_java17 default-jdk-headless

@@ -56,10 +56,31 @@ static int dir_index(const struct meta_image *image, const struct meta_uuid *id)
     return -1;
 }
 
-static int dirs_settle(struct serve_meta *m, const struct serve_dirs *dirs, char *reason,
-                       size_t reason_size)
+/* Every directory that the metadata log names has to be there; asked before anything is written,
+ * so that a mistyped list leaves no trace. */
+static int dirs_find_missing(const struct serve_meta *m, const struct serve_dirs *dirs,
+                             char *reason, size_t reason_size)
 {
-    memset(m->data_dirs, 0, sizeof(m->data_dirs));
+    bool there[META_DIRS_MAX] = {false};
+    for (unsigned i = 0; i < dirs->data_n; i++) {
+        int index = dir_index(m->image, &dirs->data[i].id);
+        if (index >= 0)
+            there[index] = true;
+    }
+    for (unsigned i = 0; i < m->image->dirs_n; i++) {
+        char id[23];
+        if (there[i])
+            continue;
+        meta_uuid_text(&m->image->dirs[i], id);
+        snprintf(reason, reason_size,
+                 "log.dirs: the data directory with directory.id=%s is missing", id);
+        return -ENOENT;
+    }
+    return 0;
+}
+
+static int dirs_add(struct serve_meta *m, const struct serve_dirs *dirs)
+{
     for (unsigned i = 0; i < dirs->data_n; i++) {
         const struct serve_dir *dir = &dirs->data[i];
         if (dir_index(m->image, &dir->id) < 0) {
@@ -69,16 +90,21 @@ static int dirs_settle(struct serve_meta *m, const struct serve_dirs *dirs, char
         }
         m->data_dirs[dir_index(m->image, &dir->id)] = dir->path;
     }
-    for (unsigned i = 0; i < m->image->dirs_n; i++) {
-        char id[23];
-        if (m->data_dirs[i] != NULL)
-            continue;
-        meta_uuid_text(&m->image->dirs[i], id);
-        snprintf(reason, reason_size,
-                 "log.dirs: the data directory with directory.id=%s is missing", id);
-        return -ENOENT;
-    }
     return 0;
+}
+
+/* A new directory knows its id before the metadata log does: a directory that the log names and
+ * that does not know itself would never be found again. */
+static int dirs_settle(struct serve_meta *m, struct serve_dirs *dirs, int32_t node_id, char *reason,
+                       size_t reason_size)
+{
+    memset(m->data_dirs, 0, sizeof(m->data_dirs));
+    int rc = dirs_find_missing(m, dirs, reason, reason_size);
+    if (rc == 0)
+        rc = dirs_write(dirs, &m->image->cluster_id, node_id, reason, reason_size);
+    if (rc == 0)
+        rc = dirs_add(m, dirs);
+    return rc;
 }
 
 /* Opens and closes one journal of an earlier shard: all it holds is in segments and its checkpoint
@@ -132,9 +158,7 @@ static int records_settle(struct env *env, struct serve_meta *m, struct serve_di
     unsigned shards_n = log->shards_n;
     int rc = cluster_settle(env, m, dirs, reason, reason_size);
     if (rc == 0)
-        rc = dirs_settle(m, dirs, reason, reason_size);
-    if (rc == 0)
-        rc = dirs_write(dirs, &m->image->cluster_id, node_id, reason, reason_size);
+        rc = dirs_settle(m, dirs, node_id, reason, reason_size);
     if (rc == 0)
         rc = drain_old_journals(env, m, log, dirs, reason, reason_size);
     if (rc == 0 && !m->is_new && !m->was_clean)

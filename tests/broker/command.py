@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 
-from lib.broker import BINARY, Broker, Ports, temp_dir
+from lib.broker import BINARY, Broker, BrokerError, Ports, temp_dir
 from lib.clients import kcat_consume, kcat_produce, need_command, run
 from lib.kafka_wire import Connection, create_topics, metadata
 from lib.testcase import params, sanitized
@@ -400,3 +400,29 @@ def test_journal_on_its_own_and_two_data_directories():
             with open(path, "rb") as want, open(back, "rb") as got:
                 assert got.read() == want.read(), partition
     shutil.rmtree(journal)
+
+
+def test_mistyped_data_directory_leaves_no_trace():
+    with Broker(options=SMALL_JOURNAL) as broker, Place() as place:
+        broker.stop()
+        place.serve("--journal", broker.data[0], "--shards", "2").refused(1, "log.dirs", "missing")
+        assert os.listdir(place.data) == [".lock"]
+        broker.start()
+
+
+def test_killed_before_its_first_properties():
+    """The next start makes up for it, whatever the metadata log has by then."""
+    need_command("strace")
+    broker = Broker(options=SMALL_JOURNAL)
+    new = os.path.join(broker.data[0], "meta.properties.new")
+    broker.wrapper = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P", new, "-e",
+                      "inject=rename:signal=SIGKILL", "--"]
+    try:
+        broker.start()
+        raise AssertionError("it was not killed")
+    except BrokerError as error:
+        assert "without a ready line" in str(error), error
+    assert os.path.exists(new) and "metadata" in " ".join(os.listdir(broker.data[0]))
+    broker.wrapper = []
+    with broker:
+        pass
