@@ -42,7 +42,7 @@ static int line_parse(struct serve_dir *dir, char *line)
     return 0;
 }
 
-static int properties_read(struct serve_dir *dir)
+int dir_properties_read(struct serve_dir *dir)
 {
     char path[PATH_MAX + 32], line[512];
     snprintf(path, sizeof(path), "%s/%s", dir->path, PROPERTIES_NAME);
@@ -173,7 +173,7 @@ static int data_dir_add(struct serve_dirs *d, const char *path, unsigned wait_ms
     if (rc < 0)
         return rc;
     d->data_n++;
-    rc = properties_read(dir);
+    rc = dir_properties_read(dir);
     if (rc < 0)
         snprintf(reason, reason_size, "%s/%s: %s", dir->path, PROPERTIES_NAME,
                  rc == -EINVAL ? "not understood" : strerror(-rc));

@@ -37,6 +37,9 @@ int dirs_check(const struct serve_dirs *d, const struct meta_uuid *cluster_id, b
 /* Properties for the directories that have none, durable. */
 int dirs_write(struct serve_dirs *d, const struct meta_uuid *cluster_id, int32_t node_id,
                char *reason, size_t reason_size);
+/* has_properties, id and cluster_id from the meta.properties in dir->path, if there is one; a new
+ * id if not. -EINVAL: not understood. */
+int dir_properties_read(struct serve_dir *dir);
 /* All locks into ret (room for META_DIRS_MAX + 1); how many. */
 unsigned dirs_lock_fds(const struct serve_dirs *d, int *ret);
 void dirs_close(struct serve_dirs *d);
