@@ -13,7 +13,7 @@ int log_dump(const struct log_options *o)
 {
     int code = LOG_EXIT_FINE;
     for (unsigned i = 0; i < o->paths_n; i++)
-        code = MAX(code, dump_path(o, o->paths[i]));
+        code = log_worse(code, dump_path(o, o->paths[i]));
     return out_close() != 0 ? LOG_EXIT_USAGE : code;
 }
 int log_ls(const struct log_options *o)

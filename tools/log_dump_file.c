@@ -79,7 +79,7 @@ static int dump_partition_file(const struct log_options *o, const char *dir,
     }
     if (f->has_timeindex) {
         snprintf(path, sizeof(path), "%.4000s/%020lld.timeindex", dir, (long long)f->base_offset);
-        code = MAX(code, dump_time_index(o, path, f->base_offset));
+        code = log_worse(code, dump_time_index(o, path, f->base_offset));
     }
     return code;
 }
@@ -93,7 +93,7 @@ static int dump_partition_dir(const struct log_options *o, const char *path)
         return dump_complain(path, rc != 0 ? rc : -ENOENT);
     }
     for (unsigned i = 0; i < p.files_n; i++)
-        code = MAX(code, dump_partition_file(o, path, &p.files[i]));
+        code = log_worse(code, dump_partition_file(o, path, &p.files[i]));
     free(p.files);
     return code;
 }

@@ -8,6 +8,11 @@
 #include <stdio.h>
 
 enum log_exit { LOG_EXIT_FINE, LOG_EXIT_DAMAGE, LOG_EXIT_USAGE };
+static inline enum log_exit log_worse(int a, int b)
+{
+    return a > b ? a : b;
+}
+
 enum log_command { LOG_LS = 1, LOG_DUMP = 2, LOG_VERIFY = 4, LOG_REPAIR = 8 }; /* bit set */
 
 struct log_options {

@@ -138,12 +138,12 @@ struct json_object *row_get_array(const struct json_object *row, const char *key
     return json_object_object_get_ex(row, key, &v) ? v : NULL;
 }
 
-/* What a terminal would act on is shown as \xNN. */
+/* What a terminal would act on is shown as \xNN, but for tabs. */
 static void print_text(const char *text, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         unsigned char c = (unsigned char)text[i];
-        if (c < 0x20 || c == 0x7f)
+        if ((c < 0x20 && c != '\t') || c == 0x7f)
             printf("\\x%02x", c);
         else
             putchar(c);
