@@ -13,7 +13,8 @@
 struct log_segment {
     char *log_path, *index_path, *timeindex_path;
     int64_t base_offset;
-    struct log_file file;
+    struct log_file file;        /* without a store */
+    struct inspect_bytes *bytes; /* with one */
     uint8_t *offsets, *times;
     size_t offsets_len, times_len;
     struct inspect_index index;
@@ -24,6 +25,9 @@ struct log_segment {
  * another ends is what it looks like. end_offset: of a sealed one, INT64_MAX: not known. */
 int segment_open(const char *dir, int64_t base_offset, int64_t end_offset, uint64_t window_bytes,
                  struct log_segment *ret);
+/* One that a recovery knows; takes bytes. */
+int segment_open_bytes(const char *dir, const struct inspect_segment *seg,
+                       struct inspect_bytes *bytes, struct log_segment *ret);
 void segment_close(struct log_segment *s);
 
 #endif

@@ -15,6 +15,8 @@
 
 #include "core/batch/batch.h"
 
+struct plog;
+
 /* ---- bytes, wherever they come from ---- */
 
 struct inspect_bytes {
@@ -43,7 +45,7 @@ struct inspect_piece {
     uint64_t pos, len_bytes;
     int64_t first_offset, end_offset; /* [first, end) */
     struct batch_header h;            /* of a batch */
-    const uint8_t *data;              /* of a batch, lent */
+    const uint8_t *data;              /* of a batch, lent; NULL: headers only */
     const char *what;                 /* damage, end: in words; static */
 };
 
@@ -52,7 +54,8 @@ struct inspect_piece {
 struct inspect_walk {
     struct inspect_bytes *bytes;
     bool end_known;
-    uint64_t end_pos;     /* INT64_MAX below: not known */
+    bool headers_only; /* do not look whether the batches are what they were */
+    uint64_t end_pos;
     int64_t end_offset;   /* offsets below it can be in the segment */
     const uint8_t *index; /* contents of the .index file: boundaries behind damage; or NULL */
     size_t index_len;
@@ -104,5 +107,32 @@ void inspect_index_end(struct inspect_index *ix); /* after the last piece */
  * out. 0 or -ENOMEM. */
 int inspect_index_build(struct inspect_walk *w, int64_t interval_bytes, uint8_t **ret_offsets,
                         size_t *ret_offsets_len, uint8_t **ret_times, size_t *ret_times_len);
+
+/* ---- what a start of the broker would find ----
+ * log_store_open() on an environment that changes nothing (io/env_dry.h) recovers as the broker
+ * does; these say what it has made of a partition. Nothing has been pumped since. */
+
+struct inspect_log {
+    int64_t log_start, end_offset;
+    int64_t doubtful_end; /* records up to here may have been acknowledged, and do not count */
+    int fenced;           /* -errno: it takes no appends */
+    int32_t leader_epoch; /* that metadata gives it */
+    unsigned producers_n;
+};
+void inspect_log(const struct plog *p, struct inspect_log *ret);
+
+struct inspect_segment {
+    int64_t base_offset, end_offset;
+    uint64_t end_pos;     /* of the last batch; sealed, and not opened: the file's size */
+    uint64_t in_file_pos; /* the bytes behind are in journal or checkpoint, not in the file */
+    bool sealed, on_disk;
+};
+/* All of them in order: malloc. 0 or -ENOMEM. */
+int inspect_segments(const struct plog *p, struct inspect_segment **ret, unsigned *ret_n);
+
+/* Its bytes, from wherever they are. -errno: its file cannot be opened, or no memory. */
+int inspect_segment_open(const struct plog *p, const struct inspect_segment *seg,
+                         uint64_t window_bytes, struct inspect_bytes **ret);
+void inspect_segment_close(struct inspect_bytes *bytes); /* before the store; NULL is fine */
 
 #endif

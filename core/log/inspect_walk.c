@@ -64,6 +64,8 @@ static const uint8_t *batch_at(struct inspect_walk *w, uint64_t pos, struct batc
     struct batch_scan bounds = {w->next_offset, w->end_offset, 0};
     if (!header_at(w, pos, ret) || !batch_header_plausible(&bounds, ret))
         return NULL;
+    if (w->headers_only)
+        return w->bytes->at(w->bytes, pos, BATCH_HEADER_BYTES);
     const uint8_t *data = w->bytes->at(w->bytes, pos, ret->len_bytes);
     return data != NULL && batch_crc_ok(data, ret) ? data : NULL;
 }
@@ -211,7 +213,7 @@ static void piece_batch(struct inspect_walk *w, struct inspect_piece *ret,
         .first_offset = h->base_offset,
         .end_offset = batch_last_offset(h) + 1,
         .h = *h,
-        .data = w->bytes->at(w->bytes, w->pos, h->len_bytes),
+        .data = w->headers_only ? NULL : w->bytes->at(w->bytes, w->pos, h->len_bytes),
     };
     w->pos += h->len_bytes;
     w->next_offset = ret->end_offset;
