@@ -555,9 +555,10 @@ int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason
     if (l.buf == NULL)
         return 0;
     c->generation = l.h.generation;
-    *ret =
-        (struct journal_start){l.h.tail_pos, l.h.durable_pos, l.h.durable_next_seq, l.h.durable_crc,
-                               l.h.closed == 1 && l.h.incarnation == s->journal.incarnation};
+    *ret = (struct journal_start){
+        l.h.tail_pos,         l.h.durable_pos,
+        l.h.durable_next_seq, l.h.incarnation,
+        l.h.durable_crc,      l.h.closed == 1 && l.h.incarnation == s->journal.incarnation};
     int rc = load_plogs(s, &l);
     if (rc != 0)
         snprintf(reason, reason_size, "checkpoint of journal %u: %s", s->journal.id, strerror(-rc));

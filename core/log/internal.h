@@ -15,12 +15,11 @@
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
 #include "core/base/map.h"
+#include "core/log/journal_format.h"
 #include "core/log/log.h"
+#include "core/log/verify.h"
 
 #define GROUPS 3u /* journal writes in flight */
-#define GROUP_BYTES                                                                                \
-    (1280u * 1024u) /* longest journal write: one partition's share is below                       \
-                     * direct_min (at most 1 MiB), the rest is slack */
 #define DIRECT_MIN_BYTES_MAX (1024u * 1024u)
 #define CHUNK_BYTES_MIN 4096u
 #define CHUNK_BYTES_MAX (1024u * 1024u)
@@ -31,42 +30,6 @@
 #define SEGMENT_CLASSES 5u  /* file sizes 16 KiB << 4*i: 16 KiB .. 1 GiB */
 #define SEGMENT_CLASS_MIN_BYTES (16u * 1024u)
 #define TERMINATOR_BYTES 17u
-
-/* ---- on disk, little endian; the whole layout is in README.md ---- */
-
-#define JOURNAL_MAGIC 0x314c4e4a4e455021u /* "!PENJNL1" */
-#define JOURNAL_SUPER_MAGIC 0x3150534a4e455021u
-#define JOURNAL_RING_START (2u * BLOCK_BYTES)
-
-struct journal_super { /* blocks 0 and 1, written in turn */
-    uint64_t magic, journal_id, incarnation, ring_bytes;
-    uint32_t crc, pad;
-};
-struct journal_header { /* first bytes of every journal write */
-    uint64_t magic, journal_id, incarnation, seq, virtual_pos, durable_seq;
-    uint32_t len_bytes;  /* whole write, whole blocks */
-    uint32_t used_bytes; /* header and records */
-    uint32_t prev_crc;   /* of the write before: the chain */
-    uint32_t crc;        /* of used_bytes, this field as 0 */
-};
-enum journal_record_kind {
-    RECORD_BATCHES = 1, /* data: whole batches */
-    RECORD_RUN,         /* headers of the batches, then the image of the last part-filled block;
-                         * the bytes themselves are in the segment */
-};
-struct journal_record {
-    uint32_t kind, len_bytes; /* with this struct and padding to 8 */
-    uint64_t number;
-    int64_t segment_base;
-    uint64_t pos; /* in the segment, of the first new byte */
-    int64_t base_offset, end_offset;
-    uint64_t data_bytes; /* new bytes in the log */
-    int32_t leader_epoch;
-    uint32_t headers_n; /* RUN */
-};
-_Static_assert(sizeof(struct journal_super) == 40, "on disk");
-_Static_assert(sizeof(struct journal_header) == 64, "on disk");
-_Static_assert(sizeof(struct journal_record) == 64, "on disk");
 
 /* ---- in memory ---- */
 
@@ -100,6 +63,11 @@ struct pin { /* the journal write at virtual_pos holds bytes of the segment from
     uint64_t from_pos, virtual_pos;
 };
 
+struct damage { /* bytes that hold no batch any more, and the offsets that were in them */
+    uint64_t from_pos, to_pos;
+    int64_t from_offset, to_offset;
+};
+
 enum segment_state { SEGMENT_OPEN, SEGMENT_SEALING, SEGMENT_SEALED };
 enum segment_file_state { SEGMENT_FILE_NONE, SEGMENT_FILE_OPENING, SEGMENT_FILE_OPEN };
 struct segment {
@@ -111,6 +79,7 @@ struct segment {
     uint64_t end_pos, queued_pos, stable_pos, destaged_pos;
     uint64_t image_pos; /* bytes below are in the newest checkpoint, perhaps not in the journal */
     uint64_t recovered_pos;  /* the checkpoint promises the journal to reach here */
+    int64_t replayed_offset; /* recovery: where the last record that was replayed ends */
     uint64_t capacity_bytes; /* of the file; 0: none chosen yet */
     bool size_known;         /* a sealed segment found at start has its size from the file */
     bool index_complete;     /* covers the segment from its start, else only from index_from */
@@ -124,6 +93,9 @@ struct segment {
     struct seg_index index;
     struct pin *pins;
     uint32_t pins_first, pins_n, pins_cap;
+    struct damage *damages; /* by position; not empty: memory is not lent unverified */
+    uint32_t damages_n;
+    bool suspect;            /* a read found damage that is not known yet: walk all of it */
     int64_t first_timestamp; /* for roll by time; -1: empty */
     uint64_t opened_ns;
     struct list_node loads;     /* load_waiter: who needs file and index */
@@ -153,10 +125,6 @@ struct producer {
     uint8_t batches_n;
     int64_t last_ms;
     struct producer_batch batches[PRODUCER_BATCHES]; /* oldest first */
-};
-struct epoch_entry {
-    int32_t epoch;
-    int64_t start_offset;
 };
 
 struct plog {
@@ -196,6 +164,7 @@ struct plog {
     void *on_removed_arg;
     uint64_t retry_ns; /* after a full disk */
     bool hole;         /* recovery: records are missing, what follows is void */
+    int64_t hole_end;  /* ... up to here, as far as the journal says */
 };
 
 struct extent {
@@ -210,7 +179,7 @@ struct group { /* one journal write and the runs recorded in it */
     struct log_store *store;
     enum group_state state;
     uint8_t *buf;
-    uint32_t used_bytes;
+    uint32_t used_bytes, records_n;
     uint64_t seq, virtual_pos;
     uint32_t prev_crc;
     unsigned pending;
@@ -227,6 +196,11 @@ struct journal {
     uint64_t ring_bytes, incarnation;
     uint64_t head_pos, tail_pos; /* virtual: ever growing; modulo ring_bytes is the place */
     uint64_t next_seq, durable_seq;
+    uint64_t records_seq; /* the last write that holds records ... */
+    uint64_t claimed_seq; /* ... and the highest that a later one calls durable */
+    uint64_t mark_ns;     /* when to write one that says so, if nothing else comes */
+    bool checkpointed;    /* the superblocks say so */
+    bool super_damaged;   /* found at start: written again */
     uint32_t last_crc;
     struct group groups[GROUPS];
     unsigned first_group, groups_n; /* in flight, oldest first */
@@ -340,9 +314,9 @@ void journal_pump(struct log_store *s);
 bool journal_idle(const struct log_store *s);
 uint64_t journal_used_bytes(const struct log_store *s);
 int journal_raise_incarnation(struct log_store *s);
+int journal_note_checkpoint(struct log_store *s);
 void group_part_done(struct group *g, int rc);
-uint64_t journal_place(const struct journal *j, uint64_t virtual_pos);
-uint32_t journal_write_crc(const uint8_t *write, uint32_t used_bytes);
+uint64_t journal_deadline_ns(const struct log_store *s);
 void store_fail(struct log_store *s, int rc, const char *what);
 
 /* files.c */
@@ -377,6 +351,7 @@ void checkpoint_pump(struct log_store *s);
 int checkpoint_write_full(struct log_store *s);
 struct journal_start { /* where replay begins, and what the chain must be at durable_pos */
     uint64_t tail_pos, durable_pos, durable_next_seq;
+    uint64_t incarnation; /* of the checkpoint: no older write counts behind durable_pos */
     uint32_t durable_crc;
     bool clean; /* nothing was opened since a clean stop */
 };
@@ -389,6 +364,29 @@ void checkpoint_fini(struct log_store *s);
 /* recovery.c */
 int recovery_reserve(struct segment *seg, uint64_t len_bytes);
 int recovery_replay(struct log_store *s, char *reason, size_t reason_size);
+
+/* around.c */
+struct around {
+    struct env_op op;
+    struct env *env;
+    struct env_file *file;
+    uint8_t *buf;
+    uint64_t len_bytes, offset_bytes, at;
+    uint64_t unreadable_n; /* blocks */
+    int first_error;
+    int rc; /* out: bytes (less at the end of the file), or -errno */
+    void (*on_done)(struct around *a);
+};
+void around_read(struct env *env, struct around *a, struct env_file *file, uint8_t *buf,
+                 uint64_t len_bytes, uint64_t offset_bytes, void (*on_done)(struct around *a));
+int around_read_wait(struct env *env, struct env_file *file, uint8_t *buf, uint64_t len_bytes,
+                     uint64_t offset_bytes);
+
+/* damage.c */
+void plog_name_loss(const struct plog *p, int64_t from_offset, int64_t to_offset,
+                    const char *where);
+const struct damage *seg_damage_at(const struct segment *seg, uint64_t pos);
+int seg_damage_add(struct segment *seg, const struct damage *d, const char *where);
 
 /* load.c: file and index of a segment, made ready on demand */
 struct load_waiter {

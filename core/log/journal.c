@@ -15,6 +15,7 @@
 #include "core/base/logger.h"
 
 #define RUN_BYTES_MAX (8u * 1024u * 1024u)
+#define MARK_NS 50000000ull /* quiet for so long: say that the last writes are durable */
 
 uint64_t journal_used_bytes(const struct log_store *s)
 {
@@ -38,24 +39,6 @@ void store_fail(struct log_store *s, int rc, const char *what)
         plog_notify(p);
 }
 
-/* The checksum of a journal write, taken with its crc field as zero. */
-uint32_t journal_write_crc(const uint8_t *write, uint32_t used_bytes)
-{
-    struct journal_header h;
-    memcpy(&h, write, sizeof(h));
-    h.crc = 0;
-    return crc32c_extend(crc32c(&h, sizeof(h)), write + sizeof(h), used_bytes - sizeof(h));
-}
-
-/* Where the next write goes: a write never wraps, so near the end of the ring it skips to the
- * start. Replay follows the same rule. */
-uint64_t journal_place(const struct journal *j, uint64_t virtual_pos)
-{
-    if (virtual_pos % j->ring_bytes + GROUP_BYTES > j->ring_bytes)
-        return (virtual_pos / j->ring_bytes + 1) * j->ring_bytes;
-    return virtual_pos;
-}
-
 /* ---- forming a group ---- */
 
 static struct group *group_begin(struct log_store *s)
@@ -63,14 +46,15 @@ static struct group *group_begin(struct log_store *s)
     struct journal *j = &s->journal;
     if (j->groups_n == GROUPS)
         return NULL;
-    uint64_t head = journal_place(j, j->head_pos);
-    if (head + GROUP_BYTES - j->tail_pos > j->ring_bytes) {
+    uint64_t head = journal_ring_place(j->ring_bytes, j->head_pos);
+    if (head + JOURNAL_WRITE_BYTES_MAX - j->tail_pos > j->ring_bytes) {
         store_want_cycle(s);
         return NULL;
     }
     struct group *g = &j->groups[(j->first_group + j->groups_n) % GROUPS];
     ASSERT(g->state == GROUP_FREE);
     g->used_bytes = sizeof(struct journal_header);
+    g->records_n = 0;
     g->virtual_pos = head;
     g->extents_n = 0;
     g->pending = 0;
@@ -78,9 +62,12 @@ static struct group *group_begin(struct log_store *s)
     return g;
 }
 
+/* For one more record; the end of the write, with a run in it, has its place. */
 static uint32_t group_room(const struct group *g)
 {
-    return GROUP_BYTES - g->used_bytes;
+    uint32_t table_at;
+    uint32_t len = journal_write_bytes(g->used_bytes, g->records_n + 1, true, &table_at);
+    return len >= JOURNAL_WRITE_BYTES_MAX ? 0 : JOURNAL_WRITE_BYTES_MAX - len;
 }
 
 static struct extent *extent_add(struct group *g)
@@ -129,6 +116,7 @@ static void record_finish(struct group *g, struct journal_record *rec, uint32_t 
     memcpy(g->buf + g->used_bytes, rec, sizeof(*rec));
     memset(g->buf + g->used_bytes + sizeof(*rec) + body_bytes, 0, len - sizeof(*rec) - body_bytes);
     g->used_bytes += len;
+    g->records_n++;
 }
 
 static void extent_fill(struct extent *e, struct segment *seg, const struct journal_record *rec,
@@ -328,6 +316,7 @@ static void journal_retire(struct log_store *s)
         group_retire(&j->groups[j->first_group]);
         j->first_group = (j->first_group + 1) % GROUPS;
         j->groups_n--;
+        j->mark_ns = env_now_ns(s->env) + MARK_NS;
     }
 }
 
@@ -353,32 +342,55 @@ static void group_submit(struct group *g)
 {
     struct log_store *s = g->store;
     struct journal *j = &s->journal;
-    uint32_t len = (uint32_t)block_ceil(g->used_bytes);
-    memset(g->buf + g->used_bytes, 0, len - g->used_bytes);
     struct journal_header h = {
-        .magic = JOURNAL_MAGIC,
         .journal_id = j->identity,
         .incarnation = j->incarnation,
         .seq = j->next_seq++,
         .virtual_pos = g->virtual_pos,
         .durable_seq = j->durable_seq,
-        .len_bytes = len,
-        .used_bytes = g->used_bytes,
         .prev_crc = j->last_crc,
     };
-    memcpy(g->buf, &h, sizeof(h));
-    h.crc = journal_write_crc(g->buf, g->used_bytes);
-    memcpy(g->buf, &h, sizeof(h));
+    uint32_t len = journal_write_seal(g->buf, g->used_bytes, &h);
     g->seq = h.seq;
     g->prev_crc = h.prev_crc;
     g->state = GROUP_WRITING;
     g->pending++;
     j->last_crc = h.crc;
+    j->claimed_seq = h.durable_seq;
+    if (h.records_n > 0)
+        j->records_seq = h.seq;
     j->head_pos = g->virtual_pos + len;
     j->groups_n++;
     s->counters.groups++;
     env_write(s->env, &g->op, j->file, g->buf, len,
               JOURNAL_RING_START + g->virtual_pos % j->ring_bytes, ENV_DSYNC, on_group_written);
+}
+
+/* ---- marks ---- */
+
+static bool mark_wanted(const struct log_store *s)
+{
+    const struct journal *j = &s->journal;
+    return j->groups_n == 0 && j->records_seq > j->claimed_seq && !s->recovering && !s->closing &&
+           s->failed == 0;
+}
+
+/* When the load stops, nothing would tell a last write that was acknowledged and then rotted from
+ * one that the power cut tore. So an empty write follows that calls it durable. */
+static void mark_write(struct log_store *s)
+{
+    struct journal *j = &s->journal;
+    if (!mark_wanted(s) || env_now_ns(s->env) < j->mark_ns)
+        return;
+    j->mark_ns = env_now_ns(s->env) + MARK_NS;
+    struct group *g = group_begin(s);
+    if (g != NULL)
+        group_submit(g);
+}
+
+uint64_t journal_deadline_ns(const struct log_store *s)
+{
+    return mark_wanted(s) ? s->journal.mark_ns : UINT64_MAX;
 }
 
 void journal_pump(struct log_store *s)
@@ -394,46 +406,36 @@ void journal_pump(struct log_store *s)
             return;
         group_submit(g);
     }
+    mark_write(s);
 }
 
 /* ---- opening ---- */
 
-static uint32_t super_crc(struct journal_super super)
-{
-    super.crc = 0;
-    return crc32c(&super, sizeof(super));
-}
-
 static bool super_read(struct log_store *s, uint8_t *block, unsigned which,
                        struct journal_super *ret)
 {
-    struct journal_super super;
     int rc = env_read_wait(s->env, s->journal.file, block, BLOCK_BYTES, which * BLOCK_BYTES);
-    if (rc != (int)BLOCK_BYTES)
-        return false;
-    memcpy(&super, block, sizeof(super));
-    if (super.magic != JOURNAL_SUPER_MAGIC || super.crc != super_crc(super) ||
-        super.ring_bytes < 2 * GROUP_BYTES || super.ring_bytes % BLOCK_BYTES != 0)
-        return false;
-    *ret = super;
-    return true;
+    return rc == (int)BLOCK_BYTES && journal_super_decode(block, ret);
 }
 
-static int super_write(struct log_store *s, uint8_t *block)
+/* One, durable, then the other: either is enough, and both say the same from then on. */
+static int supers_write(struct log_store *s, uint8_t *block)
 {
     struct journal *j = &s->journal;
     struct journal_super super = {
-        .magic = JOURNAL_SUPER_MAGIC,
         .journal_id = j->identity,
         .incarnation = j->incarnation,
         .ring_bytes = j->ring_bytes,
+        .checkpointed = j->checkpointed,
     };
-    super.crc = super_crc(super);
-    memset(block, 0, BLOCK_BYTES);
-    memcpy(block, &super, sizeof(super));
-    int rc = env_write_wait(s->env, j->file, block, BLOCK_BYTES, (j->incarnation % 2) * BLOCK_BYTES,
-                            ENV_DSYNC);
-    return rc < 0 ? rc : 0;
+    journal_super_encode(&super, block);
+    for (unsigned which = 0; which < 2; which++) {
+        int rc =
+            env_write_wait(s->env, j->file, block, BLOCK_BYTES, which * BLOCK_BYTES, ENV_DSYNC);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
 }
 
 static int journal_make(struct log_store *s, const char *path, uint8_t *block)
@@ -452,7 +454,7 @@ static int journal_make(struct log_store *s, const char *path, uint8_t *block)
     j->file = make[1].ret_file;
     j->identity = env_random(s->env);
     j->incarnation = 0;
-    rc = super_write(s, block);
+    rc = supers_write(s, block);
     struct env_name_step publish[] = {
         {.kind = ENV_STEP_RENAME, .path = temp, .path2 = path},
         {.kind = ENV_STEP_SYNC_DIR, .path = s->config.journal_dir},
@@ -474,6 +476,10 @@ static int journal_adopt(struct log_store *s, uint64_t size_bytes, uint8_t *bloc
     j->identity = super[newest].journal_id;
     j->incarnation = super[newest].incarnation;
     j->ring_bytes = super[newest].ring_bytes;
+    j->checkpointed = super[newest].checkpointed != 0;
+    j->super_damaged = !ok[0] || !ok[1];
+    if (j->super_damaged)
+        log_warn("journal %u: superblock %d is damaged, the other one is used", j->id, ok[0]);
     if (size_bytes < j->ring_bytes + JOURNAL_RING_START) {
         snprintf(reason, reason_size, "journal %u is shorter than its superblock says", j->id);
         return -EBADMSG;
@@ -487,11 +493,11 @@ int journal_open(struct log_store *s, char *reason, size_t reason_size)
     struct journal *j = &s->journal;
     char path[PATH_MAX];
     snprintf(path, sizeof(path), "%.4000s/journal.%u", s->config.journal_dir, j->id);
-    uint8_t *buffers = store_alloc(s, GROUPS * (size_t)GROUP_BYTES);
+    uint8_t *buffers = store_alloc(s, GROUPS * (size_t)JOURNAL_WRITE_BYTES_MAX);
     for (unsigned i = 0; i < GROUPS; i++) {
         j->groups[i].store = s;
         if (buffers != NULL)
-            j->groups[i].buf = buffers + i * (size_t)GROUP_BYTES;
+            j->groups[i].buf = buffers + i * (size_t)JOURNAL_WRITE_BYTES_MAX;
     }
     if (buffers == NULL) {
         snprintf(reason, reason_size, "not enough memory for the journal's buffers");
@@ -513,7 +519,16 @@ int journal_open(struct log_store *s, char *reason, size_t reason_size)
 int journal_raise_incarnation(struct log_store *s)
 {
     s->journal.incarnation++;
-    return super_write(s, s->journal.groups[0].buf);
+    return supers_write(s, s->journal.groups[0].buf);
+}
+
+/* From now on a start without a readable checkpoint is refused, not taken for an empty log. */
+int journal_note_checkpoint(struct log_store *s)
+{
+    if (s->journal.checkpointed)
+        return 0;
+    s->journal.checkpointed = true;
+    return supers_write(s, s->journal.groups[0].buf);
 }
 
 void journal_close(struct log_store *s)

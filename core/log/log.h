@@ -42,6 +42,7 @@ struct log_config {
 struct log_counters {
     uint64_t appends, append_bytes, duplicates, groups, journal_bytes, run_bytes, destage_bytes;
     uint64_t reads_hot, reads_disk, disk_read_bytes, checkpoints, evictions, memory_waits;
+    uint64_t damaged_stretches, lost_offsets; /* found since the start; each is named in the log */
 };
 
 /* ---- store ---- */

@@ -37,6 +37,7 @@ void segment_destroy(struct segment *seg)
     seg_index_fini(&seg->index);
     list_remove(&seg->link);
     free(seg->pins);
+    free(seg->damages);
     free(seg);
 }
 

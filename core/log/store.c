@@ -136,7 +136,7 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
     bool cycle_over = s->cycle && s->cycle_missing == 0;
     if (!list_empty(&s->notify) || destage || cycle_over) /* left by the end of the last pump */
         return 0;
-    uint64_t deadline = s->retry_ns;
+    uint64_t deadline = MIN(s->retry_ns, journal_deadline_ns(s));
     if (!list_empty(&s->disk_waiters))
         deadline = MIN(deadline, env_now_ns(s->env) + DISK_WAIT_NS);
     if (!list_empty(&s->memory_waiters) && s->cycle_after_ns > env_now_ns(s->env))
