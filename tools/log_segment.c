@@ -59,8 +59,9 @@ int segment_open(const char *dir, int64_t base_offset, int64_t end_offset, uint6
     return 0;
 }
 
-int segment_open_bytes(const char *dir, const struct inspect_segment *seg,
-                       struct inspect_bytes *bytes, struct log_segment *ret)
+int segment_open_bytes(const char *dir, const struct inspect_log *log,
+                       const struct inspect_segment *seg, struct inspect_bytes *bytes,
+                       struct log_segment *ret)
 {
     int rc = segment_init(dir, seg->base_offset, ret);
     ret->bytes = bytes;
@@ -71,6 +72,8 @@ int segment_open_bytes(const char *dir, const struct inspect_segment *seg,
     if (seg->sealed)
         indexes_read(ret);
     walk_prepare(ret, bytes, seg->end_offset);
+    ret->walk.epochs = log->epochs;
+    ret->walk.epochs_n = log->epochs_n;
     inspect_walk_end(&ret->walk, seg->end_pos);
     return 0;
 }

@@ -25,9 +25,10 @@ struct log_segment {
  * another ends is what it looks like. end_offset: of a sealed one, INT64_MAX: not known. */
 int segment_open(const char *dir, int64_t base_offset, int64_t end_offset, uint64_t window_bytes,
                  struct log_segment *ret);
-/* One that a recovery knows; takes bytes. */
-int segment_open_bytes(const char *dir, const struct inspect_segment *seg,
-                       struct inspect_bytes *bytes, struct log_segment *ret);
+/* One that a recovery knows; takes bytes, also when it fails. */
+int segment_open_bytes(const char *dir, const struct inspect_log *log,
+                       const struct inspect_segment *seg, struct inspect_bytes *bytes,
+                       struct log_segment *ret);
 void segment_close(struct log_segment *s);
 
 #endif

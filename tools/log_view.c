@@ -198,6 +198,6 @@ int segment_open_view(const struct log_view *v, unsigned i, uint64_t window_byte
     struct inspect_bytes *bytes;
     int rc = inspect_segment_open(v->plog, seg, window_bytes, &bytes);
     if (rc == 0)
-        rc = segment_open_bytes(dir, seg, bytes, ret);
+        rc = segment_open_bytes(dir, &v->log, seg, bytes, ret);
     return rc;
 }

@@ -14,7 +14,9 @@
 #include <stdint.h>
 
 #include "core/batch/batch.h"
+#include "core/log/journal_format.h"
 
+struct epoch_entry; /* core/log/verify.h */
 struct plog;
 
 /* ---- bytes, wherever they come from ---- */
@@ -59,6 +61,8 @@ struct inspect_walk {
     int64_t end_offset;   /* offsets below it can be in the segment */
     const uint8_t *index; /* contents of the .index file: boundaries behind damage; or NULL */
     size_t index_len;
+    const struct epoch_entry *epochs; /* the partition's history; epochs_n 0: not known */
+    uint32_t epochs_n;
     int64_t base_offset;
     uint64_t pos; /* private from here */
     int64_t next_offset;
@@ -108,6 +112,28 @@ void inspect_index_end(struct inspect_index *ix); /* after the last piece */
 int inspect_index_build(struct inspect_walk *w, int64_t interval_bytes, uint8_t **ret_offsets,
                         size_t *ret_offsets_len, uint8_t **ret_times, size_t *ret_times_len);
 
+/* ---- a journal ---- */
+
+struct inspect_write {
+    struct journal_header h;
+    uint64_t place;         /* of its first byte in the file */
+    bool first_ok, last_ok; /* the two copies of its header */
+    bool chained;           /* its predecessor in the list is that in the journal */
+};
+struct inspect_journal {
+    struct inspect_bytes *bytes;
+    struct journal_super super; /* the newer one that is whole */
+    bool super_ok[2];
+    struct inspect_write *writes; /* all that the ring holds, by sequence; malloc */
+    unsigned writes_n;
+};
+/* 0; -EBADMSG: both superblocks are damaged, or the file is shorter than they say (*ret is set, and
+ * has no writes); -ENOMEM. */
+int inspect_journal_open(struct inspect_bytes *bytes, struct inspect_journal *ret);
+void inspect_journal_close(struct inspect_journal *j);
+/* The whole write, for journal_records_begin(); lent. NULL: out of memory. */
+const uint8_t *inspect_write_bytes(const struct inspect_journal *j, const struct inspect_write *w);
+
 /* ---- what a start of the broker would find ----
  * log_store_open() on an environment that changes nothing (io/env_dry.h) recovers as the broker
  * does; these say what it has made of a partition. Nothing has been pumped since. */
@@ -118,6 +144,8 @@ struct inspect_log {
     int fenced;           /* -errno: it takes no appends */
     int32_t leader_epoch; /* that metadata gives it */
     unsigned producers_n;
+    const struct epoch_entry *epochs; /* lent by the store */
+    uint32_t epochs_n;
 };
 void inspect_log(const struct plog *p, struct inspect_log *ret);
 

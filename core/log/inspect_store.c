@@ -23,10 +23,12 @@ void inspect_log(const struct plog *p, struct inspect_log *ret)
     *ret = (struct inspect_log){
         .log_start = p->log_start,
         .end_offset = p->end_offset,
-        .doubtful_end = p->end_offset,
+        .doubtful_end = MAX(p->end_offset, p->hole ? p->hole_end : 0),
         .fenced = p->fenced,
         .leader_epoch = p->leader_epoch,
         .producers_n = (unsigned)p->producers.count,
+        .epochs = p->epochs,
+        .epochs_n = p->epochs_n,
     };
 }
 

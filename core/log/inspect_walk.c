@@ -11,6 +11,7 @@
 
 #include "core/base/bytes.h"
 #include "core/batch/scan.h"
+#include "core/log/verify.h"
 
 #define SCAN_BYTES (1u << 20)        /* looked through at a time */
 #define SCAN_BATCH_BYTES (64u << 20) /* no longer batch is looked for behind damage */
@@ -61,13 +62,17 @@ static bool header_at(struct inspect_walk *w, uint64_t pos, struct batch_header 
 /* A whole batch with a right CRC that can be one of this segment's from next_offset on. */
 static const uint8_t *batch_at(struct inspect_walk *w, uint64_t pos, struct batch_header *ret)
 {
-    struct batch_scan bounds = {w->next_offset, w->end_offset, 0};
-    if (!header_at(w, pos, ret) || !batch_header_plausible(&bounds, ret))
+    struct verify_place place = {VERIFY_ANY_OFFSET, w->next_offset, w->end_offset, w->epochs,
+                                 w->epochs_n};
+    if (!header_at(w, pos, ret))
         return NULL;
-    if (w->headers_only)
-        return w->bytes->at(w->bytes, pos, BATCH_HEADER_BYTES);
-    const uint8_t *data = w->bytes->at(w->bytes, pos, ret->len_bytes);
-    return data != NULL && batch_crc_ok(data, ret) ? data : NULL;
+    const uint8_t *data =
+        w->bytes->at(w->bytes, pos, w->headers_only ? BATCH_HEADER_BYTES : ret->len_bytes);
+    if (data == NULL)
+        return NULL;
+    int rc = w->headers_only ? verify_header(&place, data, BATCH_HEADER_BYTES, ret)
+                             : verify_batch(&place, data, ret->len_bytes, ret);
+    return rc == 0 ? data : NULL;
 }
 
 static bool terminator_at(struct inspect_walk *w, uint64_t pos)
@@ -232,8 +237,11 @@ static bool lone_damage(struct inspect_walk *w, struct inspect_piece *ret)
         return false;
     const uint8_t *data = w->bytes->at(w->bytes, w->pos, h.len_bytes);
     bool crc_ok = data != NULL && batch_crc_ok(data, &h);
-    piece_damage(w, ret, h.len_bytes, end_offset,
-                 crc_ok ? "a batch whose base offset is wrong" : "a batch with a wrong checksum");
+    const char *what = "a batch with a wrong checksum";
+    if (crc_ok)
+        what = h.base_offset == w->next_offset ? "a batch whose leader epoch is wrong"
+                                               : "a batch whose base offset is wrong";
+    piece_damage(w, ret, h.len_bytes, end_offset, what);
     return true;
 }
 
