@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/base/crc32c.h"
+
 #define SPACE_RETRY_NS 1000000000ull
 #define OPEN_SEALED_MAX 512u
 
@@ -250,14 +252,16 @@ void seg_seal(struct segment *seg)
     names_job_step(job, ENV_STEP_RESIZE, segment_path(seg, ".log", job->paths[0], PATH_MAX))
         ->size_bytes = seg->end_pos;
     size_t len[2];
-    if (seg->index_complete &&
-        seg_index_encode(seg, &job->data[0], &len[0], &job->data[1], &len[1]) == 0) {
+    seg->index_crc_known = seg->index_complete && seg_index_encode(seg, &job->data[0], &len[0],
+                                                                   &job->data[1], &len[1]) == 0;
+    if (seg->index_crc_known) {
         static const char *const suffix[2] = {".index", ".timeindex"};
         for (unsigned i = 0; i < 2; i++) {
             struct env_name_step *put = names_job_step(
                 job, ENV_STEP_PUT, segment_path(seg, suffix[i], job->paths[1 + i], PATH_MAX));
             put->data = job->data[i];
             put->data_len = len[i];
+            seg->index_crc[i] = crc32c(job->data[i], len[i]);
         }
     }
     plog_hold(p);

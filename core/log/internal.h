@@ -15,6 +15,7 @@
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
 #include "core/base/map.h"
+#include "core/log/checkpoint_format.h"
 #include "core/log/journal_format.h"
 #include "core/log/log.h"
 #include "core/log/verify.h"
@@ -25,9 +26,8 @@
 #define CHUNK_BYTES_MAX (1024u * 1024u)
 #define SEG_IO_IOV_MAX 256u
 #define DESTAGE_CHUNK_BYTES (1024u * 1024u)
-#define DESTAGES_MAX 16u    /* segment writes in flight, whole store */
-#define PRODUCER_BATCHES 5u /* as Kafka: batches remembered per producer */
-#define SEGMENT_CLASSES 5u  /* file sizes 16 KiB << 4*i: 16 KiB .. 1 GiB */
+#define DESTAGES_MAX 16u   /* segment writes in flight, whole store */
+#define SEGMENT_CLASSES 5u /* file sizes 16 KiB << 4*i: 16 KiB .. 1 GiB */
 #define SEGMENT_CLASS_MIN_BYTES (16u * 1024u)
 #define TERMINATOR_BYTES 17u
 
@@ -84,6 +84,8 @@ struct segment {
     bool size_known;         /* a sealed segment found at start has its size from the file */
     bool index_complete;     /* covers the segment from its start, else only from index_from */
     uint64_t index_from;
+    uint32_t index_crc[2]; /* of a sealed one's index files: they have none of their own */
+    bool index_crc_known;
     bool on_disk;       /* its file exists */
     bool resize_file;   /* ... but has to be made longer first */
     bool known_missing; /* recovery has looked for it */
@@ -115,10 +117,6 @@ struct seg_io { /* the one segment write in flight of a partition: destage or ru
     unsigned iov_n;
 };
 
-struct producer_batch {
-    int32_t first_sequence, last_sequence;
-    int64_t base_offset, last_offset, append_time_ms;
-};
 struct producer {
     int64_t id;
     int16_t epoch;
@@ -200,7 +198,6 @@ struct journal {
     uint64_t claimed_seq; /* ... and the highest that a later one calls durable */
     uint64_t mark_ns;     /* when to write one that says so, if nothing else comes */
     bool checkpointed;    /* the superblocks say so */
-    bool super_damaged;   /* found at start: written again */
     uint32_t last_crc;
     struct group groups[GROUPS];
     unsigned first_group, groups_n; /* in flight, oldest first */
@@ -213,7 +210,9 @@ struct checkpointer {
     uint64_t sizes[2];
     uint64_t tail_pos; /* the journal tail once this checkpoint is durable */
     uint8_t *buf;
-    uint64_t buf_bytes, written_bytes;
+    uint64_t buf_bytes;
+    unsigned copy;                      /* which is being written, ... */
+    uint64_t written_bytes, file_bytes; /* ... how far, into a file of what size */
     struct env_op op;
     struct env_name_step steps[3];
     struct env_file *file;
@@ -346,7 +345,7 @@ bool seg_io_start_run(struct plog *p, struct segment *seg, struct group *g, uint
 void store_want_cycle(struct log_store *s);
 void plog_leave_cycle(struct plog *p);
 
-/* checkpoint.c */
+/* checkpoint.c writes, checkpoint_load.c reads */
 void checkpoint_pump(struct log_store *s);
 int checkpoint_write_full(struct log_store *s);
 struct journal_start { /* where replay begins, and what the chain must be at durable_pos */

@@ -477,8 +477,7 @@ static int journal_adopt(struct log_store *s, uint64_t size_bytes, uint8_t *bloc
     j->incarnation = super[newest].incarnation;
     j->ring_bytes = super[newest].ring_bytes;
     j->checkpointed = super[newest].checkpointed != 0;
-    j->super_damaged = !ok[0] || !ok[1];
-    if (j->super_damaged)
+    if (!ok[0] || !ok[1])
         log_warn("journal %u: superblock %d is damaged, the other one is used", j->id, ok[0]);
     if (size_bytes < j->ring_bytes + JOURNAL_RING_START) {
         snprintf(reason, reason_size, "journal %u is shorter than its superblock says", j->id);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "core/base/crc32c.h"
 #include "core/base/logger.h"
 
 #define WALK_BYTES (1024u * 1024u)
@@ -145,16 +146,32 @@ static void walk_start(struct seg_load *load)
 
 /* ---- opening ---- */
 
+static bool index_files_intact(const struct seg_load *load)
+{
+    const struct segment *seg = load->seg;
+    for (unsigned i = 0; i < 2; i++)
+        if (crc32c(load->steps[1 + i].ret_data, load->steps[1 + i].ret_data_len) !=
+            seg->index_crc[i])
+            return false;
+    return true;
+}
+
+/* Nothing in the files themselves tells a flipped bit from what was written: without the checksums
+ * that the checkpoint keeps they are not believed. */
 static void on_index_read(struct seg_load *load)
 {
     struct segment *seg = load->seg;
-    int rc = seg_index_decode(seg, load->steps[1].ret_data, load->steps[1].ret_data_len,
-                              load->steps[2].ret_data, load->steps[2].ret_data_len);
+    if (!seg->index_crc_known)
+        return;
+    int rc = !index_files_intact(load)
+                 ? -EBADMSG
+                 : seg_index_decode(seg, load->steps[1].ret_data, load->steps[1].ret_data_len,
+                                    load->steps[2].ret_data, load->steps[2].ret_data_len);
     if (rc == 0)
         seg->index_complete = true;
     if (rc == -EBADMSG)
-        log_warn("%s: index files of segment %lld are damaged, rebuilding", seg->plog->name,
-                 (long long)seg->base_offset);
+        log_warn("%s: the index files of segment %lld are damaged and made again from the segment",
+                 seg->plog->name, (long long)seg->base_offset);
 }
 
 static void on_opened(struct env_op *op)
