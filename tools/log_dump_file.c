@@ -51,6 +51,37 @@ static int dump_segment_file(const struct log_options *o, const char *path, cons
     return -1;
 }
 
+static int dump_journal_file(const struct log_options *o, const char *path)
+{
+    struct log_journal j;
+    journal_open_file(path, &j);
+    int code = dump_journal(o, NULL, &j);
+    journal_close_files(&j);
+    return code;
+}
+
+static int dump_checkpoint_file(const struct log_options *o, const char *path)
+{
+    struct log_checkpoint c;
+    checkpoint_open(path, &c);
+    int code = dump_checkpoint(o, NULL, &c);
+    checkpoint_close(&c);
+    return code;
+}
+
+/* By its name; -1: it is none of these. */
+static int dump_other_file(const struct log_options *o, const char *path, const char *name)
+{
+    unsigned id, which, copy;
+    uint64_t generation;
+    int end = 0;
+    if (sscanf(name, "journal.%u.checkpoint.%u%n", &id, &which, &end) == 2 && name[end] == '\0')
+        return dump_checkpoint_file(o, path);
+    if (sscanf(name, "journal.%u%n", &id, &end) == 1 && name[end] == '\0')
+        return dump_journal_file(o, path);
+    return meta_name_parse(name, &generation, &copy) ? dump_metadata_file(o, path) : -1;
+}
+
 static int dump_file(const struct log_options *o, const char *path)
 {
     char dir[PATH_MAX];
@@ -58,6 +89,8 @@ static int dump_file(const struct log_options *o, const char *path)
     snprintf(dir, sizeof(dir), "%.*s", slash == NULL ? 1 : (int)MAX(slash - path, 1),
              slash == NULL ? "." : path);
     int code = dump_segment_file(o, path, dir, name);
+    if (code < 0)
+        code = dump_other_file(o, path, name);
     if (code >= 0)
         return code;
     fprintf(stderr, "penstock log: %s: its name is not that of a file of a log\n", path);

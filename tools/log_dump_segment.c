@@ -25,11 +25,15 @@ void dump_heading(const struct log_options *o, const char *path)
     out_row(true, "", row);
 }
 
-static int dump_batch(const struct log_options *o, const struct inspect_piece *piece)
+static int dump_batch(const struct log_options *o, const struct log_segment *s,
+                      const struct inspect_piece *piece)
 {
     if (piece->end_offset <= o->from_offset || piece->first_offset >= o->to_offset)
         return LOG_EXIT_FINE;
-    out_row(o->json, "", row_of_batch(&piece->h, piece->pos, true));
+    struct json_object *row = row_of_batch(&piece->h, piece->pos, true);
+    if (piece->pos + piece->len_bytes > s->in_file_pos)
+        row_text(row, "in", "journal");
+    out_row(o->json, "", row);
     if (!o->deep_iteration && !o->print_data_log)
         return LOG_EXIT_FINE;
     if (rows_of_records(o, piece->data, &piece->h) == 0)
@@ -64,7 +68,7 @@ int dump_segment(const struct log_options *o, struct log_segment *s)
          inspect_walk_next(&s->walk, &piece)) {
         int bad = LOG_EXIT_DAMAGE;
         if (piece.kind == INSPECT_BATCH)
-            bad = dump_batch(o, &piece);
+            bad = dump_batch(o, s, &piece);
         else
             out_row(o->json, "", row_of_damage(&piece));
         code = bad != LOG_EXIT_FINE ? bad : code;

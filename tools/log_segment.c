@@ -19,6 +19,7 @@ static int segment_init(const char *dir, int64_t base_offset, struct log_segment
         .index_path = path_of(dir, base_offset, ".index"),
         .timeindex_path = path_of(dir, base_offset, ".timeindex"),
         .base_offset = base_offset,
+        .in_file_pos = UINT64_MAX,
         .file = {.fd = -1},
     };
     bool whole = s->log_path != NULL && s->index_path != NULL && s->timeindex_path != NULL;
@@ -65,6 +66,7 @@ int segment_open_bytes(const char *dir, const struct inspect_log *log,
 {
     int rc = segment_init(dir, seg->base_offset, ret);
     ret->bytes = bytes;
+    ret->in_file_pos = seg->in_file_pos;
     if (rc != 0) {
         segment_close(ret);
         return rc;

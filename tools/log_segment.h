@@ -13,6 +13,7 @@
 struct log_segment {
     char *log_path, *index_path, *timeindex_path;
     int64_t base_offset;
+    uint64_t in_file_pos;        /* bytes behind are in the journal (or its checkpoint) only */
     struct log_file file;        /* without a store */
     struct inspect_bytes *bytes; /* with one */
     uint8_t *offsets, *times;

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "core/batch/batch.h"
+#include "core/log/checkpoint_format.h"
 #include "core/log/journal_format.h"
 
 struct epoch_entry; /* core/log/verify.h */
@@ -133,6 +134,34 @@ int inspect_journal_open(struct inspect_bytes *bytes, struct inspect_journal *re
 void inspect_journal_close(struct inspect_journal *j);
 /* The whole write, for journal_records_begin(); lent. NULL: out of memory. */
 const uint8_t *inspect_write_bytes(const struct inspect_journal *j, const struct inspect_write *w);
+
+/* ---- a checkpoint ---- */
+
+enum inspect_entry_kind {
+    INSPECT_ENTRY_PLOG,
+    INSPECT_ENTRY_EPOCH,
+    INSPECT_ENTRY_PRODUCER,
+    INSPECT_ENTRY_SEGMENT,
+    INSPECT_ENTRY_END,
+    INSPECT_ENTRY_DAMAGED, /* under a right checksum: what comes cannot be read */
+};
+struct inspect_checkpoint {
+    bool copy_ok[2];
+    struct checkpoint_header h; /* of the newer copy that is whole */
+    const uint8_t *body, *end;  /* private from here: what of it is still to come */
+    uint64_t left[INSPECT_ENTRY_END];
+};
+struct inspect_entry {
+    enum inspect_entry_kind kind;
+    struct plog_entry plog;
+    int64_t epoch, start_offset;
+    struct producer_entry producer;
+    struct segment_entry segment;
+    const uint8_t *image; /* of the segment, lent */
+};
+/* 0; -EBADMSG: neither copy is whole; -ENOMEM. The bytes stay lent until the last entry. */
+int inspect_checkpoint_open(struct inspect_bytes *bytes, struct inspect_checkpoint *ret);
+void inspect_checkpoint_next(struct inspect_checkpoint *c, struct inspect_entry *ret);
 
 /* ---- what a start of the broker would find ----
  * log_store_open() on an environment that changes nothing (io/env_dry.h) recovers as the broker
