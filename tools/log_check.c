@@ -88,7 +88,9 @@ static void take_damage(struct log_check *c, const struct log_view *v, struct pa
                         struct log_segment *s, const struct inspect_piece *piece)
 {
     inspect_index_damage(&s->index, piece);
-    if (piece->first_offset < piece->end_offset || piece->pos < s->walk.pos - piece->len_bytes) {
+    bool at_end = v->plog != NULL && s->in_file_pos == s->walk.end_pos &&
+                  piece->pos + piece->len_bytes == s->walk.end_pos;
+    if (piece->first_offset < piece->end_offset || !at_end) {
         lost(c, v, sums, piece->pos >= s->in_file_pos ? NULL : s->log_path, piece);
         return;
     }

@@ -165,7 +165,8 @@ void check_strays(struct log_check *c)
 {
     for (unsigned i = 0; i < c->tree->strays_n; i++) {
         const struct log_stray *s = &c->tree->strays[i];
-        finding_add(c, FINDING_STRAY, s->path, s->why)->movable = s->removable;
+        finding_add(c, FINDING_STRAY, s->path, s->why)->movable =
+            s->removable && c->tree->meta.rc == 0;
     }
     for (unsigned i = 0; i < c->tree->dirs.data_n; i++)
         if (!c->tree->dirs.data[i].has_properties && c->tree->meta.rc == 0)

@@ -137,7 +137,3 @@ int log_dump(const struct log_options *o)
     }
     return out_close() != 0 ? LOG_EXIT_USAGE : code;
 }
-int log_repair(const struct log_options *o)
-{
-    return o->json;
-}

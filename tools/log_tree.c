@@ -105,6 +105,27 @@ static int stray_add(struct log_tree *t, const char *dir, const char *name, cons
     return asprintf(&stray->path, "%s/%s", dir, name) < 0 ? -ENOMEM : 0;
 }
 
+/* A directory with nothing in it but what a partition's may hold: anything else is not ours to
+ * touch. */
+static bool holds_a_partition(const char *dir, const char *name)
+{
+    static const char *const suffixes[] = {".log", ".index", ".timeindex", ".tmp"};
+    char path[PATH_MAX], **names;
+    unsigned n;
+    bool all = true;
+    snprintf(path, sizeof(path), "%.3800s/%.255s", dir, name);
+    if (names_list(path, &names, &n) != 0)
+        return false;
+    for (unsigned i = 0; i < n; i++) {
+        bool ours = names[i] != NULL && strcmp(names[i], "partition.metadata") == 0;
+        for (unsigned k = 0; names[i] != NULL && k < ARRAY_LEN(suffixes); k++)
+            ours |= name_ends(names[i], suffixes[k]);
+        all &= ours;
+    }
+    names_free(names, n);
+    return all;
+}
+
 /* ---- partitions ---- */
 
 static struct log_segment_file *file_of(struct log_partition *p, int64_t base_offset)
@@ -190,7 +211,8 @@ static int partition_sort(struct log_tree *t, const struct serve_dir *dir, const
     }
     const struct meta_topic *topic = meta_topic_by_name(image, topic_name, strlen(topic_name));
     if (topic == NULL || index >= topic->partitions_n)
-        return stray_add(t, dir->path, name, "a partition that metadata does not know", true);
+        return stray_add(t, dir->path, name, "a partition that metadata does not know",
+                         holds_a_partition(dir->path, name));
     if (topic->partitions[index].dir != dir_index(t, dir))
         return stray_add(t, dir->path, name, "metadata has this partition in another directory",
                          false);
@@ -293,6 +315,15 @@ static bool is_own_file(const char *name)
     return strncmp(name, ".repair-", 8) == 0;
 }
 
+static bool is_unfinished(const char *name)
+{
+    static const char *const prefixes[] = {"journal.", META_LOG_PREFIX, "meta.properties"};
+    bool ours = false;
+    for (unsigned i = 0; i < ARRAY_LEN(prefixes); i++)
+        ours |= strncmp(name, prefixes[i], strlen(prefixes[i])) == 0;
+    return ours && name_ends(name, ".new");
+}
+
 static int entry_sort(struct log_tree *t, const struct serve_dir *dir, const char *name)
 {
     char topic[META_TOPIC_NAME_MAX + 1];
@@ -307,12 +338,13 @@ static int entry_sort(struct log_tree *t, const struct serve_dir *dir, const cha
     if (partition_name_parse(name, topic, &index))
         return partition_sort(t, dir, name, topic, index);
     if (name_ends(name, "-delete"))
-        return stray_add(t, dir->path, name, "left of a deleted partition", true);
+        return stray_add(t, dir->path, name, "left of a deleted partition",
+                         holds_a_partition(dir->path, name));
     if (name_ends(name, "-stray"))
         return stray_add(t, dir->path, name, "put aside by an earlier start", false);
     if (meta_name_parse(name, &generation, &copy))
         return stray_add(t, dir->path, name, "an older generation of the metadata log", true);
-    if (name_ends(name, ".new"))
+    if (is_unfinished(name))
         return stray_add(t, dir->path, name, "a file that was never finished", true);
     return stray_add(t, dir->path, name, "nothing that a broker makes", false);
 }

@@ -101,20 +101,30 @@ static bool follows(struct inspect_walk *w, uint64_t pos, int64_t offset)
 
 /* ---- behind damage ---- */
 
-/* The next place at or behind pos where the index says that a batch begins, or the end. */
-static uint64_t boundary(const struct inspect_walk *w, uint64_t pos)
+static struct inspect_offset_entry entry_at(const struct inspect_walk *w, size_t i)
 {
-    size_t lo = 0, hi = w->index_len / INSPECT_OFFSET_ENTRY_BYTES;
+    return inspect_offset_entry(w->index + i * INSPECT_OFFSET_ENTRY_BYTES, w->base_offset);
+}
+
+/* The next place at or behind pos where the index says that a batch begins, and one does; or the
+ * end. */
+static uint64_t boundary(struct inspect_walk *w, uint64_t pos)
+{
+    size_t n = w->index_len / INSPECT_OFFSET_ENTRY_BYTES, lo = 0, hi = n;
+    struct batch_header h;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        if (be_load32(w->index + mid * INSPECT_OFFSET_ENTRY_BYTES + 4) < pos)
+        if (entry_at(w, mid).pos < pos)
             lo = mid + 1;
         else
             hi = mid;
     }
-    if (lo >= w->index_len / INSPECT_OFFSET_ENTRY_BYTES)
-        return w->end_pos;
-    return MIN(MAX(be_load32(w->index + lo * INSPECT_OFFSET_ENTRY_BYTES + 4), pos), w->end_pos);
+    for (; lo < n; lo++) {
+        struct inspect_offset_entry e = entry_at(w, lo);
+        if (e.pos >= pos && batch_at(w, e.pos, &h) != NULL && batch_last_offset(&h) == e.offset)
+            return e.pos;
+    }
+    return w->end_pos;
 }
 
 /* From the batch at pos on, batches follow each other up to limit, or enough of them. */
