@@ -204,7 +204,7 @@ static int append_recovered(struct segment *seg, const struct journal_record *re
     return 0;
 }
 
-static int open_for_recovery(struct segment *seg, struct env_file **ret)
+static int open_for_recovery(const struct segment *seg, struct env_file **ret)
 {
     char path[PATH_MAX];
     struct env_name_step step = {.kind = ENV_STEP_OPEN,
@@ -218,22 +218,29 @@ static int open_for_recovery(struct segment *seg, struct env_file **ret)
 
 /* ---- bodies that are not what was written ---- */
 
+/* Copies [pos, pos + len) of the segment's file to data, as far as there is a file. */
+static void file_bytes(const struct segment *seg, uint64_t pos, uint64_t len, uint8_t *data)
+{
+    struct env *env = seg->plog->store->env;
+    uint64_t from = block_floor(pos);
+    struct env_file *file;
+    uint8_t *buf;
+    if (len == 0 || open_for_recovery(seg, &file) != 0)
+        return;
+    if (posix_memalign((void **)&buf, BLOCK_BYTES, block_ceil(pos + len) - from) == 0) {
+        int rc = around_read_wait(env, file, buf, block_ceil(pos + len) - from, from);
+        if (rc > (int)(pos - from))
+            memcpy(data, buf + (pos - from), MIN(len, (uint64_t)rc - (pos - from)));
+        free(buf);
+    }
+    env_file_close(env, file);
+}
+
 /* Over data, a record's body, what the segment has of the same bytes already. */
 static void known_bytes(struct segment *seg, uint64_t pos, uint64_t known, uint8_t *data)
 {
-    struct env *env = seg->plog->store->env;
-    uint64_t in_file = MIN(MAX(seg->destaged_pos, pos) - pos, known), from = block_floor(pos);
-    struct env_file *file;
-    uint8_t *buf;
-    if (in_file > 0 && open_for_recovery(seg, &file) == 0) {
-        uint64_t len = block_ceil(pos + in_file) - from;
-        if (posix_memalign((void **)&buf, BLOCK_BYTES, len) == 0) {
-            if (around_read_wait(env, file, buf, len, from) >= (int)(pos + in_file - from))
-                memcpy(data, buf + (pos - from), in_file);
-            free(buf);
-        }
-        env_file_close(env, file);
-    }
+    uint64_t in_file = MIN(MAX(seg->destaged_pos, pos) - pos, known);
+    file_bytes(seg, pos, in_file, data);
     if (known > in_file)
         seg_peek(seg, pos + in_file, data + in_file, (uint32_t)(known - in_file));
 }
@@ -246,6 +253,18 @@ static struct verify_walk record_walk(const struct journal_record *rec, const ui
         .data = data,
         .len_bytes = rec->data_bytes,
         .last = true};
+}
+
+/* A later run may have brought damaged bytes to the segment before: what verifies there is them. */
+static void damaged_from_file(const struct segment *seg, const struct journal_record *rec,
+                              uint8_t *data)
+{
+    struct epoch_entry epoch = {rec->leader_epoch, 0};
+    struct verify_walk walk = record_walk(rec, data, &epoch);
+    struct verify_piece piece;
+    while (verify_walk_next(&walk, &piece) == 1)
+        if (!piece.good)
+            file_bytes(seg, rec->pos + piece.from, piece.to - piece.from, data + piece.from);
 }
 
 /* Cuts the record off before its first damaged batch. */
@@ -295,6 +314,7 @@ static int append_doubtful(struct segment *seg, const struct journal_record *rec
     struct journal_record rec = *record;
     uint64_t known = seg->end_pos - rec.pos;
     known_bytes(seg, rec.pos, known, data);
+    damaged_from_file(seg, &rec, data);
     if (!proven)
         cut_unproven(p, &rec, data);
     if (rec.data_bytes <= known)

@@ -115,6 +115,7 @@ static int load_segment(struct in *in, struct plog *p)
     seg->recovered_pos = e.stable_pos;
     seg->index_complete = false;
     seg->index_from = seg->index.indexed_pos = e.stable_pos;
+    seg->index_from_offset = e.end_offset;
     int rc = load_image(seg, image, e.image_bytes);
     if (e.state == SEGMENT_ENTRY_SEALED) {
         seg->state = SEGMENT_SEALED;

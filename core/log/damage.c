@@ -4,6 +4,7 @@
 #include "core/log/internal.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/base/logger.h"
@@ -25,6 +26,19 @@ const struct damage *seg_damage_at(const struct segment *seg, uint64_t pos)
     return NULL;
 }
 
+static int damage_insert(struct segment *seg, const struct damage *d)
+{
+    struct damage *more = realloc(seg->damages, (seg->damages_n + 1) * sizeof(*more));
+    if (more == NULL)
+        return -ENOMEM;
+    seg->damages = more;
+    uint32_t at = seg->damages_n++;
+    for (; at > 0 && more[at - 1].from_pos > d->from_pos; at--)
+        more[at] = more[at - 1];
+    more[at] = *d;
+    return 0;
+}
+
 static bool damage_known(const struct segment *seg, const struct damage *d)
 {
     for (uint32_t i = 0; i < seg->damages_n; i++)
@@ -38,14 +52,34 @@ int seg_damage_add(struct segment *seg, const struct damage *d, const char *wher
 {
     if (damage_known(seg, d))
         return 0;
-    struct damage *more = realloc(seg->damages, (seg->damages_n + 1) * sizeof(*more));
-    if (more == NULL)
-        return -ENOMEM;
-    seg->damages = more;
-    uint32_t at = seg->damages_n++;
-    for (; at > 0 && more[at - 1].from_pos > d->from_pos; at--)
-        more[at] = more[at - 1];
-    more[at] = *d;
+    int rc = damage_insert(seg, d);
+    if (rc == 0)
+        plog_name_loss(seg->plog, d->from_offset, d->to_offset, where);
+    return rc;
+}
+
+static void name_found(const struct segment *seg, const struct damage *d)
+{
+    char path[PATH_MAX], where[PATH_MAX + 128];
+    snprintf(where, sizeof(where), "damaged bytes %llu to %llu of %s",
+             (unsigned long long)d->from_pos, (unsigned long long)d->to_pos - 1,
+             segment_path(seg, ".log", path, sizeof(path)));
     plog_name_loss(seg->plog, d->from_offset, d->to_offset, where);
-    return 0;
+}
+
+/* All that there is below walked_pos; takes found. What was not known before is named. */
+void seg_damage_replace(struct segment *seg, struct damage *found, uint32_t found_n,
+                        uint64_t walked_pos)
+{
+    for (uint32_t i = 0; i < found_n; i++)
+        if (!damage_known(seg, &found[i]))
+            name_found(seg, &found[i]);
+    struct damage *old = seg->damages;
+    uint32_t old_n = seg->damages_n;
+    seg->damages = found;
+    seg->damages_n = found_n;
+    for (uint32_t i = 0; i < old_n; i++)
+        if (old[i].from_pos >= walked_pos)
+            damage_insert(seg, &old[i]);
+    free(old);
 }

@@ -51,14 +51,19 @@ static void fetch_memory_part(struct seg_fetch *f)
         list_push_tail(&f->seg->plog->store->disk_waiters, &f->link);
 }
 
-static void on_fetch_read(struct env_op *op)
+/* What the device cannot read, and what a file that was cut no longer has, comes as zeros: whoever
+ * verifies will know. */
+static void on_fetch_read(struct around *a)
 {
-    struct seg_fetch *f = container_of(op, struct seg_fetch, op);
+    struct seg_fetch *f = container_of(a, struct seg_fetch, around);
     uint64_t want = f->disk_end_pos - f->from_pos;
-    if (op->res < 0 || (uint64_t)op->res < want)
-        fetch_end(f, op->res < 0 ? op->res : -EIO);
-    else
-        fetch_memory_part(f);
+    if (a->rc < 0) {
+        fetch_end(f, a->rc);
+        return;
+    }
+    if ((uint64_t)a->rc < want)
+        memset(f->buf + a->rc, 0, want - (uint64_t)a->rc);
+    fetch_memory_part(f);
 }
 
 static void on_fetch_nothing(struct env_op *op)
@@ -83,8 +88,8 @@ static bool fetch_try(struct seg_fetch *f)
     if (f->disk_end_pos > f->from_pos) {
         s->counters.reads_disk++;
         s->counters.disk_read_bytes += f->disk_end_pos - f->from_pos;
-        env_read(s->env, &f->op, seg->file, f->buf, block_ceil(f->disk_end_pos) - f->from_pos,
-                 f->from_pos, on_fetch_read);
+        around_read(s->env, &f->around, seg->file, f->buf,
+                    block_ceil(f->disk_end_pos) - f->from_pos, f->from_pos, on_fetch_read);
     } else {
         /* All in memory; still answer from the loop, so that callers see one order of events. */
         env_names(s->env, &f->op, NULL, 0, on_fetch_nothing);

@@ -50,8 +50,9 @@ void seg_index_add(struct seg_index *ix, const struct segment *seg, uint64_t pos
     times_add(ix, seg->base_offset);
 }
 
-/* Where to start walking batches to find offset: a batch boundary at or before it. */
-uint64_t seg_index_find(const struct segment *seg, int64_t offset)
+/* Where to start walking batches to find offset: a batch boundary at or before it, and (unless that
+ * is 0) the last offset of the batch there. */
+uint64_t seg_index_find(const struct segment *seg, int64_t offset, int64_t *ret_last_offset)
 {
     const struct seg_index *ix = &seg->index;
     uint32_t lo = 0, hi = ix->offsets_n;
@@ -62,7 +63,10 @@ uint64_t seg_index_find(const struct segment *seg, int64_t offset)
         else
             hi = mid;
     }
-    return lo == 0 ? 0 : ix->offsets[lo - 1].pos;
+    if (lo == 0)
+        return 0;
+    *ret_last_offset = seg->base_offset + ix->offsets[lo - 1].relative_offset;
+    return ix->offsets[lo - 1].pos;
 }
 
 /* The last known batch boundary at or before pos. */
@@ -80,9 +84,9 @@ uint64_t seg_index_find_pos(const struct segment *seg, uint64_t pos)
     return lo == 0 ? 0 : ix->offsets[lo - 1].pos;
 }
 
-/* Where to start walking to find the first record at or after timestamp: everything before is
- * older, as time entries hold the largest timestamp so far. */
-uint64_t seg_index_find_time(const struct segment *seg, int64_t timestamp_ms)
+/* The offset at which to start walking to find the first record at or after timestamp: everything
+ * before is older, as time entries hold the largest timestamp so far. */
+int64_t seg_index_find_time(const struct segment *seg, int64_t timestamp_ms)
 {
     const struct seg_index *ix = &seg->index;
     uint32_t lo = 0, hi = ix->times_n;
@@ -93,7 +97,7 @@ uint64_t seg_index_find_time(const struct segment *seg, int64_t timestamp_ms)
         else
             hi = mid;
     }
-    return lo == 0 ? 0 : seg_index_find(seg, seg->base_offset + ix->times[lo - 1].relative_offset);
+    return seg->base_offset + (lo == 0 ? 0 : ix->times[lo - 1].relative_offset);
 }
 
 void seg_index_fini(struct seg_index *ix)
@@ -107,6 +111,25 @@ static void offsets_push(struct seg_index *ix, struct index_entry entry)
 {
     if (grow((void **)&ix->offsets, ix->offsets_n, &ix->offsets_cap, sizeof(entry)))
         ix->offsets[ix->offsets_n++] = entry;
+}
+
+/* Forgets what it says of batches below pos, where offset begins. */
+void seg_index_drop_below(struct segment *seg, uint64_t pos, int64_t offset)
+{
+    struct seg_index *ix = &seg->index;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < ix->offsets_n; i++)
+        if (ix->offsets[i].pos >= pos)
+            ix->offsets[n++] = ix->offsets[i];
+    ix->offsets_n = n;
+    n = 0;
+    for (uint32_t i = 0; i < ix->times_n; i++)
+        if (seg->base_offset + ix->times[i].relative_offset >= offset)
+            ix->times[n++] = ix->times[i];
+    ix->times_n = n;
+    if (ix->max_timestamp_offset < offset)
+        ix->max_timestamp = -1;
+    seg->index_complete = false;
 }
 
 /* Puts `older`, the index of the bytes below index_from, before what the segment has; takes it. */

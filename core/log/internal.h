@@ -84,6 +84,7 @@ struct segment {
     bool size_known;         /* a sealed segment found at start has its size from the file */
     bool index_complete;     /* covers the segment from its start, else only from index_from */
     uint64_t index_from;
+    int64_t index_from_offset;
     uint32_t index_crc[2]; /* of a sealed one's index files: they have none of their own */
     bool index_crc_known;
     bool on_disk;       /* its file exists */
@@ -259,9 +260,10 @@ void seg_index_add(struct seg_index *ix, const struct segment *seg, uint64_t pos
                    const struct batch_header *h);
 void seg_index_complete(struct segment *seg, struct seg_index *older);
 int seg_index_walk_memory(struct segment *seg, uint64_t to_pos);
-uint64_t seg_index_find(const struct segment *seg, int64_t offset);
+uint64_t seg_index_find(const struct segment *seg, int64_t offset, int64_t *ret_last_offset);
+void seg_index_drop_below(struct segment *seg, uint64_t pos, int64_t offset);
 uint64_t seg_index_find_pos(const struct segment *seg, uint64_t pos);
-uint64_t seg_index_find_time(const struct segment *seg, int64_t timestamp_ms);
+int64_t seg_index_find_time(const struct segment *seg, int64_t timestamp_ms);
 void seg_index_fini(struct seg_index *ix);
 int seg_index_encode(struct segment *seg, uint8_t **ret_offsets, size_t *ret_offsets_len,
                      uint8_t **ret_times, size_t *ret_times_len);
@@ -386,6 +388,24 @@ void plog_name_loss(const struct plog *p, int64_t from_offset, int64_t to_offset
                     const char *where);
 const struct damage *seg_damage_at(const struct segment *seg, uint64_t pos);
 int seg_damage_add(struct segment *seg, const struct damage *d, const char *where);
+void seg_damage_replace(struct segment *seg, struct damage *found, uint32_t found_n,
+                        uint64_t walked_pos);
+
+/* cursor.c */
+struct seg_cursor { /* a batch boundary */
+    struct segment *seg;
+    uint64_t pos;
+    int64_t offset;      /* of the batch there; VERIFY_ANY_OFFSET: the index says only ... */
+    int64_t last_offset; /* ... where it ends */
+};
+struct verify_place seg_place(const struct segment *seg);
+bool seg_cursor_start(struct seg_cursor *c, struct segment *seg, int64_t offset);
+bool seg_cursor_skip(struct seg_cursor *c);
+int seg_cursor_peek(const struct seg_cursor *c, const uint8_t *data, uint64_t avail_bytes,
+                    struct batch_header *ret);
+int seg_cursor_verify(const struct seg_cursor *c, const uint8_t *data, uint64_t avail_bytes,
+                      struct batch_header *ret);
+void seg_cursor_pass(struct seg_cursor *c, const struct batch_header *h);
 
 /* load.c: file and index of a segment, made ready on demand */
 struct load_waiter {
@@ -399,6 +419,7 @@ void load_pump(struct log_store *s);
 /* fetch.c: bytes of a segment, from disk and memory, into one buffer */
 struct seg_fetch {
     struct env_op op;
+    struct around around;
     struct segment *seg;
     struct buddy *memory;       /* config.read_memory */
     uint8_t *buf;               /* of memory */

@@ -1,5 +1,5 @@
-/* load.c: makes a segment readable: opens its file, and reads its index files or rebuilds the index
- * by walking the batch headers of the segment.
+/* load.c: makes a segment readable: opens its file, and reads its index files or walks the segment,
+ * verifying batch by batch, which rebuilds the index and finds all damage.
  * Happy path: seg_load_wait() -> open and read the index files -> (walk the segment) -> every
  * waiter runs. Failure: every waiter gets the error; the next one to ask tries again. */
 #include "core/log/internal.h"
@@ -11,6 +11,8 @@
 #include "core/base/logger.h"
 
 #define WALK_BYTES (1024u * 1024u)
+#define WALK_BYTES_MAX (64u * 1024u * 1024u) /* a longer batch counts as damaged */
+#define EVICTED_MAX 1000u
 
 struct seg_load {
     struct env_op op;
@@ -18,14 +20,21 @@ struct seg_load {
     struct env_name_step steps[3];
     char paths[3][PATH_MAX];
     struct seg_index index;
+    struct around around;
     uint8_t *buf;
-    uint64_t buf_pos;      /* in the segment, of its first byte */
-    uint64_t pos, end_pos; /* of the walk */
+    uint64_t buf_bytes, buf_pos, file_end; /* buf_pos: in the segment, of its first byte */
+    uint64_t pos, end_pos;                 /* of the walk */
+    struct verify_place place;             /* offset: at pos */
+    unsigned evicted_n;
+    bool search; /* pos is inside damage that begins at damaged_pos */
+    uint64_t damaged_pos;
+    struct damage *found;
+    uint32_t found_n;
 };
 
 bool seg_loaded(const struct segment *seg)
 {
-    return seg->index_complete && (seg->file != NULL || !seg->on_disk);
+    return seg->index_complete && !seg->suspect && (seg->file != NULL || !seg->on_disk);
 }
 
 static void waiters_run(struct segment *seg, int rc)
@@ -47,6 +56,7 @@ static void load_end(struct seg_load *load, int rc)
     seg->load = NULL;
     seg_index_fini(&load->index);
     free(load->buf);
+    free(load->found);
     free(load);
     waiters_run(seg, rc);
     seg_file_release(seg);
@@ -55,7 +65,7 @@ static void load_end(struct seg_load *load, int rc)
 
 /* ---- walking the segment ---- */
 
-static void walk_next(struct seg_load *load);
+static void walk_run(struct seg_load *load);
 
 /* Up to where the file, not memory, has the segment's bytes. */
 static uint64_t file_end_pos(const struct segment *seg)
@@ -63,85 +73,153 @@ static uint64_t file_end_pos(const struct segment *seg)
     return seg->state == SEGMENT_SEALED ? seg->end_pos : seg->destaged_pos;
 }
 
-/* The header at load->pos, from buf (which holds the file up to have_end) and memory. */
-static bool walk_header(struct seg_load *load, uint64_t have_end, uint8_t raw[BATCH_HEADER_BYTES])
-{
-    const struct segment *seg = load->seg;
-    uint64_t pos = load->pos;
-    uint32_t in_buf = pos >= have_end ? 0 : (uint32_t)MIN(have_end - pos, BATCH_HEADER_BYTES);
-    if (in_buf < BATCH_HEADER_BYTES && have_end < file_end_pos(seg))
-        return false;
-    if (in_buf > 0)
-        memcpy(raw, load->buf + (pos - load->buf_pos), in_buf);
-    return in_buf == BATCH_HEADER_BYTES ||
-           seg_peek(seg, pos + in_buf, raw + in_buf, BATCH_HEADER_BYTES - in_buf);
-}
-
-static void walk_give_up(struct seg_load *load)
-{
-    log_error("%s: no batch at position %llu of segment %lld", load->seg->plog->name,
-              (unsigned long long)load->pos, (long long)load->seg->base_offset);
-    load->pos = load->end_pos; /* what lies behind cannot be found by offset */
-}
-
-/* Indexes what buf holds, which is the file up to have_end, and memory behind the file's end. */
-static void walk_buffer(struct seg_load *load, uint64_t have_end)
-{
-    uint64_t began = load->pos;
-    uint8_t raw[BATCH_HEADER_BYTES];
-    struct batch_header h;
-    while (load->pos < load->end_pos && walk_header(load, have_end, raw)) {
-        if (batch_peek(raw, sizeof(raw), &h) != 0) {
-            walk_give_up(load);
-            break;
-        }
-        seg_index_add(&load->index, load->seg, load->pos, &h);
-        load->pos += h.len_bytes;
-    }
-    if (load->pos == began && load->pos < load->end_pos)
-        walk_give_up(load);
-    walk_next(load);
-}
-
-static void on_walk_read(struct env_op *op)
-{
-    struct seg_load *load = container_of(op, struct seg_load, op);
-    if (op->res < 0)
-        load_end(load, op->res);
-    else
-        walk_buffer(load, MIN(load->buf_pos + (uint64_t)op->res, file_end_pos(load->seg)));
-}
-
-static void walk_next(struct seg_load *load)
+static void walk_end(struct seg_load *load)
 {
     struct segment *seg = load->seg;
-    if (load->pos >= load->end_pos) {
-        seg_index_complete(seg, &load->index);
-        load->index = (struct seg_index){0};
-        load_end(load, 0);
-        return;
-    }
-    load->buf_pos = block_floor(load->pos);
-    if (load->pos >= file_end_pos(seg))
-        walk_buffer(load, load->pos);
-    else
-        env_read(seg->plog->store->env, &load->op, seg->file, load->buf, WALK_BYTES, load->buf_pos,
-                 on_walk_read);
+    seg_damage_replace(seg, load->found, load->found_n, load->end_pos);
+    load->found = NULL;
+    seg_index_drop_below(seg, load->end_pos, load->place.end_offset);
+    seg_index_complete(seg, &load->index);
+    load->index = (struct seg_index){0};
+    seg->suspect = false;
+    load_end(load, 0);
 }
 
-/* The index has to come from the segment itself. Of an open segment only what lies in its file is
- * missing in the index: everything behind was indexed when it came. */
+static int found_add(struct seg_load *load, const struct verify_piece *piece)
+{
+    struct damage *more = realloc(load->found, (load->found_n + 1) * sizeof(*more));
+    if (more == NULL)
+        return -ENOMEM;
+    load->found = more;
+    load->found[load->found_n++] =
+        (struct damage){load->search ? load->damaged_pos : load->buf_pos + piece->from,
+                        load->buf_pos + piece->to, piece->from_offset, piece->to_offset};
+    return 0;
+}
+
+/* No batch begins in all of a window: on behind it, the next one is searched for. */
+static void window_give_up(struct seg_load *load, uint64_t have_end)
+{
+    if (!load->search)
+        load->damaged_pos = load->pos;
+    load->search = true;
+    load->pos = MAX(load->pos + 1, have_end - MIN(have_end, BATCH_HEADER_BYTES - 1));
+}
+
+/* The window is too small for what begins at pos. */
+static int window_grow(struct seg_load *load, uint64_t have_end)
+{
+    if (have_end - load->buf_pos < load->buf_bytes) /* something was evicted: it is in the file */
+        return load->evicted_n++ < EVICTED_MAX ? 0 : -EIO;
+    if (block_floor(load->pos) > load->buf_pos)
+        return 0; /* it begins later */
+    if (load->buf_bytes >= WALK_BYTES_MAX) {
+        window_give_up(load, have_end);
+        return 0;
+    }
+    free(load->buf);
+    load->buf_bytes *= 2;
+    if (posix_memalign((void **)&load->buf, BLOCK_BYTES, load->buf_bytes) != 0)
+        load->buf = NULL;
+    return load->buf == NULL ? -ENOMEM : 0;
+}
+
+/* Indexes the batches that the window holds, [buf_pos, have_end) of the segment. */
+static int walk_window(struct seg_load *load, uint64_t have_end)
+{
+    struct verify_walk walk = {.place = load->place,
+                               .data = load->buf,
+                               .len_bytes = have_end - load->buf_pos,
+                               .pos = load->pos - load->buf_pos,
+                               .last = have_end == load->end_pos,
+                               .search = load->search};
+    struct verify_piece piece;
+    int rc;
+    while ((rc = verify_walk_next(&walk, &piece)) == 1) {
+        if (piece.good)
+            seg_index_add(&load->index, load->seg, load->buf_pos + piece.from, &piece.header);
+        else if ((rc = found_add(load, &piece)) != 0)
+            return rc;
+        load->pos = load->buf_pos + piece.to;
+        load->place.offset = piece.to_offset;
+        load->search = false;
+    }
+    return rc == -EAGAIN ? window_grow(load, have_end) : 0;
+}
+
+/* Behind what came from the file, what is in memory; returns how far that reaches. */
+static uint64_t window_memory(struct seg_load *load, uint64_t have_end)
+{
+    uint64_t want_end = MIN(load->buf_pos + load->buf_bytes, load->end_pos);
+    while (have_end < want_end) {
+        uint32_t piece = (uint32_t)MIN(want_end - have_end, (uint64_t)BLOCK_BYTES);
+        if (!seg_peek(load->seg, have_end, load->buf + (have_end - load->buf_pos), piece))
+            break;
+        have_end += piece;
+    }
+    return have_end;
+}
+
+static void on_walk_read(struct around *a)
+{
+    struct seg_load *load = container_of(a, struct seg_load, around);
+    uint64_t want = load->file_end - load->buf_pos;
+    if (a->rc < 0) {
+        load_end(load, a->rc);
+        return;
+    }
+    if ((uint64_t)a->rc < want) /* the file has been cut */
+        memset(load->buf + a->rc, 0, want - (uint64_t)a->rc);
+    int rc = walk_window(load, window_memory(load, load->file_end));
+    if (rc != 0)
+        load_end(load, rc);
+    else
+        walk_run(load);
+}
+
+static void walk_run(struct seg_load *load)
+{
+    struct segment *seg = load->seg;
+    while (load->pos < load->end_pos || load->place.offset < load->place.end_offset) {
+        load->buf_pos = block_floor(load->pos);
+        load->file_end =
+            MIN(MIN(file_end_pos(seg), load->end_pos), load->buf_pos + load->buf_bytes);
+        if (load->buf_pos < load->file_end) {
+            around_read(seg->plog->store->env, &load->around, seg->file, load->buf,
+                        block_ceil(load->file_end) - load->buf_pos, load->buf_pos, on_walk_read);
+            return;
+        }
+        int rc = walk_window(load, window_memory(load, load->buf_pos));
+        if (rc != 0) {
+            load_end(load, rc);
+            return;
+        }
+    }
+    walk_end(load);
+}
+
+/* The index has to come from the segment itself, or a reader has met damage. Of an open segment
+ * only what lies in its file is missing in the index: everything behind was indexed when it came.
+ */
 static void walk_start(struct seg_load *load)
 {
     struct segment *seg = load->seg;
+    bool all_stable = seg->stable_pos == seg->end_pos;
     load->index = (struct seg_index){.max_timestamp = -1};
-    load->end_pos = seg->state == SEGMENT_SEALED ? seg->end_pos : seg->index_from;
-    if (posix_memalign((void **)&load->buf, BLOCK_BYTES, WALK_BYTES) != 0) {
+    load->place = seg_place(seg);
+    load->end_pos = seg->stable_pos;
+    load->place.end_offset = all_stable ? seg->end_offset : seg->plog->stable_offset;
+    if (seg->state != SEGMENT_SEALED && !seg->suspect) {
+        load->end_pos = seg->index_from;
+        load->place.end_offset = seg->index_from_offset;
+    }
+    load->buf_bytes = WALK_BYTES;
+    if (posix_memalign((void **)&load->buf, BLOCK_BYTES, load->buf_bytes) != 0) {
         load->buf = NULL;
         load_end(load, -ENOMEM);
         return;
     }
-    walk_next(load);
+    walk_run(load);
 }
 
 /* ---- opening ---- */
@@ -194,7 +272,7 @@ static void on_opened(struct env_op *op)
         on_index_read(load);
     free(load->steps[1].ret_data);
     free(load->steps[2].ret_data);
-    if (seg->index_complete)
+    if (seg->index_complete && !seg->suspect)
         load_end(load, 0);
     else
         walk_start(load);

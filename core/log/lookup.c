@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #define LOOKUP_READ_BYTES (1024u * 1024u)
+#define WALKS_MAX 3u
 
 struct lookup_job {
     struct plog_lookup *l;
@@ -14,10 +15,13 @@ struct lookup_job {
     int64_t segment_base;       /* the segment being looked at; found again after each wait */
     int64_t best_base, best_ms; /* PLOG_TIME_MAX: the segment that holds it */
     bool scanning_max;
-    uint64_t pos;
+    struct seg_cursor at;
+    unsigned walks; /* of the segment at walked_base, because of damage that was not known */
+    int64_t walked_base;
 };
 
 static void job_next(struct lookup_job *job);
+static void job_wait_loaded(struct lookup_job *job, struct segment *seg);
 
 static void job_end(struct lookup_job *job, int rc, int64_t offset, int64_t found_ms)
 {
@@ -65,66 +69,108 @@ static bool batch_look(struct lookup_job *job, const uint8_t *batch, const struc
     return true;
 }
 
-static void fetch_at(struct lookup_job *job, struct segment *seg, uint64_t want_bytes);
+static void on_fetched(struct seg_fetch *f);
 
-static void on_fetched(struct seg_fetch *f)
+static void fetch_at(struct lookup_job *job, uint64_t want_bytes)
 {
-    struct lookup_job *job = container_of(f, struct lookup_job, fetch);
-    struct segment *seg = f->seg;
-    if (f->rc != 0) {
-        job_end(job, f->rc, -1, -1);
+    seg_fetch_start(&job->fetch, job->at.seg, job->at.pos, want_bytes, on_fetched);
+}
+
+/* Damage that is not known yet: the segment is walked, its index made again, then looked at anew.
+ */
+static void job_suspect(struct lookup_job *job)
+{
+    struct segment *seg = job->at.seg;
+    if (job->walked_base != seg->base_offset)
+        job->walks = 0;
+    job->walked_base = seg->base_offset;
+    if (job->walks++ == WALKS_MAX) {
+        job_end(job, -EIO, -1, -1);
         return;
     }
-    uint64_t began = job->pos;
-    struct batch_header h;
-    while (job->pos < f->end_pos) {
-        const uint8_t *batch = f->buf + (job->pos - f->from_pos);
-        uint64_t have = f->end_pos - job->pos;
-        if (batch_peek(batch, have, &h) != 0)
-            break;
-        bool matches = batch_matches(job, &h);
-        if (matches && h.len_bytes > have) {
-            seg_fetch_free(f);
-            if (job->pos + h.len_bytes > seg_visible_pos(seg))
-                job_end(job, 0, -1, -1);
-            else
-                fetch_at(job, seg, h.len_bytes);
-            return;
-        }
-        job->pos += h.len_bytes;
-        if (!matches)
-            continue;
-        if (!batch_crc_ok(batch, &h)) {
-            seg_fetch_free(f);
-            job_end(job, -EIO, -1, -1);
-            return;
-        }
-        uint8_t *buf = f->buf;
-        struct buddy *memory = f->memory;
-        f->buf = NULL; /* the job may be gone after the look */
-        bool ended = batch_look(job, batch, &h);
-        if (ended) {
-            buddy_free(memory, buf);
-            return;
-        }
-        f->buf = buf;
+    if (job->scanning_max) { /* the largest may have been in what is lost */
+        job->scanning_max = false;
+        job->best_base = job->best_ms = -1;
+        job->segment_base = INT64_MIN;
     }
-    seg_fetch_free(f);
-    if (job->pos > began && job->pos < seg_visible_pos(seg)) {
-        fetch_at(job, seg, LOOKUP_READ_BYTES);
+    seg->suspect = true;
+    job_wait_loaded(job, seg);
+}
+
+static void segment_done(struct lookup_job *job)
+{
+    const struct seg_index *ix = &job->at.seg->index;
+    if (job->scanning_max && ix->max_timestamp_offset < plog_high_watermark(job->l->plog)) {
+        job_suspect(job); /* its index says that it is here */
         return;
     }
     if (job->scanning_max) {
         job_end(job, 0, -1, -1);
         return;
     }
-    job->segment_base = seg->base_offset + 1;
+    job->segment_base = job->at.seg->base_offset + 1;
     job_next(job);
 }
 
-static void fetch_at(struct lookup_job *job, struct segment *seg, uint64_t want_bytes)
+/* Moves the cursor to the next batch that matches. 0: it is whole in the buffer, and verified.
+ * -EAGAIN: *ret_want bytes from the cursor on are needed. -ERANGE: none. -EBADMSG: damage. */
+static int job_find(struct lookup_job *job, uint64_t *ret_want, struct batch_header *ret)
 {
-    seg_fetch_start(&job->fetch, seg, job->pos, want_bytes, on_fetched);
+    const struct seg_fetch *f = &job->fetch;
+    struct seg_cursor *c = &job->at;
+    uint64_t visible = seg_visible_pos(c->seg);
+    for (;;) {
+        if (seg_cursor_skip(c))
+            continue;
+        if (c->pos >= visible)
+            return -ERANGE;
+        uint64_t have = f->end_pos > c->pos ? f->end_pos - c->pos : 0;
+        const uint8_t *data = have == 0 ? f->buf : f->buf + (c->pos - f->from_pos);
+        *ret_want = LOOKUP_READ_BYTES;
+        int rc = seg_cursor_peek(c, data, have, ret);
+        if (rc == -EAGAIN && f->end_pos >= visible)
+            return -EBADMSG;
+        if (rc != 0)
+            return rc;
+        if (!batch_matches(job, ret)) {
+            seg_cursor_pass(c, ret);
+            continue;
+        }
+        if (ret->len_bytes <= have)
+            return seg_cursor_verify(c, data, have, ret);
+        *ret_want = ret->len_bytes;
+        return c->pos + ret->len_bytes > visible ? -EBADMSG : -EAGAIN;
+    }
+}
+
+static void on_fetched(struct seg_fetch *f)
+{
+    struct lookup_job *job = container_of(f, struct lookup_job, fetch);
+    struct buddy *memory = f->memory;
+    struct batch_header h;
+    uint64_t want;
+    int rc;
+    if (f->rc != 0) {
+        job_end(job, f->rc, -1, -1);
+        return;
+    }
+    uint8_t *buf = f->buf; /* the job may be gone after the look */
+    while ((rc = job_find(job, &want, &h)) == 0) {
+        f->buf = NULL;
+        if (batch_look(job, buf + (job->at.pos - f->from_pos), &h)) {
+            buddy_free(memory, buf);
+            return;
+        }
+        f->buf = buf;
+        seg_cursor_pass(&job->at, &h);
+    }
+    seg_fetch_free(f);
+    if (rc == -EAGAIN)
+        fetch_at(job, want);
+    else if (rc == -ERANGE)
+        segment_done(job);
+    else
+        job_suspect(job);
 }
 
 static void on_loaded(struct load_waiter *w, int rc)
@@ -134,6 +180,20 @@ static void on_loaded(struct load_waiter *w, int rc)
         job_end(job, rc, -1, -1);
     else
         job_next(job);
+}
+
+static void job_wait_loaded(struct lookup_job *job, struct segment *seg)
+{
+    job->waiter.run = on_loaded;
+    seg_load_wait(seg, &job->waiter);
+}
+
+static void job_scan(struct lookup_job *job, struct segment *seg, int64_t timestamp_ms)
+{
+    seg_cursor_start(&job->at, seg, seg_index_find_time(seg, timestamp_ms));
+    while (seg_cursor_skip(&job->at))
+        ;
+    fetch_at(job, LOOKUP_READ_BYTES);
 }
 
 /* PLOG_TIME_MAX, all segments seen: scan the one that has it. */
@@ -146,8 +206,7 @@ static void scan_best(struct lookup_job *job)
         job_end(job, 0, -1, -1);
         return;
     }
-    job->pos = seg_index_find_time(seg, job->best_ms);
-    fetch_at(job, seg, LOOKUP_READ_BYTES);
+    job_scan(job, seg, job->best_ms);
 }
 
 static void job_next(struct lookup_job *job)
@@ -164,8 +223,7 @@ static void job_next(struct lookup_job *job)
         }
         job->segment_base = seg->base_offset;
         if (!seg_loaded(seg)) {
-            job->waiter.run = on_loaded;
-            seg_load_wait(seg, &job->waiter);
+            job_wait_loaded(job, seg);
             return;
         }
         if (job->l->timestamp_ms == PLOG_TIME_MAX) {
@@ -174,8 +232,7 @@ static void job_next(struct lookup_job *job)
                 job->best_base = seg->base_offset;
             }
         } else if (seg->index.max_timestamp >= job->l->timestamp_ms) {
-            job->pos = seg_index_find_time(seg, job->l->timestamp_ms);
-            fetch_at(job, seg, LOOKUP_READ_BYTES);
+            job_scan(job, seg, job->l->timestamp_ms);
             return;
         }
         job->segment_base = seg->base_offset + 1;
