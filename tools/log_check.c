@@ -259,6 +259,7 @@ int check_run(struct log_check *c, const struct log_options *o, struct log_tree 
     c->tree = t;
     c->partitions = json_object_new_array();
     c->journals = json_object_new_array();
+    check_properties(c);
     check_metadata(c);
     check_journals(c);
     int code = views_run(o, t, &calls);

@@ -17,6 +17,7 @@ enum finding_kind {
     FINDING_INDEX,           /* index files of a sealed segment */
     FINDING_TAIL,            /* bytes behind the last batch of a sealed segment */
     FINDING_META_COPY,       /* one copy of the metadata log */
+    FINDING_PROPERTIES_COPY, /* meta.properties or its copy */
     FINDING_SUPER_COPY,      /* one superblock of a journal */
     FINDING_CHECKPOINT_COPY, /* one copy in a checkpoint */
     FINDING_STALE,           /* files of a segment that never counted */
@@ -58,6 +59,7 @@ bool finding_is_damage(const struct log_finding *f);
 void check_metadata(struct log_check *c);
 void check_journals(struct log_check *c);
 void check_strays(struct log_check *c);
+void check_properties(struct log_check *c);
 /* Takes nothing: copies what it needs. */
 struct log_finding *finding_add(struct log_check *c, enum finding_kind kind, const char *path,
                                 const char *what);

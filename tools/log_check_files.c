@@ -168,8 +168,24 @@ void check_strays(struct log_check *c)
         finding_add(c, FINDING_STRAY, s->path, s->why)->movable =
             s->removable && c->tree->meta.rc == 0;
     }
-    for (unsigned i = 0; i < c->tree->dirs.data_n; i++)
-        if (!c->tree->dirs.data[i].has_properties && c->tree->meta.rc == 0)
-            finding_add(c, FINDING_BROKEN, c->tree->dirs.data[i].path,
-                        "no meta.properties that can be read: it belongs to no cluster");
+}
+
+void check_properties(struct log_check *c)
+{
+    static const char *const names[] = {"meta.properties", "meta.properties.copy"};
+    char path[PATH_MAX + 32];
+    for (unsigned i = 0; i < c->tree->dirs.data_n; i++) {
+        const struct log_properties *p = &c->tree->properties[i];
+        unsigned which = p->rc == 0 ? !p->good : 0;
+        snprintf(path, sizeof(path), "%s/%s", c->tree->dirs.data[i].path, names[which]);
+        if (p->rc == 0 && !p->twice)
+            finding_add(c, FINDING_PROPERTIES_COPY, path,
+                        "damaged or missing; the other one is whole")
+                ->which = which;
+        else if (p->rc != 0 && c->tree->meta.rc == 0)
+            finding_add(c, FINDING_BROKEN, path,
+                        p->rc == -ENOENT ? "missing, and so is its copy: nobody can tell which "
+                                           "cluster's directory this is"
+                                         : "damaged, and so is its copy");
+    }
 }

@@ -86,6 +86,21 @@ static int mend_metadata(struct repair *r, const struct log_finding *f)
     return keep_replace(&r->keep, f->path, m->merged, m->header.size_bytes);
 }
 
+static int mend_properties(struct repair *r, const struct log_finding *f)
+{
+    char other[PATH_MAX];
+    uint8_t *text;
+    size_t len;
+    size_t stem = strlen(f->path) - (f->which == 0 ? 0 : strlen(".copy"));
+    snprintf(other, sizeof(other), "%.*s%s", (int)stem, f->path, f->which == 0 ? ".copy" : "");
+    int rc = log_file_get(other, 1u << 20, &text, &len);
+    if (rc != 0)
+        return rc;
+    rc = keep_replace(&r->keep, f->path, text, len);
+    free(text);
+    return rc;
+}
+
 /* The bytes at from of the same file, which are whole, over those that are not. */
 static int mend_from(struct repair *r, const struct log_finding *f, uint64_t from)
 {
@@ -135,6 +150,7 @@ static const struct {
     [FINDING_INDEX] = {"make the index files anew", mend_index},
     [FINDING_TAIL] = {"cut the file to its last batch", mend_tail},
     [FINDING_META_COPY] = {"restore it from the other copy", mend_metadata},
+    [FINDING_PROPERTIES_COPY] = {"restore it from the other copy", mend_properties},
     [FINDING_SUPER_COPY] = {"restore it from the other superblock", mend_super},
     [FINDING_CHECKPOINT_COPY] = {"restore it from the other copy", mend_checkpoint},
     [FINDING_STALE] = {"remove the files", mend_stale},

@@ -10,6 +10,7 @@ static const char *const kinds[FINDING_KINDS] = {
     [FINDING_INDEX] = "index",
     [FINDING_TAIL] = "tail",
     [FINDING_META_COPY] = "metadataCopy",
+    [FINDING_PROPERTIES_COPY] = "propertiesCopy",
     [FINDING_SUPER_COPY] = "superblock",
     [FINDING_CHECKPOINT_COPY] = "checkpointCopy",
     [FINDING_STALE] = "stale",

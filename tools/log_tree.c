@@ -308,7 +308,7 @@ static bool is_journal_file(struct log_tree *t, const char *dir, const char *nam
 
 static bool is_own_file(const char *name)
 {
-    static const char *const names[] = {".lock", "meta.properties"};
+    static const char *const names[] = {".lock", "meta.properties", "meta.properties.copy"};
     for (unsigned i = 0; i < ARRAY_LEN(names); i++)
         if (strcmp(name, names[i]) == 0)
             return true;
@@ -392,8 +392,6 @@ static int dir_open(struct serve_dir *dir, const char *path, enum tree_access ac
     } else if (rc != 0 && (rc != -ENOENT || access == TREE_WRITE)) {
         return complain(path, strerror(-rc));
     }
-    if (dir_properties_read(dir) < 0)
-        fprintf(stderr, "penstock log: %s/meta.properties cannot be read\n", path);
     return 0;
 }
 
@@ -441,6 +439,9 @@ int tree_open(const struct log_options *o, enum tree_access access, struct log_t
         return code;
     }
     metadata_read(&t->meta, t->journal_dir);
+    for (unsigned i = 0; i < t->dirs.data_n; i++)
+        t->properties[i].rc =
+            dir_properties_look(&t->dirs.data[i], &t->properties[i].good, &t->properties[i].twice);
     for (unsigned i = 0; rc == 0 && i < t->dirs.data_n; i++)
         rc = dir_sort(t, &t->dirs.data[i]);
     if (rc == 0 && t->journal_dir == t->dirs.journal.path)

@@ -41,8 +41,14 @@ struct log_metadata {
     char *names[META_LOG_COPIES];
     struct meta_replay replay; /* image: NULL when it cannot be read */
 };
+struct log_properties { /* as dir_properties_look() says */
+    int rc;
+    unsigned good;
+    bool twice;
+};
 struct log_tree {
     struct serve_dirs dirs;
+    struct log_properties properties[META_DIRS_MAX]; /* of each data directory */
     const char *journal_dir;
     struct log_metadata meta;
     struct log_partition *partitions; /* by topic and index */

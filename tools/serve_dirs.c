@@ -9,9 +9,15 @@
 #include <unistd.h>
 
 #include "core/base/bytes.h"
+#include "core/base/crc32c.h"
+#include "core/base/logger.h"
 #include "io/dirlock.h"
 
 #define PROPERTIES_NAME "meta.properties"
+#define COPY_NAME "meta.properties.copy"
+#define PROPERTIES_BYTES 4096
+#define CHECKSUM_PREFIX "# crc32c="
+#define CHECKSUM_FORMAT CHECKSUM_PREFIX "%08x\n"
 
 /* ---- making and locking ---- */
 
@@ -28,7 +34,6 @@ static int id_make(struct meta_uuid *ret)
 
 static int line_parse(struct serve_dir *dir, char *line)
 {
-    line[strcspn(line, "\r\n")] = '\0';
     char *value = strchr(line, '=');
     if (line[0] == '#' || value == NULL)
         return 0;
@@ -42,21 +47,45 @@ static int line_parse(struct serve_dir *dir, char *line)
     return 0;
 }
 
-int dir_properties_read(struct serve_dir *dir)
+static int text_parse(struct serve_dir *dir, char *text)
 {
-    char path[PATH_MAX + 32], line[512];
-    snprintf(path, sizeof(path), "%s/%s", dir->path, PROPERTIES_NAME);
-    FILE *f = fopen(path, "re");
-    if (f == NULL)
-        return errno == ENOENT ? id_make(&dir->id) : -errno;
     int rc = 0;
-    while (rc == 0 && fgets(line, sizeof(line), f) != NULL)
+    char *save = NULL;
+    for (char *line = strtok_r(text, "\n", &save); rc == 0 && line != NULL;
+         line = strtok_r(NULL, "\n", &save))
         rc = line_parse(dir, line);
-    fclose(f);
     if (rc == 0 && (meta_uuid_is_zero(&dir->id) || meta_uuid_is_zero(&dir->cluster_id)))
         rc = -EINVAL;
-    dir->has_properties = rc == 0;
     return rc;
+}
+
+/* The last line is the checksum of those before, as a comment, for Kafka's tools read it too. */
+static bool text_intact(const char *text)
+{
+    char line[32];
+    const char *last = strstr(text, CHECKSUM_PREFIX);
+    if (last == NULL)
+        return false;
+    snprintf(line, sizeof(line), CHECKSUM_FORMAT, crc32c(text, (size_t)(last - text)));
+    return strcmp(last, line) == 0;
+}
+
+static const char *const copy_names[2] = {PROPERTIES_NAME, COPY_NAME};
+
+enum copy_state { COPY_MISSING, COPY_DAMAGED, COPY_INTACT };
+
+static enum copy_state copy_read(const struct serve_dir *dir, const char *name,
+                                 char text[PROPERTIES_BYTES])
+{
+    char path[PATH_MAX + 32];
+    snprintf(path, sizeof(path), "%s/%s", dir->path, name);
+    memset(text, 0, PROPERTIES_BYTES);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT ? COPY_MISSING : COPY_DAMAGED;
+    ssize_t len = read(fd, text, PROPERTIES_BYTES - 1);
+    close(fd);
+    return len > 0 && text_intact(text) ? COPY_INTACT : COPY_DAMAGED;
 }
 
 static int file_write_durably(const char *dir, const char *path, const char *text)
@@ -79,22 +108,82 @@ static int file_write_durably(const char *dir, const char *path, const char *tex
     return rc;
 }
 
+static int copy_write(const struct serve_dir *dir, const char *name, const char *text)
+{
+    char path[PATH_MAX + 32];
+    snprintf(path, sizeof(path), "%s/%s", dir->path, name);
+    return file_write_durably(dir->path, path, text);
+}
+
+/* Both files and which of them counts. -ENOENT: neither is there; -EBADMSG: neither is whole. */
+static int copies_read(const struct serve_dir *dir, char text[2][PROPERTIES_BYTES],
+                       enum copy_state state[2], unsigned *ret_good)
+{
+    for (unsigned i = 0; i < 2; i++)
+        state[i] = copy_read(dir, copy_names[i], text[i]);
+    if (state[0] == COPY_MISSING && state[1] == COPY_MISSING)
+        return -ENOENT;
+    if (state[0] != COPY_INTACT && state[1] != COPY_INTACT)
+        return -EBADMSG;
+    *ret_good = state[0] != COPY_INTACT;
+    return 0;
+}
+
+int dir_properties_look(struct serve_dir *dir, unsigned *ret_good, bool *ret_twice)
+{
+    char text[2][PROPERTIES_BYTES];
+    enum copy_state state[2];
+    int rc = copies_read(dir, text, state, ret_good);
+    if (rc != 0)
+        return rc;
+    *ret_twice = state[!*ret_good] == COPY_INTACT && strcmp(text[0], text[1]) == 0;
+    rc = text_parse(dir, text[*ret_good]);
+    dir->has_properties = rc == 0;
+    return rc;
+}
+
+/* The file is there twice; what one of them has lost is made again from the other. */
+static int properties_read(struct serve_dir *dir)
+{
+    char text[2][PROPERTIES_BYTES];
+    enum copy_state state[2];
+    unsigned good;
+    int rc = copies_read(dir, text, state, &good);
+    if (rc != 0)
+        return rc == -ENOENT ? id_make(&dir->id) : rc;
+    unsigned other = !good;
+    if (state[other] != COPY_INTACT || strcmp(text[0], text[1]) != 0) {
+        log_warn("%s/%s was %s and is made again from %s", dir->path, copy_names[other],
+                 state[other] == COPY_MISSING ? "missing" : "damaged", copy_names[good]);
+        rc = copy_write(dir, copy_names[other], text[good]);
+        if (rc < 0)
+            return rc;
+    }
+    rc = text_parse(dir, text[good]);
+    dir->has_properties = rc == 0;
+    return rc;
+}
+
 int dirs_write(struct serve_dirs *d, const struct meta_uuid *cluster_id, int32_t node_id,
                char *reason, size_t reason_size)
 {
-    char path[PATH_MAX + 32], text[256], cluster[23], id[23];
+    char text[PROPERTIES_BYTES], cluster[23], id[23];
     meta_uuid_text(cluster_id, cluster);
     for (unsigned i = 0; i < d->data_n; i++) {
         struct serve_dir *dir = &d->data[i];
         if (dir->has_properties)
             continue;
         meta_uuid_text(&dir->id, id);
-        snprintf(path, sizeof(path), "%s/%s", dir->path, PROPERTIES_NAME);
-        snprintf(text, sizeof(text), "cluster.id=%s\ndirectory.id=%s\nnode.id=%d\nversion=1\n",
-                 cluster, id, node_id);
-        int rc = file_write_durably(dir->path, path, text);
+        int len =
+            snprintf(text, sizeof(text), "cluster.id=%s\ndirectory.id=%s\nnode.id=%d\nversion=1\n",
+                     cluster, id, node_id);
+        snprintf(text + len, sizeof(text) - (size_t)len, CHECKSUM_FORMAT,
+                 crc32c(text, (size_t)len));
+        int rc = copy_write(dir, PROPERTIES_NAME, text);
+        if (rc == 0)
+            rc = copy_write(dir, COPY_NAME, text);
         if (rc < 0) {
-            snprintf(reason, reason_size, "%s: %s", path, strerror(-rc));
+            snprintf(reason, reason_size, "%s/%s: %s", dir->path, PROPERTIES_NAME, strerror(-rc));
             return rc;
         }
         dir->has_properties = true;
@@ -173,10 +262,12 @@ static int data_dir_add(struct serve_dirs *d, const char *path, unsigned wait_ms
     if (rc < 0)
         return rc;
     d->data_n++;
-    rc = dir_properties_read(dir);
+    rc = properties_read(dir);
     if (rc < 0)
         snprintf(reason, reason_size, "%s/%s: %s", dir->path, PROPERTIES_NAME,
-                 rc == -EINVAL ? "not understood" : strerror(-rc));
+                 rc == -EBADMSG  ? "damaged, and so is its copy"
+                 : rc == -EINVAL ? "not understood"
+                                 : strerror(-rc));
     return rc;
 }
 
