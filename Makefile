@@ -109,8 +109,8 @@ units: $(UNIT_PROGRAMS)
 # Replays of the fuzz corpora, sanitized; `make fuzz` really fuzzes (clang, FUZZ_SECONDS each).
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_SECONDS ?= 60
-FUZZ_SOURCES := $(foreach m,core/base core/batch net/wire bench/stat,$(call module_sources,$(m))) \
-	bench/agents_wire.c $(foreach f,stats verify workload,bench/load/$(f).c)
+FUZZ_SOURCES := $(foreach m,core/base core/batch core/log core/meta net/wire bench/stat,$(call module_sources,$(m))) \
+	io/env.c bench/agents_wire.c $(foreach f,stats verify workload,bench/load/$(f).c)
 FUZZ_LIBS := $(foreach m,core/base core/batch bench/stat,$(LIBS_$(m)))
 SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # Objects of their own, for the replays are sanitized in a release build as well.

@@ -96,6 +96,7 @@ static int segments_of_files(struct log_view *v)
             .end_offset = INT64_MAX,
             .end_pos = p->files[i].file_bytes,
             .in_file_pos = p->files[i].file_bytes,
+            .file_bytes = p->files[i].file_bytes,
             .sealed = p->files[i].has_index,
             .on_disk = true,
         };

@@ -182,6 +182,7 @@ struct inspect_segment {
     int64_t base_offset, end_offset;
     uint64_t end_pos;     /* of the last batch; sealed, and not opened: the file's size */
     uint64_t in_file_pos; /* the bytes behind are in journal or checkpoint, not in the file */
+    uint64_t file_bytes;  /* as recovery leaves the file */
     bool sealed, on_disk;
 };
 /* All of them in order: malloc. 0 or -ENOMEM. */

@@ -52,12 +52,14 @@ int inspect_segments(const struct plog *p, struct inspect_segment **ret, unsigne
     list_for_each(it, &p->segments) {
         const struct segment *seg = container_of(it, struct segment, link);
         bool sealed = seg->state == SEGMENT_SEALED;
-        uint64_t end_pos = seg->size_known ? seg->end_pos : file_size(seg);
+        uint64_t file_bytes = seg->on_disk ? file_size(seg) : 0;
+        uint64_t end_pos = seg->size_known ? seg->end_pos : file_bytes;
         all[n++] = (struct inspect_segment){
             .base_offset = seg->base_offset,
             .end_offset = seg->end_offset,
             .end_pos = end_pos,
             .in_file_pos = sealed ? end_pos : MIN(seg->destaged_pos, end_pos),
+            .file_bytes = file_bytes,
             .sealed = sealed,
             .on_disk = seg->on_disk,
         };
