@@ -120,8 +120,11 @@ void inspect_index_end(struct inspect_index *ix)
         times_complain(ix, "an entry is not the largest timestamp up to its offset");
     if (ix->times_what != NULL || ix->max_timestamp < 0)
         return;
-    const uint8_t *last = ix->times + (times_n - 1) * INSPECT_TIME_ENTRY_BYTES;
-    if (times_n == 0 || inspect_time_entry(last, ix->base_offset).timestamp != ix->max_timestamp)
+    int64_t last = -1;
+    if (times_n > 0)
+        last =
+            inspect_time_entry(ix->times + (times_n - 1) * INSPECT_TIME_ENTRY_BYTES, 0).timestamp;
+    if (last != ix->max_timestamp)
         times_complain(ix, "the largest timestamp has no entry");
 }
 
