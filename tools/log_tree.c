@@ -230,11 +230,17 @@ static int partition_compare(const void *a, const void *b)
     return by_topic != 0 ? by_topic : (x->index > y->index) - (x->index < y->index);
 }
 
+static void partitions_sort(struct log_tree *t)
+{
+    if (t->partitions_n > 0)
+        qsort(t->partitions, t->partitions_n, sizeof(*t->partitions), partition_compare);
+}
+
 /* Those that metadata knows and that have no directory yet. */
 static int partitions_complete(struct log_tree *t)
 {
     const struct meta_image *image = t->meta.replay.image;
-    qsort(t->partitions, t->partitions_n, sizeof(*t->partitions), partition_compare);
+    partitions_sort(t);
     unsigned there_n = t->partitions_n;
     for (unsigned i = 0; image != NULL && i < image->topics_n; i++) {
         const struct meta_topic *topic = image->topics[i];
@@ -249,7 +255,7 @@ static int partitions_complete(struct log_tree *t)
             p->known = topic;
         }
     }
-    qsort(t->partitions, t->partitions_n, sizeof(*t->partitions), partition_compare);
+    partitions_sort(t);
     return 0;
 }
 

@@ -91,7 +91,8 @@ static int by_sequence(const void *a, const void *b)
 
 static void chain_note(struct inspect_journal *j)
 {
-    qsort(j->writes, j->writes_n, sizeof(*j->writes), by_sequence);
+    if (j->writes_n > 0)
+        qsort(j->writes, j->writes_n, sizeof(*j->writes), by_sequence);
     for (unsigned i = 1; i < j->writes_n; i++)
         j->writes[i].chained = j->writes[i].h.seq == j->writes[i - 1].h.seq + 1 &&
                                j->writes[i].h.prev_crc == j->writes[i - 1].h.crc;
