@@ -116,7 +116,8 @@ static int lock_wait(int fd, int operation, const char *dir, unsigned timeout_ms
         int64_t waited_ms = clock_ms() - start_ms;
         if (waited_ms >= timeout_ms)
             return -EBUSY;
-        if (waited_ms >= SAY_AFTER_MS && owner_lives(fd, &pid)) {
+        bool look = operation == LOCK_SH || waited_ms >= SAY_AFTER_MS;
+        if (look && owner_lives(fd, &pid)) {
             log_info("%s is in use by process %d", dir, pid);
             return -EBUSY;
         }
