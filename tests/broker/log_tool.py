@@ -38,7 +38,7 @@ def findings(document, kind):
 
 
 def text_of(topic):
-    return text_file(3 * MIB if topic == "none" else MIB)
+    return text_file(2 * MIB if topic == "none" else MIB // 2)
 
 
 def produce_all(broker):
@@ -48,7 +48,7 @@ def produce_all(broker):
                      settings=["acks=all", f"compression.codec={codec}",
                                f"batch.num.messages={300 if codec == 'none' else 3000}",
                                f"enable.idempotence={str(codec in ('gzip', 'zstd')).lower()}"])
-    java("Produce", broker.bootstrap, "keyed", 1, 20_000, 0, "compression.type=lz4",
+    java("Produce", broker.bootstrap, "keyed", 1, 5_000, 0, "compression.type=lz4",
          "enable.idempotence=true")
 
 
@@ -117,7 +117,7 @@ def check_same_as_kafka(folder, topics):
     paths = [path[:-3] + suffix for path in paths for suffix in ("index", "timeindex")
              if os.path.exists(path[:-3] + suffix) and os.path.getsize(path[:-3] + suffix)]
     theirs = java(DUMP, "--files", ",".join(paths))
-    assert log_tool("dump", *paths)[0].splitlines() == theirs and len(paths) > 4
+    assert log_tool("dump", *paths)[0].splitlines() == theirs and len(paths) > 1
     print(f"{len(ours)} lines the same")
 
 
@@ -128,7 +128,7 @@ def test_a_stopped_log():
         broker.stop()
         before = tree_digest(*broker.data)
         records = {topic: read_file(text_of(topic)).count(b"\n") for topic in CODECS}
-        records["keyed"] = 20_000
+        records["keyed"] = 5_000
         check_listing(broker, records)
         check_verified(broker, records)
         for topic in CODECS:
