@@ -69,7 +69,8 @@ struct mem_page { /* contents of a block; immutable while shared; NULL stands fo
 };
 struct mem_block {
     struct mem_page *live, *stable;
-    bool written; /* the extent is committed as written */
+    bool written;    /* the extent is committed as written */
+    bool unreadable; /* until it is written again */
 };
 
 struct mem_write { /* has taken effect (or was in flight when the power went) but is not stable */
@@ -531,6 +532,17 @@ static void inode_cut(struct mem_inode *ino, uint64_t size_bytes)
     page_set(&last->live, page);
     page_set(&last->stable, page);
     page_put(page);
+}
+
+static bool is_unreadable(const struct mem_inode *ino, uint64_t offset_bytes, uint64_t len_bytes)
+{
+    for (uint64_t at = block_floor(offset_bytes); at < offset_bytes + len_bytes;
+         at += BLOCK_BYTES) {
+        const struct mem_block *b = map_get(&ino->blocks, at / BLOCK_BYTES);
+        if (b != NULL && b->unreadable)
+            return true;
+    }
+    return false;
 }
 
 static uint64_t inode_read(const struct mem_inode *ino, uint8_t *buf, uint64_t len_bytes,
@@ -1086,6 +1098,8 @@ static int step_get(struct mem_env *e, struct env_name_step *s)
     int rc = path_find_file(e->world, s->path, &p);
     if (rc != 0)
         return rc;
+    if (is_unreadable(p.inode, 0, p.inode->live_size))
+        return -EIO;
     s->ret_data = alloc_zeroed(p.inode->live_size + 1);
     s->ret_data_len = inode_read(p.inode, (uint8_t *)s->ret_data, p.inode->live_size, 0);
     return 0;
@@ -1195,7 +1209,8 @@ static void events_insert(struct mem_world *w, struct mem_op *m)
 static int read_effect(struct mem_world *w, struct mem_op *m)
 {
     uint64_t at = m->offset_bytes;
-    if (fault_hit(w, MEM_FAULT_READ_EIO))
+    if (fault_hit(w, MEM_FAULT_READ_EIO) ||
+        is_unreadable(m->file->inode, m->offset_bytes, m->len_bytes))
         return -EIO;
     for (unsigned i = 0; i < m->iov_n; i++) {
         uint64_t n = inode_read(m->file->inode, m->iov[i].iov_base, m->iov[i].iov_len, at);
@@ -1249,8 +1264,11 @@ static int write_effect(struct mem_world *w, struct mem_op *m)
     if ((failed || is_short) && wr->blocks_n > 0)
         write_fail(w, ino, wr, is_short && !failed);
     for (size_t i = 0; i < wr->blocks_n; i++)
-        if (wr->blocks[i].pending)
-            page_set(&block_at(ino, wr->first_block + i)->live, wr->blocks[i].page);
+        if (wr->blocks[i].pending) {
+            struct mem_block *b = block_at(ino, wr->first_block + i);
+            page_set(&b->live, wr->blocks[i].page);
+            b->unreadable = false;
+        }
     if (m->dsync && !failed && !is_short) {
         write_make_stable(w, ino, wr);
     } else {
@@ -1986,6 +2004,15 @@ int mem_world_corrupt(struct mem_world *w, const char *path, uint64_t offset_byt
         at += n;
     }
     return 0;
+}
+
+int mem_world_unreadable(struct mem_world *w, const char *path, uint64_t offset_bytes)
+{
+    struct mem_path p;
+    int rc = path_find_file(w, path, &p);
+    if (rc == 0)
+        block_at(p.inode, offset_bytes / BLOCK_BYTES)->unreadable = true;
+    return rc;
 }
 
 int64_t mem_world_read_file(struct mem_world *w, const char *path, void *buf, uint64_t len_bytes,

@@ -60,6 +60,8 @@ void mem_world_set_capacity(struct mem_world *, uint64_t bytes);
 /* Flip one bit in each byte of the range, as it is on stable storage. 0 or -errno. */
 int mem_world_corrupt(struct mem_world *, const char *path, uint64_t offset_bytes,
                       uint64_t len_bytes);
+/* Reads of that block fail until it is written again. 0 or -errno. */
+int mem_world_unreadable(struct mem_world *, const char *path, uint64_t offset_bytes);
 
 /* What reads would see now. Byte count (less at end of file), or -errno. */
 int64_t mem_world_read_file(struct mem_world *, const char *path, void *buf, uint64_t len_bytes,

@@ -95,9 +95,23 @@ static void unlink_stale(struct plog *p, int64_t base_offset)
     env_names_wait(p->store->env, steps, ARRAY_LEN(steps));
 }
 
+/* Perhaps it does count, and what said so is damaged: kept for the operator under another name. */
+static void put_aside(struct plog *p, int64_t base_offset)
+{
+    char path[PATH_MAX], aside[PATH_MAX];
+    snprintf(path, sizeof(path), "%.3900s/%020lld.log", p->path, (long long)base_offset);
+    snprintf(aside, sizeof(aside), "%.4000s.%016llx-stray", path,
+             (unsigned long long)env_random(p->store->env));
+    struct env_name_step steps[] = {{.kind = ENV_STEP_RENAME, .path = path, .path2 = aside},
+                                    {.kind = ENV_STEP_SYNC_DIR, .path = p->path}};
+    int rc = env_names_wait(p->store->env, steps, ARRAY_LEN(steps));
+    log_warn("%s: nothing that can be read says what segment %lld holds, kept as %s%s%s", p->name,
+             (long long)base_offset, aside, rc == 0 ? "" : ": ", rc == 0 ? "" : strerror(-rc));
+}
+
 /* Sealed segments are the files below the first open one. A file above that is no open segment's
  * was made for records that a crash took away: it must go before the log gets there again. */
-static int adopt_files(struct plog *p, bool clean)
+static int adopt_files(struct plog *p, bool clean, bool lossy)
 {
     struct segment *open = plog_first_open(p);
     int64_t end_offset = open != NULL ? open->base_offset : p->end_offset, base;
@@ -115,6 +129,8 @@ static int adopt_files(struct plog *p, bool clean)
             continue;
         if (base < end_offset)
             bases[n++] = base;
+        else if (!is_open_segment(p, base) && lossy)
+            put_aside(p, base);
         else if (!is_open_segment(p, base))
             unlink_stale(p, base);
     }
@@ -130,7 +146,7 @@ int adopt_segments(struct replay *r, bool clean)
     for (size_t it = 0; (p = map_next(&r->s->plogs, &it)) != NULL;) {
         int rc = check_promises(r, p);
         if (rc == 0)
-            rc = adopt_files(p, clean);
+            rc = adopt_files(p, clean, r->losses > 0);
         if (rc == -ENOMEM)
             return rc;
         if (rc != 0) /* the others go on */

@@ -469,7 +469,7 @@ static int apply_record(struct replay *r, struct held_write *w, const struct jou
     r->records++;
     bool intact = journal_record_intact(w->bytes, rec), proven = w->h.seq <= r->durable_seq;
     uint8_t *body = w->bytes + rec->at_bytes + sizeof(*rec);
-    r->losses += !intact;
+    r->losses += !intact && proven;
     if (rec->kind == RECORD_RUN)
         return apply_run(seg, rec, body, intact, w->h.seq, proven);
     return intact ? append_recovered(seg, rec, body)
@@ -491,7 +491,7 @@ int replay_apply(struct replay *r, struct held_write *w)
               it.damaged_n, w->h.records_n, (unsigned long long)w->h.seq,
               proven ? "what they held is lost"
                      : "the crash tore it, or it was damaged since: what they held does not count");
-    r->losses++;
+    r->losses += proven;
     r->gaps = r->gaps || proven;
     return 0;
 }

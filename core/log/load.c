@@ -21,6 +21,7 @@ struct seg_load {
     char paths[3][PATH_MAX];
     struct seg_index index;
     struct around around;
+    uint8_t *data[2]; /* index files, being written */
     uint8_t *buf;
     uint64_t buf_bytes, buf_pos, file_end; /* buf_pos: in the segment, of its first byte */
     uint64_t pos, end_pos;                 /* of the walk */
@@ -57,6 +58,8 @@ static void load_end(struct seg_load *load, int rc)
     seg_index_fini(&load->index);
     free(load->buf);
     free(load->found);
+    free(load->data[0]);
+    free(load->data[1]);
     free(load);
     waiters_run(seg, rc);
     seg_file_release(seg);
@@ -73,6 +76,37 @@ static uint64_t file_end_pos(const struct segment *seg)
     return seg->state == SEGMENT_SEALED ? seg->end_pos : seg->destaged_pos;
 }
 
+static void on_index_put(struct env_op *op)
+{
+    struct seg_load *load = container_of(op, struct seg_load, op);
+    struct segment *seg = load->seg;
+    seg->index_crc_known = op->res == 0; /* else they are made from the segment next time, too */
+    for (unsigned i = 0; i < 2; i++)
+        seg->index_crc[i] = crc32c(load->steps[i].data, load->steps[i].data_len);
+    load_end(load, 0);
+}
+
+/* The index files of a sealed segment were missing or not to be believed: they are written again.
+ */
+static void index_files_put(struct seg_load *load)
+{
+    struct segment *seg = load->seg;
+    static const char *const suffix[2] = {".index", ".timeindex"};
+    size_t len[2];
+    if (seg->state != SEGMENT_SEALED || seg->plog->removed ||
+        seg_index_encode(seg, &load->data[0], &len[0], &load->data[1], &len[1]) != 0) {
+        load_end(load, 0);
+        return;
+    }
+    for (unsigned i = 0; i < 2; i++)
+        load->steps[i] =
+            (struct env_name_step){.kind = ENV_STEP_PUT,
+                                   .path = segment_path(seg, suffix[i], load->paths[i], PATH_MAX),
+                                   .data = load->data[i],
+                                   .data_len = len[i]};
+    env_names(seg->plog->store->env, &load->op, load->steps, 2, on_index_put);
+}
+
 static void walk_end(struct seg_load *load)
 {
     struct segment *seg = load->seg;
@@ -82,7 +116,7 @@ static void walk_end(struct seg_load *load)
     seg_index_complete(seg, &load->index);
     load->index = (struct seg_index){0};
     seg->suspect = false;
-    load_end(load, 0);
+    index_files_put(load);
 }
 
 static int found_add(struct seg_load *load, const struct verify_piece *piece)

@@ -21,7 +21,8 @@ static bool ends_with(const char *name, const char *suffix)
 static bool is_partition_file(const char *name)
 {
     return ends_with(name, ".log") || ends_with(name, ".index") || ends_with(name, ".timeindex") ||
-           ends_with(name, ".tmp") || strcmp(name, "partition.metadata") == 0;
+           ends_with(name, ".tmp") || ends_with(name, "-stray") ||
+           strcmp(name, "partition.metadata") == 0;
 }
 
 static int directory_list(struct log_store *s, const char *path, struct env_name_step *ret)

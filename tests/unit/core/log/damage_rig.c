@@ -209,7 +209,7 @@ static void directory_put(struct rig *r)
 
 static struct rig_batch *batch_find(struct rig *r, int32_t partition, int64_t base_offset)
 {
-    for (unsigned i = 0; i < r->batches_n; i++)
+    for (unsigned i = r->batches_n; i-- > 0;) /* what does not count is given away again */
         if (r->batches[i].partition == partition && r->batches[i].base_offset == base_offset)
             return &r->batches[i];
     return NULL;
@@ -319,7 +319,7 @@ static void rest(struct rig *r)
         fixture_turn(&r->f);
 }
 
-void rig_make(struct rig *r, bool clean)
+void rig_make(struct rig *r, enum rig_end end)
 {
     int32_t sequence = 0;
     memset(r, 0, sizeof(*r));
@@ -336,8 +336,10 @@ void rig_make(struct rig *r, bool clean)
     directory_keep(r); /* what is old later */
     ASSERT(fixture_open(&r->f) == 0);
     work(r, 24, &sequence);
-    rest(r);
-    if (clean)
+    if (end != RIG_CUT_AT_WORK)
+        rest(r);
+    r->unsure = end == RIG_CUT_AT_WORK;
+    if (end == RIG_CLEAN_STOP)
         ASSERT(fixture_close(&r->f) == 0);
     else
         fixture_crash(&r->f);
@@ -419,12 +421,12 @@ static bool all_read(struct rig *r)
     return true;
 }
 
-static bool in_sector(const struct rig *r, unsigned batch, unsigned file, uint64_t from)
+static bool in_place(const struct rig *r, unsigned batch, unsigned file, uint64_t from,
+                     uint64_t len)
 {
     for (unsigned i = 0; i < r->spans_n; i++) {
         const struct rig_span *s = &r->spans[i];
-        if (s->batch == batch && s->file == file && s->from < from + RIG_SECTOR_BYTES &&
-            s->to > from)
+        if (s->batch == batch && s->file == file && s->from < from + len && s->to > from)
             return true;
     }
     return false;
@@ -443,6 +445,17 @@ static bool is_named(const struct rig_batch *b, const char *log)
     return false;
 }
 
+/* The log ends before it: whether its write was ever acknowledged cannot be known. */
+static bool is_unsure(const struct rig_batch *b, const char *log)
+{
+    char prefix[64];
+    long long end, to;
+    snprintf(prefix, sizeof(prefix), " t-%d: the log ends at offset ", b->partition);
+    const char *at = strstr(log, prefix);
+    return at != NULL && sscanf(at + strlen(prefix), "%lld: offsets up to %lld", &end, &to) == 2 &&
+           b->base_offset >= end && b->end_offset - 1 <= to;
+}
+
 static char *log_text(const struct rig *r)
 {
     off_t size = lseek(r->log_fd, 0, SEEK_END);
@@ -451,7 +464,8 @@ static char *log_text(const struct rig *r)
     return text;
 }
 
-static bool losses_allowed(struct rig *r, unsigned file, uint64_t from, unsigned *ret_lost)
+static bool losses_allowed(struct rig *r, unsigned file, uint64_t from, uint64_t len,
+                           unsigned *ret_lost)
 {
     char *log = log_text(r);
     bool ok = true;
@@ -461,7 +475,9 @@ static bool losses_allowed(struct rig *r, unsigned file, uint64_t from, unsigned
         if (!b->lost)
             continue;
         (*ret_lost)++;
-        if (!in_sector(r, i, file, from))
+        if (r->unsure && is_unsure(b, log))
+            continue;
+        if (!in_place(r, i, file, from, len))
             ok = fail("t-%d: offset %lld is lost without a byte in the sector; the log: %.600s",
                       b->partition, (long long)b->base_offset, log);
         else if (!is_named(b, log))
@@ -561,11 +577,13 @@ static bool goes_on(struct rig *r, unsigned before_n)
     return true;
 }
 
-static bool opened_right(struct rig *r, unsigned file, uint64_t sector, unsigned *ret_lost)
+static bool opened_right(struct rig *r, unsigned file, uint64_t from, uint64_t len,
+                         unsigned *ret_lost)
 {
     unsigned before_n = r->batches_n;
-    bool ok = all_read(r) && losses_allowed(r, file, sector * RIG_SECTOR_BYTES, ret_lost) &&
-              lookups_right(r, sector) && duplicate_known(r) && goes_on(r, before_n);
+    bool ok = all_read(r) && losses_allowed(r, file, from, len, ret_lost) &&
+              lookups_right(r, from / RIG_SECTOR_BYTES) && duplicate_known(r) &&
+              goes_on(r, before_n);
     while (r->batches_n > before_n)
         free(r->batches[--r->batches_n].bytes);
     return ok;
@@ -579,33 +597,48 @@ static void sector_damage(struct rig *r, const struct rig_file *f, uint64_t from
             f->bytes[i] ^= (uint8_t)(1u << rng_below(&r->f.rng, 8));
         else if (kind == DAMAGE_ZEROS)
             f->bytes[i] = 0;
-        else
+        else if (kind != DAMAGE_UNREADABLE)
             f->bytes[i] = kind == DAMAGE_OLD ? f->old[i] : (uint8_t)rng_below(&r->f.rng, 256);
     }
 }
 
-bool rig_try(struct rig *r, unsigned file, uint64_t sector, enum damage_kind kind,
-             const char **ret_why)
+/* A world of its own with the directory in it, damaged. */
+static void world_put(struct rig *r, const struct rig_file *f, uint64_t from, enum damage_kind kind)
 {
-    const struct rig_file *f = &r->files[file];
-    uint64_t from = sector * RIG_SECTOR_BYTES, len = MIN(f->len_bytes - from, RIG_SECTOR_BYTES);
-    uint8_t whole[RIG_SECTOR_BYTES];
-    unsigned lost = 0;
-    memcpy(whole, f->bytes + from, len);
-    sector_damage(r, f, from, len, kind);
     mem_world_destroy(r->f.world);
     r->f.world = mem_world_create(7);
     directory_put(r);
+    if (kind == DAMAGE_UNREADABLE)
+        ASSERT(mem_world_unreadable(r->f.world, f->path, from) == 0);
     ASSERT(ftruncate(r->log_fd, 0) == 0);
     lseek(r->log_fd, 0, SEEK_SET);
-    int rc = fixture_open(&r->f);
-    bool ok = rc == 0 ? opened_right(r, file, sector, &lost) : fail("start: %s", r->f.why);
+}
+
+static void store_end(struct rig *r)
+{
     if (r->f.store != NULL)
         log_store_abandon(r->f.store);
     r->f.store = NULL;
     if (r->f.env != NULL)
         env_destroy(r->f.env);
     r->f.env = NULL;
+}
+
+bool rig_try(struct rig *r, unsigned file, uint64_t sector, enum damage_kind kind,
+             const char **ret_why)
+{
+    const struct rig_file *f = &r->files[file];
+    uint64_t from = sector * RIG_SECTOR_BYTES;
+    uint64_t len =
+        MIN(f->len_bytes - from, kind == DAMAGE_UNREADABLE ? BLOCK_BYTES : RIG_SECTOR_BYTES);
+    uint8_t whole[BLOCK_BYTES];
+    unsigned lost = 0;
+    memcpy(whole, f->bytes + from, len);
+    sector_damage(r, f, from, len, kind);
+    world_put(r, f, from, kind);
+    int rc = fixture_open(&r->f);
+    bool ok = rc == 0 ? opened_right(r, file, from, len, &lost) : fail("start: %s", r->f.why);
+    store_end(r);
     memcpy(f->bytes + from, whole, len);
     r->positions++;
     r->exact += ok && lost == 0;

@@ -9,7 +9,19 @@
 #define RIG_PARTITIONS 4
 #define RIG_SECTOR_BYTES 512u
 
-enum damage_kind { DAMAGE_FLIP, DAMAGE_ZEROS, DAMAGE_GARBAGE, DAMAGE_OLD, DAMAGE_KINDS };
+enum damage_kind {
+    DAMAGE_FLIP,
+    DAMAGE_ZEROS,
+    DAMAGE_GARBAGE,
+    DAMAGE_OLD,
+    DAMAGE_SECTOR_KINDS,
+    DAMAGE_UNREADABLE = DAMAGE_SECTOR_KINDS, /* the whole block */
+};
+enum rig_end {
+    RIG_CLEAN_STOP,
+    RIG_CUT_AT_REST, /* the journal says of every write that it was durable */
+    RIG_CUT_AT_WORK, /* ... but not of the last ones, all acknowledged */
+};
 
 struct rig_file {
     char path[160];
@@ -37,11 +49,12 @@ struct rig {
     unsigned spans_n;
     unsigned runs_n, indexes_n; /* that there are in the journal, in the partitions */
     uint64_t positions, exact, with_loss, lost_batches;
-    int log_fd; /* what the broker says goes here */
+    bool unsure; /* losses at the end of a partition may be named as perhaps never acknowledged */
+    int log_fd;  /* what the broker says goes here */
 };
 
-/* Writes the scenario and keeps the directory as it is after a clean stop, or after a power cut. */
-void rig_make(struct rig *r, bool clean);
+/* Writes the scenario and keeps the directory as it is at its end. */
+void rig_make(struct rig *r, enum rig_end end);
 void rig_free(struct rig *r);
 /* Opens the directory with that sector damaged and looks at all of it. False: *ret_why. */
 bool rig_try(struct rig *r, unsigned file, uint64_t sector, enum damage_kind kind,

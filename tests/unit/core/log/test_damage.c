@@ -4,11 +4,14 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/base/bytes.h"
+#include "core/log/journal_format.h"
 #include "tests/unit/core/log/damage_rig.h"
 
 static struct rig rig;
+static unsigned failures;
 
 /* Most of a journal's ring was never written: nothing to see in each of its sectors. */
 static bool is_blank(const struct rig_file *f, uint64_t sector)
@@ -20,30 +23,28 @@ static bool is_blank(const struct rig_file *f, uint64_t sector)
     return true;
 }
 
-static void sweep(bool clean, unsigned step)
+static void try_one(unsigned file, uint64_t sector, enum damage_kind kind)
 {
-    const char *wish = getenv("PENSTOCK_DAMAGE"), *why;
-    bool all = wish != NULL && wish[0] == 'a';
-    unsigned turn = 0, failures = 0, blank = 0;
-    rig_make(&rig, clean);
-    cr_assert_gt(rig.runs_n, 2);
-    cr_assert_gt(rig.indexes_n, 2);
-    for (unsigned file = 0; file < rig.files_n; file++) {
-        const struct rig_file *f = &rig.files[file];
-        uint64_t sectors = (f->len_bytes + RIG_SECTOR_BYTES - 1) / RIG_SECTOR_BYTES;
-        for (uint64_t sector = 0; sector < sectors && failures < 20; sector++) {
-            if (is_blank(f, sector) && blank++ % 64 != 0)
-                continue;
-            for (unsigned kind = 0; kind < DAMAGE_KINDS; kind++) {
-                if (!all && turn++ % step != 0)
-                    continue;
-                bool ok = rig_try(&rig, file, sector, kind, &why);
-                failures += !ok;
-                cr_expect(ok, "%s sector %llu kind %u: %s", f->path, (unsigned long long)sector,
-                          kind, why);
-            }
-        }
-    }
+    const char *why;
+    bool ok = rig_try(&rig, file, sector, kind, &why);
+    failures += !ok;
+    cr_expect(ok, "%s sector %llu kind %u: %s", rig.files[file].path, (unsigned long long)sector,
+              kind, why);
+}
+
+static bool wants_all(void)
+{
+    const char *wish = getenv("PENSTOCK_DAMAGE");
+    return wish != NULL && strcmp(wish, "all") == 0;
+}
+
+static uint64_t sectors_of(unsigned file)
+{
+    return (rig.files[file].len_bytes + RIG_SECTOR_BYTES - 1) / RIG_SECTOR_BYTES;
+}
+
+static void sum_up(void)
+{
     cr_log_info("positions %llu: exact %llu, losses named %llu (%llu batches)",
                 (unsigned long long)rig.positions, (unsigned long long)rig.exact,
                 (unsigned long long)rig.with_loss, (unsigned long long)rig.lost_batches);
@@ -52,12 +53,51 @@ static void sweep(bool clean, unsigned step)
     rig_free(&rig);
 }
 
-Test(damage, one_sector_after_a_power_cut, .timeout = 3000)
+static void sweep(enum rig_end end, unsigned step)
 {
-    sweep(false, 41);
+    unsigned turn = 0, blank = 0;
+    rig_make(&rig, end);
+    cr_assert_gt(rig.runs_n, 2);
+    cr_assert_gt(rig.indexes_n, 2);
+    for (unsigned file = 0; file < rig.files_n; file++)
+        for (uint64_t sector = 0; sector < sectors_of(file) && failures < 20; sector++) {
+            if (is_blank(&rig.files[file], sector) && blank++ % 64 != 0)
+                continue;
+            for (unsigned kind = 0; kind < DAMAGE_SECTOR_KINDS; kind++)
+                if (wants_all() || turn++ % step == 0)
+                    try_one(file, sector, kind);
+        }
+    sum_up();
 }
 
 Test(damage, one_sector_after_a_clean_stop, .timeout = 3000)
 {
-    sweep(true, 41);
+    sweep(RIG_CLEAN_STOP, 59);
+}
+
+Test(damage, one_sector_after_a_power_cut, .timeout = 3000)
+{
+    sweep(RIG_CUT_AT_REST, 59);
+}
+
+Test(damage, one_sector_after_a_power_cut_at_work, .timeout = 3000)
+{
+    sweep(RIG_CUT_AT_WORK, 59);
+}
+
+/* A journal write of one block that cannot be read has lost both copies of what it says of itself:
+ * its ring is left out. */
+Test(damage, one_unreadable_block, .timeout = 3000)
+{
+    unsigned turn = 0, blocks = BLOCK_BYTES / RIG_SECTOR_BYTES;
+    rig_make(&rig, RIG_CUT_AT_REST);
+    for (unsigned file = 0; file < rig.files_n; file++) {
+        uint64_t sectors = sectors_of(file);
+        if (strcmp(rig.files[file].path, "/data/journal.0") == 0)
+            sectors = JOURNAL_RING_START / RIG_SECTOR_BYTES;
+        for (uint64_t sector = 0; sector < sectors && failures < 20; sector += blocks)
+            if (wants_all() || turn++ % 3 == 0)
+                try_one(file, sector, DAMAGE_UNREADABLE);
+    }
+    sum_up();
 }
