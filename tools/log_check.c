@@ -172,9 +172,20 @@ static void check_segment(struct log_check *c, const struct log_view *v, unsigne
 
 /* ---- a partition ---- */
 
+/* Where anything is lost, what explained a file may be lost with it: then it stays. */
+static bool all_whole(const struct log_check *c)
+{
+    bool whole = true;
+    for (unsigned i = 0; i < c->findings_n; i++)
+        whole &= c->findings[i].kind != FINDING_LOST && c->findings[i].kind != FINDING_BROKEN &&
+                 c->findings[i].kind != FINDING_COPY_LEFT;
+    return whole;
+}
+
 static void check_stale(struct log_check *c, const struct log_view *v)
 {
     char path[PATH_MAX];
+    bool whole = all_whole(c);
     for (unsigned i = 0; v->plog != NULL && i < v->p->files_n; i++) {
         bool known = false;
         for (unsigned k = 0; k < v->segments_n; k++)
@@ -183,8 +194,12 @@ static void check_stale(struct log_check *c, const struct log_view *v)
             continue;
         snprintf(path, sizeof(path), "%.3900s/%020lld.log", v->p->path,
                  (long long)v->p->files[i].base_offset);
-        partition_finding(c, FINDING_STALE, v, path, "files of a segment that never counted")
-            ->base_offset = v->p->files[i].base_offset;
+        struct log_finding *f = partition_finding(
+            c, FINDING_STALE, v, path,
+            whole ? "files of a segment that never counted"
+                  : "nothing that can be read says what this segment holds; a start puts it aside");
+        f->base_offset = v->p->files[i].base_offset;
+        f->movable = whole;
     }
 }
 

@@ -34,7 +34,7 @@ struct log_finding {
     uint64_t pos, len_bytes;          /* in the file, or of the segment */
     unsigned which;                   /* copy, or number of the journal */
     int64_t base_offset;              /* of the segment */
-    bool movable;                     /* stray: a start of the broker would take it away, too */
+    bool movable; /* stray, stale: a start of the broker would take it away, too */
 };
 
 struct log_check {

@@ -159,7 +159,8 @@ static const struct {
 
 static bool has_action(const struct log_finding *f)
 {
-    return actions[f->kind].run != NULL && (f->kind != FINDING_STRAY || f->movable);
+    bool ours = (f->kind != FINDING_STRAY && f->kind != FINDING_STALE) || f->movable;
+    return actions[f->kind].run != NULL && ours;
 }
 
 /* ---- plan and report ---- */

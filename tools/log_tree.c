@@ -200,6 +200,21 @@ static int dir_index(const struct log_tree *t, const struct serve_dir *dir)
     return -1;
 }
 
+/* Files that a start has put aside in it. */
+static int partition_strays(struct log_tree *t, const char *path)
+{
+    char **names;
+    unsigned n;
+    int rc = names_list(path, &names, &n);
+    if (rc != 0)
+        return rc;
+    for (unsigned i = 0; rc == 0 && i < n; i++)
+        if (names[i] != NULL && name_ends(names[i], "-stray"))
+            rc = stray_add(t, path, names[i], "put aside by an earlier start", false);
+    names_free(names, n);
+    return rc;
+}
+
 static int partition_sort(struct log_tree *t, const struct serve_dir *dir, const char *name,
                           const char *topic_name, int32_t index)
 {
@@ -220,7 +235,8 @@ static int partition_sort(struct log_tree *t, const struct serve_dir *dir, const
     if (p == NULL)
         return -ENOMEM;
     p->known = topic;
-    return partition_files(p);
+    int rc = partition_files(p);
+    return rc != 0 ? rc : partition_strays(t, p->path);
 }
 
 static int partition_compare(const void *a, const void *b)
