@@ -4,15 +4,22 @@
 #include "core/log/inspect.h"
 #include "core/log/internal.h"
 
+/* The base is that of a file's name: it can be anything. */
+static int64_t offset_of(int64_t base_offset, uint32_t relative_offset)
+{
+    return (int64_t)((uint64_t)base_offset + relative_offset);
+}
+
 struct inspect_offset_entry inspect_offset_entry(const uint8_t *entry, int64_t base_offset)
 {
-    return (struct inspect_offset_entry){base_offset + be_load32(entry), be_load32(entry + 4)};
+    return (struct inspect_offset_entry){offset_of(base_offset, be_load32(entry)),
+                                         be_load32(entry + 4)};
 }
 
 struct inspect_time_entry inspect_time_entry(const uint8_t *entry, int64_t base_offset)
 {
     return (struct inspect_time_entry){(int64_t)be_load64(entry),
-                                       base_offset + be_load32(entry + 8)};
+                                       offset_of(base_offset, be_load32(entry + 8))};
 }
 
 static void offsets_complain(struct inspect_index *ix, const char *what)

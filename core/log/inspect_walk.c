@@ -234,13 +234,17 @@ static void piece_batch(struct inspect_walk *w, struct inspect_piece *ret,
     w->next_offset = ret->end_offset;
 }
 
-/* A legible header at pos whose batch is bad, and behind which the log goes on. */
+/* A legible header at pos, whatever base offset it says, whose batch is bad, and behind which the
+ * log goes on. */
 static bool lone_damage(struct inspect_walk *w, struct inspect_piece *ret)
 {
-    struct batch_header h;
-    struct batch_scan bounds = {INT64_MIN, INT64_MAX, 0};
-    if (!header_at(w, w->pos, &h) || !batch_header_plausible(&bounds, &h) ||
-        h.last_offset_delta >= w->end_offset - w->next_offset)
+    struct batch_header h, here;
+    struct batch_scan bounds = {w->next_offset, w->end_offset, 0};
+    if (!header_at(w, w->pos, &h))
+        return false;
+    here = h;
+    here.base_offset = w->next_offset;
+    if (!batch_header_plausible(&bounds, &here))
         return false;
     int64_t end_offset = w->next_offset + h.last_offset_delta + 1;
     if (!follows(w, w->pos + h.len_bytes, end_offset))
