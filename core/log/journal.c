@@ -15,7 +15,8 @@
 #include "core/base/logger.h"
 
 #define RUN_BYTES_MAX (8u * 1024u * 1024u)
-#define MARK_NS 50000000ull /* quiet for so long: say that the last writes are durable */
+#define MARK_NS 50000000ull         /* quiet for so long: say that the last writes are durable */
+#define MARK_RETRY_NS 1000000000ull /* the journal is full */
 
 uint64_t journal_used_bytes(const struct log_store *s)
 {
@@ -382,7 +383,7 @@ static void mark_write(struct log_store *s)
     struct journal *j = &s->journal;
     if (!mark_wanted(s) || env_now_ns(s->env) < j->mark_ns)
         return;
-    j->mark_ns = env_now_ns(s->env) + MARK_NS;
+    j->mark_ns = env_now_ns(s->env) + MARK_RETRY_NS;
     struct group *g = group_begin(s);
     if (g != NULL)
         group_submit(g);
