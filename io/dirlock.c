@@ -103,20 +103,21 @@ static bool owner_lives(int fd, int *ret_pid)
     return true;
 }
 
-static int lock_wait(int fd, const char *dir, unsigned timeout_ms)
+static int lock_wait(int fd, int operation, const char *dir, unsigned timeout_ms)
 {
     int pid;
     int64_t start_ms = clock_ms();
     bool said = false;
     for (;;) {
-        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+        if (flock(fd, operation | LOCK_NB) == 0)
             return 0;
         if (errno != EWOULDBLOCK && errno != EINTR)
             return -errno;
         int64_t waited_ms = clock_ms() - start_ms;
         if (waited_ms >= timeout_ms)
             return -EBUSY;
-        if (waited_ms >= SAY_AFTER_MS && owner_lives(fd, &pid)) {
+        bool look = operation == LOCK_SH || waited_ms >= SAY_AFTER_MS;
+        if (look && owner_lives(fd, &pid)) {
             log_info("%s is in use by process %d", dir, pid);
             return -EBUSY;
         }
@@ -143,7 +144,7 @@ int dirlock_acquire(const char *dir, unsigned timeout_ms, int *ret_fd)
     free(path);
     if (rc < 0)
         return rc;
-    rc = lock_wait(fd, dir, timeout_ms);
+    rc = lock_wait(fd, LOCK_EX, dir, timeout_ms);
     if (rc < 0) {
         close(fd);
         return rc;
@@ -151,4 +152,21 @@ int dirlock_acquire(const char *dir, unsigned timeout_ms, int *ret_fd)
     owner_write(fd);
     *ret_fd = fd;
     return 0;
+}
+
+int dirlock_share(const char *dir, unsigned timeout_ms, int *ret_fd)
+{
+    char *path;
+    if (asprintf(&path, "%s/.lock", dir) < 0)
+        return -ENOMEM;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int rc = fd < 0 ? -errno : 0;
+    free(path);
+    if (rc == 0)
+        rc = lock_wait(fd, LOCK_SH, dir, timeout_ms);
+    if (rc == 0)
+        *ret_fd = fd;
+    else if (fd >= 0)
+        close(fd);
+    return rc;
 }

@@ -11,5 +11,8 @@
 
 /* Makes the directory (and those above it) if missing, and in it the file .lock, Kafka's name. */
 int dirlock_acquire(const char *dir, unsigned timeout_ms, int *ret_fd);
+/* To read only, writing nothing: several may share it, and it keeps an owner out. An owner that
+ * lives is told at once. -ENOENT: the directory has no lock file, so nobody ever owned it. */
+int dirlock_share(const char *dir, unsigned timeout_ms, int *ret_fd);
 
 #endif

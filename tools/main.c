@@ -5,6 +5,7 @@
 #include "core/base/bytes.h"
 #include "tools/cmd_bench.h"
 #include "tools/cmd_doctor.h"
+#include "tools/cmd_log.h"
 #include "tools/cmd_serve.h"
 #include "tools/cmd_topo.h"
 #include "tools/cmd_version.h"
@@ -18,6 +19,7 @@ static const struct {
 } commands[] = {
     {"serve", cmd_serve, "run the broker"},
     {"bench", cmd_bench, "measure a broker, this one or any other that speaks Kafka's protocol"},
+    {"log", cmd_log, "look at the data of a broker that does not run, verify and repair it"},
     {"topo", cmd_topo, "show the machine and which core each shard gets"},
     {"doctor", cmd_doctor, "check kernel, limits and disks, and say what is missing"},
     {"version", cmd_version, "print the version"},

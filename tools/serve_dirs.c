@@ -70,6 +70,8 @@ static bool text_intact(const char *text)
     return strcmp(last, line) == 0;
 }
 
+static const char *const copy_names[2] = {PROPERTIES_NAME, COPY_NAME};
+
 enum copy_state { COPY_MISSING, COPY_DAMAGED, COPY_INTACT };
 
 static enum copy_state copy_read(const struct serve_dir *dir, const char *name,
@@ -113,27 +115,51 @@ static int copy_write(const struct serve_dir *dir, const char *name, const char 
     return file_write_durably(dir->path, path, text);
 }
 
+/* Both files and which of them counts. -ENOENT: neither is there; -EBADMSG: neither is whole. */
+static int copies_read(const struct serve_dir *dir, char text[2][PROPERTIES_BYTES],
+                       enum copy_state state[2], unsigned *ret_good)
+{
+    for (unsigned i = 0; i < 2; i++)
+        state[i] = copy_read(dir, copy_names[i], text[i]);
+    if (state[0] == COPY_MISSING && state[1] == COPY_MISSING)
+        return -ENOENT;
+    if (state[0] != COPY_INTACT && state[1] != COPY_INTACT)
+        return -EBADMSG;
+    *ret_good = state[0] != COPY_INTACT;
+    return 0;
+}
+
+int dir_properties_look(struct serve_dir *dir, unsigned *ret_good, bool *ret_twice)
+{
+    char text[2][PROPERTIES_BYTES];
+    enum copy_state state[2];
+    int rc = copies_read(dir, text, state, ret_good);
+    if (rc != 0)
+        return rc;
+    *ret_twice = state[!*ret_good] == COPY_INTACT && strcmp(text[0], text[1]) == 0;
+    rc = text_parse(dir, text[*ret_good]);
+    dir->has_properties = rc == 0;
+    return rc;
+}
+
 /* The file is there twice; what one of them has lost is made again from the other. */
 static int properties_read(struct serve_dir *dir)
 {
-    static const char *const names[2] = {PROPERTIES_NAME, COPY_NAME};
     char text[2][PROPERTIES_BYTES];
     enum copy_state state[2];
-    for (unsigned i = 0; i < 2; i++)
-        state[i] = copy_read(dir, names[i], text[i]);
-    if (state[0] == COPY_MISSING && state[1] == COPY_MISSING)
-        return id_make(&dir->id);
-    if (state[0] != COPY_INTACT && state[1] != COPY_INTACT)
-        return -EBADMSG;
-    unsigned good = state[0] != COPY_INTACT, other = !good;
+    unsigned good;
+    int rc = copies_read(dir, text, state, &good);
+    if (rc != 0)
+        return rc == -ENOENT ? id_make(&dir->id) : rc;
+    unsigned other = !good;
     if (state[other] != COPY_INTACT || strcmp(text[0], text[1]) != 0) {
-        log_warn("%s/%s was %s and is made again from %s", dir->path, names[other],
-                 state[other] == COPY_MISSING ? "missing" : "damaged", names[good]);
-        int rc = copy_write(dir, names[other], text[good]);
+        log_warn("%s/%s was %s and is made again from %s", dir->path, copy_names[other],
+                 state[other] == COPY_MISSING ? "missing" : "damaged", copy_names[good]);
+        rc = copy_write(dir, copy_names[other], text[good]);
         if (rc < 0)
             return rc;
     }
-    int rc = text_parse(dir, text[good]);
+    rc = text_parse(dir, text[good]);
     dir->has_properties = rc == 0;
     return rc;
 }

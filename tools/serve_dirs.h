@@ -38,6 +38,10 @@ int dirs_check(const struct serve_dirs *d, const struct meta_uuid *cluster_id, b
 /* Properties for the directories that have none, durable. */
 int dirs_write(struct serve_dirs *d, const struct meta_uuid *cluster_id, int32_t node_id,
                char *reason, size_t reason_size);
+/* Reads them without mending anything. Of meta.properties and meta.properties.copy, number
+ * *ret_good counts, and *ret_twice says that the other one is the same. -ENOENT: there is neither;
+ * -EBADMSG: neither is whole; -EINVAL: not understood. */
+int dir_properties_look(struct serve_dir *dir, unsigned *ret_good, bool *ret_twice);
 /* All locks into ret (room for META_DIRS_MAX + 1); how many. */
 unsigned dirs_lock_fds(const struct serve_dirs *d, int *ret);
 void dirs_close(struct serve_dirs *d);

@@ -1,15 +1,12 @@
-/* meta_log_private.h: the state shared by meta_log.c (appending) and meta_log_open.c (replay and
- * repair). Nobody else includes it. */
+/* meta_log_private.h: the state shared by meta_log.c (appending) and meta_log_open.c (finding
+ * and repair). Nobody else includes it. */
 #ifndef CORE_META_META_LOG_PRIVATE_H
 #define CORE_META_META_LOG_PRIVATE_H
 
 #include <limits.h>
 
 #include "core/meta/meta_log.h"
-
-#define META_LOG_SIZE_MAX (1ull << 30) /* a read or write result is an int */
-#define META_LOG_PREFIX "penstock-metadata."
-#define META_LOG_COPIES 2u
+#include "core/meta/meta_replay.h"
 
 enum meta_log_state {
     META_LOG_IDLE,
