@@ -19,36 +19,58 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FOLDERS = ("core", "io", "numa", "net", "bench", "tools", "tests/sim")
 
-# name: (file, text, broken text)
+# name: [(file, text, broken text), ...]
 MUTATIONS = {
-    "ack-before-flush": (
-        "core/log/journal.c", "ENV_DSYNC, on_group_written", "0, on_group_written"),
-    "run-without-flush": (
-        "core/log/destage.c",
-        "if (op->res < 0 || (io->seg->plog->store->closing && io->group == NULL)) {",
-        "if (true) {"),
-    "visible-before-stable": (
-        "core/log/plog.c",
-        "return p->config.write_caching ? p->end_offset : p->stable_offset;",
-        "return p->end_offset;"),
-    "replay-without-chain": (
-        "core/log/recovery.c", "h.prev_crc == crc", "h.seq == seq"),
-    "replay-without-crc": (
-        "core/log/recovery.c", "journal_write_crc(p, h.used_bytes) != h.crc", "false"),
-    "run-that-only-parses": (
-        "core/log/recovery.c", "!run_matches(rec, headers, data)", "false"),
-    "reused-buffer": (
-        "core/log/read.c", "        chunk_ref(chunks[i]);\n", ""),
-    "space-freed-before-checkpoint-is-durable": (
-        "core/log/checkpoint.c",
-        "        env_flush(s->env, &c->op, c->file, on_checkpoint_written);",
-        "        env_names(s->env, &c->op, NULL, 0, on_checkpoint_written);"),
-    "duplicates-appended": (
-        "core/log/producer.c", "            return 1;", "            break;"),
-    "metadata-without-flush": (
-        "core/meta/meta_log.c",
-        "block_floor(log->now.end_bytes), ENV_DSYNC, on_op_done",
-        "block_floor(log->now.end_bytes), 0, on_op_done"),
+    "ack-before-flush": [
+        ("core/log/journal.c", "ENV_DSYNC,\n              on_group_written", "0, on_group_written")],
+    "run-without-flush": [
+        ("core/log/destage.c",
+         "if (op->res < 0 || (io->seg->plog->store->closing && io->group == NULL)) {",
+         "if (true) {")],
+    "visible-before-stable": [
+        ("core/log/plog.c",
+         "return p->config.write_caching ? p->end_offset : p->stable_offset;",
+         "return p->end_offset;"),
+        ("core/log/fetch.c",
+         "return seg->plog->config.write_caching ? seg->end_pos : seg->stable_pos;",
+         "return seg->end_pos;")],
+    "replay-without-chain-and-incarnation": [
+        ("core/log/journal_format.c",
+         "if (e->chained && (h.seq != e->seq || h.prev_crc != e->prev_crc))",
+         "if (e->chained && h.seq != e->seq)"),
+        ("core/log/journal_format.c", "h.incarnation < e->incarnation_min ||", "")],
+    "recovery-without-checksums": [
+        ("core/log/verify.c", "return batch_crc_ok(data, &h) ? 0 : -EBADMSG;", "return 0;"),
+        ("core/log/journal_format.c",
+         "return crc32c(journal_record_body(write, rec), body_bytes(rec)) == rec->data_crc;",
+         "return write != NULL && rec != NULL;")],
+    "recovery-that-trusts-a-parsing-run": [
+        ("core/log/apply.c",
+         "            memcmp(data + at, headers + (size_t)i * BATCH_HEADER_BYTES, "
+         "BATCH_HEADER_BYTES) != 0)", "            headers == NULL)"),
+        ("core/log/apply.c", "|| !batch_crc_ok(data + at, &h))", ")")],
+    "reused-buffer": [ # the log's memory is given back before the network has let go of it
+        ("net/conn.c", "    c->sending = NULL;\n", """    c->sending = NULL;
+    for (unsigned i = 0; i < send->requests_n; i++) {
+        struct request *r = &send->requests[i]->r;
+        if (r->on_released != NULL && send->requests[i]->queued_all)
+            r->on_released(r);
+        if (send->requests[i]->queued_all)
+            r->on_released = NULL;
+    }
+""")],
+    "space-freed-before-checkpoint-is-durable": [
+        ("core/log/checkpoint.c",
+         "        env_flush(s->env, &c->op, c->file, on_checkpoint_written);",
+         "        env_names(s->env, &c->op, NULL, 0, on_checkpoint_written);")],
+    "duplicates-appended": [
+        ("core/log/producer.c", "            return 1;", "            break;")],
+    "metadata-without-flush": [
+        ("core/meta/meta_log.c",
+         "block_floor(log->now.end_bytes), ENV_DSYNC, on_op_done",
+         "block_floor(log->now.end_bytes), 0, on_op_done")],
+    "epochs-not-raised": [
+        ("tools/serve_meta.c", "if (rc == 0 && !m->is_new && !m->was_clean)", "if (false)")],
 }
 
 
@@ -63,14 +85,15 @@ def copy_tree(build, to):
     shutil.copy2(os.path.join(build, ".flags"), os.path.join(to, "build"))
 
 
-def mutate(tree, path, old, new):
-    path = os.path.join(tree, path)
-    with open(path) as source:
-        text = source.read()
-    if text.count(old) < 1:
-        raise ValueError(f"{os.path.relpath(path, tree)} has no {old!r}")
-    with open(path, "w") as source:
-        source.write(text.replace(old, new))
+def mutate(tree, edits):
+    for name, old, new in edits:
+        path = os.path.join(tree, name)
+        with open(path) as source:
+            text = source.read()
+        if text.count(old) != 1:
+            raise ValueError(f"{name} has {text.count(old)} times {old!r}")
+        with open(path, "w") as source:
+            source.write(text.replace(old, new))
 
 
 def build_sim(tree):
@@ -109,7 +132,7 @@ def main():
     for name, mutation in chosen.items():
         tree = os.path.join(options.build, "mutants", name)
         copy_tree(os.path.abspath(options.build), tree)
-        mutate(tree, *mutation)
+        mutate(tree, mutation)
         build_sim(tree)
         found = hunt(tree, options.seconds)
         if found is None:
