@@ -329,7 +329,7 @@ void rig_make(struct rig *r, enum rig_end end)
     fixture_init(&r->f, 29, RIG_PARTITIONS, 16u << 20, DIRECT_MIN_BYTES);
     r->f.config.journal_bytes = 3u << 20;
     r->f.topic.config.segment_bytes = 100000;
-    r->f.topic.config.index_interval_bytes = 4096;
+    r->f.topic.config.index_interval_bytes = 16000;
     r->log_fd = memfd_create("log", 0);
     ASSERT(r->log_fd >= 0);
     ASSERT(dup2(r->log_fd, STDERR_FILENO) >= 0);
@@ -653,4 +653,12 @@ bool rig_try(struct rig *r, unsigned file, uint64_t sector, enum damage_kind kin
     r->lost_batches += lost;
     *ret_why = why;
     return ok;
+}
+
+bool rig_log_has(const struct rig *r, const char *text)
+{
+    char *log = log_text(r);
+    bool has = strstr(log, text) != NULL;
+    free(log);
+    return has;
 }

@@ -61,5 +61,7 @@ void rig_free(struct rig *r);
 /* Opens the directory with that sector damaged and looks at all of it. False: *ret_why. */
 bool rig_try(struct rig *r, unsigned file, uint64_t sector, enum damage_kind kind,
              const char **ret_why);
+/* Did the store say so, the last time? */
+bool rig_log_has(const struct rig *r, const char *text);
 
 #endif
