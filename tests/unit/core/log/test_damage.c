@@ -1,6 +1,6 @@
 /* One damaged sector anywhere in a small data directory: what comes back is exactly what was
- * written, or named as lost and had bytes in that sector. Every so manieth sector of each file in
- * one of five ways in turn; PENSTOCK_DAMAGE=1: each in every way, =N: each Nth. */
+ * written, or named as lost and had bytes in that sector. A sample of the sectors, each in one of
+ * five ways; PENSTOCK_DAMAGE=1: every one in every way, =N: each Nth of these. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
