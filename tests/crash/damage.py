@@ -158,7 +158,7 @@ def sweep(clean, step):
 
 @params("killed", "stopped")
 def test_a_sample_of_sectors(how):
-    sweep(how == "stopped", 251)
+    sweep(how == "stopped", 400)
 
 
 @slow

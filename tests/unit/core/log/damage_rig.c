@@ -266,17 +266,20 @@ static void spans_of_journal(struct rig *r, unsigned file)
     const struct rig_file *f = &r->files[file];
     struct journal_super super;
     ASSERT(journal_super_decode(f->bytes, &super));
-    struct journal_expect expect = {.journal_id = super.journal_id,
+    struct journal_expect expect = {.journal_id = super.journal_id, /* since the last checkpoint */
+                                    .incarnation_min = super.incarnation,
                                     .incarnation_max = super.incarnation};
     for (uint64_t v = 0; v < super.ring_bytes; v += BLOCK_BYTES) {
         struct journal_header h;
         struct journal_record_iter it;
         struct journal_record rec;
         const uint8_t *write = f->bytes + JOURNAL_RING_START + v;
-        expect.virtual_pos = v;
-        if (((const struct journal_header *)(const void *)write)->magic != JOURNAL_MAGIC ||
+        memcpy(&h, write, sizeof(h));
+        expect.virtual_pos = h.virtual_pos;
+        if (h.virtual_pos % super.ring_bytes != v ||
             journal_write_open(write, super.ring_bytes - v, &expect, &h) != 0)
             continue;
+        r->laps = MAX(r->laps, (unsigned)(h.virtual_pos / super.ring_bytes));
         journal_records_begin(&it, write, &h);
         while (journal_record_next(&it, &rec))
             spans_of_record(r, file, write, &rec);
@@ -326,11 +329,13 @@ void rig_make(struct rig *r, enum rig_end end)
     fixture_init(&r->f, 29, RIG_PARTITIONS, 16u << 20, DIRECT_MIN_BYTES);
     r->f.config.journal_bytes = 3u << 20;
     r->f.topic.config.segment_bytes = 100000;
-    r->f.topic.config.index_interval_bytes = 4096;
+    r->f.topic.config.index_interval_bytes = 16000;
     r->log_fd = memfd_create("log", 0);
     ASSERT(r->log_fd >= 0);
     ASSERT(dup2(r->log_fd, STDERR_FILENO) >= 0);
     ASSERT(fixture_open(&r->f) == 0);
+    for (int i = 0; i < 640; i++) /* once round the ring: what an older checkpoint needs is gone */
+        append(r, SMALL, 16, 1, -1);
     work(r, 40, &sequence);
     ASSERT(fixture_close(&r->f) == 0);
     directory_keep(r); /* what is old later */
@@ -529,7 +534,7 @@ static bool lookups_right(struct rig *r, uint64_t sector)
 {
     if (!lookup_right(r, ROLLING, PLOG_TIME_MAX) || !lookup_right(r, SMALL, PLOG_TIME_MAX))
         return false;
-    for (unsigned i = sector % 17; i < r->batches_n; i += 17)
+    for (unsigned i = sector % 11; i < r->batches_n; i += 11)
         if (!lookup_right(r, r->batches[i].partition, r->batches[i].max_timestamp))
             return false;
     return true;
@@ -592,7 +597,9 @@ static bool opened_right(struct rig *r, unsigned file, uint64_t from, uint64_t l
 static void sector_damage(struct rig *r, const struct rig_file *f, uint64_t from, uint64_t len,
                           enum damage_kind kind)
 {
-    for (uint64_t i = from; i < from + len; i++) {
+    if (kind == DAMAGE_BIT)
+        f->bytes[from + rng_below(&r->f.rng, len)] ^= (uint8_t)(1u << rng_below(&r->f.rng, 8));
+    for (uint64_t i = from; i < from + len && kind != DAMAGE_BIT; i++) {
         if (kind == DAMAGE_FLIP)
             f->bytes[i] ^= (uint8_t)(1u << rng_below(&r->f.rng, 8));
         else if (kind == DAMAGE_ZEROS)
@@ -646,4 +653,12 @@ bool rig_try(struct rig *r, unsigned file, uint64_t sector, enum damage_kind kin
     r->lost_batches += lost;
     *ret_why = why;
     return ok;
+}
+
+bool rig_log_has(const struct rig *r, const char *text)
+{
+    char *log = log_text(r);
+    bool has = strstr(log, text) != NULL;
+    free(log);
+    return has;
 }

@@ -10,7 +10,8 @@
 #define RIG_SECTOR_BYTES 512u
 
 enum damage_kind {
-    DAMAGE_FLIP,
+    DAMAGE_BIT,  /* one, anywhere in the sector */
+    DAMAGE_FLIP, /* one in each byte */
     DAMAGE_ZEROS,
     DAMAGE_GARBAGE,
     DAMAGE_OLD,
@@ -48,6 +49,7 @@ struct rig {
     struct rig_span *spans;
     unsigned spans_n;
     unsigned runs_n, indexes_n; /* that there are in the journal, in the partitions */
+    unsigned laps;              /* how often the journal's ring has gone round */
     uint64_t positions, exact, with_loss, lost_batches;
     bool unsure; /* losses at the end of a partition may be named as perhaps never acknowledged */
     int log_fd;  /* what the broker says goes here */
@@ -59,5 +61,7 @@ void rig_free(struct rig *r);
 /* Opens the directory with that sector damaged and looks at all of it. False: *ret_why. */
 bool rig_try(struct rig *r, unsigned file, uint64_t sector, enum damage_kind kind,
              const char **ret_why);
+/* Did the store say so, the last time? */
+bool rig_log_has(const struct rig *r, const char *text);
 
 #endif

@@ -259,6 +259,42 @@ Test(rules, a_damaged_journal_write_loses_no_other_partition)
     fixture_fini(&f);
 }
 
+/* Of both generations: the older one is no way out. */
+static void checkpoints_damage(unsigned copy)
+{
+    static const char *const paths[] = {"/data/journal.0.checkpoint.0",
+                                        "/data/journal.0.checkpoint.1"};
+    for (unsigned i = 0; i < ARRAY_LEN(paths); i++) {
+        uint64_t size = (uint64_t)mem_world_file_size(f.world, paths[i]), half = size / 2;
+        cr_assert_eq(mem_world_corrupt(f.world, paths[i], copy * half, half), 0);
+    }
+}
+
+Test(rules, either_copy_of_a_checkpoint_is_enough_and_none_is_refused)
+{
+    start(2);
+    f.topic.config.segment_bytes = 20000;
+    plog_configure(fixture_plog(&f, 0), &f.topic);
+    for (unsigned copy = 0; copy < 2; copy++) {
+        for (int i = 0; i < 60; i++)
+            cr_assert_eq(fixture_append(&f, i % 2, 1000, 1), 0);
+        fixture_settle(&f);
+        cr_assert_eq(fixture_close(&f), 0);
+        checkpoints_damage(copy);
+        cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+        cr_assert(fixture_verify_all(&f), "%s", f.why);
+    }
+    cr_assert_eq(fixture_close(&f), 0);
+    checkpoints_damage(0);
+    checkpoints_damage(1);
+    cr_assert_eq(fixture_open(&f), -EBADMSG);
+    cr_assert(strstr(f.why, "journal.0.checkpoint.0") != NULL, "%s", f.why);
+    cr_assert(mem_world_exists(f.world, "/data/t-0/00000000000000000000.log"));
+    cr_assert(mem_world_exists(f.world, "/data/t-1/00000000000000000000.log"));
+    f.store = NULL;
+    fixture_fini(&f);
+}
+
 Test(rules, write_caching_answers_from_memory_and_shows_it)
 {
     struct log_append a = {0};
