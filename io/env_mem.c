@@ -2080,6 +2080,33 @@ int mem_world_unreadable(struct mem_world *w, const char *path, uint64_t offset_
     return rc;
 }
 
+/* Depth first below dir, whose path is the first len bytes of path. */
+static bool file_nth_below(const struct mem_inode *dir, uint64_t *nth, char *path, size_t len,
+                           size_t path_size, uint64_t *ret_size_bytes)
+{
+    struct mem_entry *e;
+    for (size_t it = 0; (e = map_next(&dir->entries, &it)) != NULL;) {
+        if (e->live == NULL || len + strlen(e->name) + 2 > path_size)
+            continue;
+        path[len] = '/';
+        strcpy(path + len + 1, e->name);
+        if (e->live->is_dir && file_nth_below(e->live, nth, path, len + 1 + strlen(e->name),
+                                              path_size, ret_size_bytes))
+            return true;
+        if (e->live->is_dir || (*nth)-- > 0)
+            continue;
+        *ret_size_bytes = e->live->live_size;
+        return true;
+    }
+    return false;
+}
+
+bool mem_world_file_nth(struct mem_world *w, uint64_t nth, char *ret_path, size_t path_size,
+                        uint64_t *ret_size_bytes)
+{
+    return file_nth_below(w->root, &nth, ret_path, 0, path_size, ret_size_bytes);
+}
+
 int64_t mem_world_read_file(struct mem_world *w, const char *path, void *buf, uint64_t len_bytes,
                             uint64_t offset_bytes)
 {

@@ -71,6 +71,10 @@ int mem_world_corrupt(struct mem_world *, const char *path, uint64_t offset_byte
 /* Reads of that block fail until it is written again. 0 or -errno. */
 int mem_world_unreadable(struct mem_world *, const char *path, uint64_t offset_bytes);
 
+/* The nth file there is (from 0, in some order that the same calls repeat): its path and size.
+ * False: there are fewer. */
+bool mem_world_file_nth(struct mem_world *, uint64_t nth, char *ret_path, size_t path_size,
+                        uint64_t *ret_size_bytes);
 /* What reads would see now. Byte count (less at end of file), or -errno. */
 int64_t mem_world_read_file(struct mem_world *, const char *path, void *buf, uint64_t len_bytes,
                             uint64_t offset_bytes);

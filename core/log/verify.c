@@ -49,6 +49,9 @@ int verify_batch(const struct verify_place *place, const uint8_t *data, size_t a
     return batch_crc_ok(data, &h) ? 0 : -EBADMSG;
 }
 
+#define CHAIN_BATCHES 8u           /* that must follow what was found by search, */
+#define CHAIN_BYTES (256u * 1024u) /* or so much of them */
+
 /* Does the log go on at `at` as it would behind a batch that ends there with next_offset? */
 static int goes_on(const struct verify_walk *w, size_t at, int64_t next_offset)
 {
@@ -59,6 +62,27 @@ static int goes_on(const struct verify_walk *w, size_t at, int64_t next_offset)
     place.offset = next_offset;
     int rc = verify_batch(&place, w->data + at, w->len_bytes - at, &h);
     return rc == -EAGAIN && w->last ? -EBADMSG : rc;
+}
+
+/* ... and so on for a while: two batches in a row may lie in somebody's record. A batch that is
+ * damaged itself goes on by its header. */
+static int goes_on_far(const struct verify_walk *w, size_t at, int64_t next_offset)
+{
+    struct verify_place place = w->place;
+    size_t enough = at + CHAIN_BYTES;
+    for (unsigned i = 0; i < CHAIN_BATCHES && at < enough && !(w->last && at == w->len_bytes);
+         i++) {
+        struct batch_header h;
+        place.offset = next_offset;
+        int rc = verify_header(&place, w->data + at, w->len_bytes - at, &h);
+        if (rc != 0)
+            return rc == -EAGAIN && w->last ? -EBADMSG : rc;
+        if (h.len_bytes > w->len_bytes - at)
+            return w->last ? -EBADMSG : -EAGAIN;
+        at += h.len_bytes;
+        next_offset = batch_last_offset(&h) + 1;
+    }
+    return 0;
 }
 
 /* Damage that left the header alone: the batch's own length leads behind it. */
@@ -92,10 +116,12 @@ static int resume_by_search(const struct verify_walk *w, size_t *ret_to, int64_t
             return -EAGAIN;
         if (rc == -ENOENT)
             break;
-        if (rc == 0 && epoch_belongs(&place, &h))
-            rc = goes_on(w, at + h.len_bytes, batch_last_offset(&h) + 1);
-        else
+        if (rc == 0 && !epoch_belongs(&place, &h))
             rc = -EBADMSG;
+        if (rc == 0)
+            rc = goes_on(w, at + h.len_bytes, batch_last_offset(&h) + 1);
+        if (rc == 0)
+            rc = goes_on_far(w, at + h.len_bytes, batch_last_offset(&h) + 1);
         if (rc == -EAGAIN)
             return -EAGAIN;
         if (rc == 0) {

@@ -49,7 +49,8 @@ static void refused(struct consumer *c, int16_t error)
 {
     sim_trace(c->sim, "fetch of %s-%d at %lld: error %d", c->partition->topic->name,
               (int)c->partition->index, (long long)c->offset, error);
-    if (error == ERROR_OFFSET_OUT_OF_RANGE && c->partition->topic->write_caching) {
+    if (error == ERROR_OFFSET_OUT_OF_RANGE &&
+        (c->partition->topic->write_caching || c->sim->model.tolerant)) {
         c->offset = 0;
         work_soon(c, c->sim->plan.think_ns);
     } else if (error_is_fine(c, error)) {
@@ -80,12 +81,12 @@ static void on_fetched(struct rpc *call, const void *response)
         refused(c, told->error_code);
         return;
     }
-    if (told->high_watermark < c->visible_at_least)
+    if (told->high_watermark < c->visible_at_least && !c->sim->model.tolerant)
         wrong(c, "the high watermark went back", told->high_watermark);
     if (told->records.len > 0)
         c->offset = model_fetched(&c->sim->model, c->partition, c->offset, told->records.data,
                                   (uint32_t)told->records.len, sim_now_ns_of(c->sim));
-    if (c->offset > told->high_watermark)
+    if (c->offset > told->high_watermark && !c->sim->model.tolerant)
         wrong(c, "records above the high watermark", told->high_watermark);
 }
 
@@ -130,6 +131,8 @@ static void on_looked_up(struct rpc *call, const void *response)
         r->topics[0].partitions;
     if (told->error_code != ERROR_NONE)
         refused(c, told->error_code);
+    else if (c->sim->model.tolerant)
+        return; /* what it would have found may be lost */
     else if (c->expected_offset >= 0 && told->offset != c->expected_offset)
         wrong(c, "a look-up by time finds another offset", told->offset);
     else if (c->asked_timestamp == -1 && told->offset < c->visible_at_least)

@@ -162,13 +162,17 @@ static void report_print(const struct result *sum, uint64_t runs, uint64_t faile
     printf("  ");
     for (int i = 0; i < MEM_FAULT_KINDS; i++)
         printf("%s %" PRIu64 ", ", names[i], r->faults[i]);
-    printf("full disks %" PRIu64 ", connection resets %" PRIu64 "\n", r->full_disks,
-           r->connection_resets);
+    printf("full disks %" PRIu64 ", connection resets %" PRIu64 ", rotten sectors %" PRIu64 "\n",
+           r->full_disks, r->connection_resets, r->rotten_files);
     printf("  acknowledged %" PRIu64 " batches, %" PRIu64 " records, %" PRIu64
            " bytes; seen by consumers %" PRIu64 " batches, audited %" PRIu64
            ", acks=1 old enough %" PRIu64 "; topics made %" PRIu64 ", deleted %" PRIu64 "\n",
            r->acked_batches, r->acked_records, r->acked_bytes, r->seen_batches, r->audited_batches,
            r->must_survive, r->topics_made, r->topics_deleted);
+    if (r->lost_batches + r->refused_starts > 0)
+        printf("  lost to damage: %" PRIu64
+               " batches; starts refused after a misdirected write: %" PRIu64 "\n",
+               r->lost_batches, r->refused_starts);
     if (r->unclean_ends > 0)
         printf("  %" PRIu64 " crashes left requests behind that no turn could end\n",
                r->unclean_ends);

@@ -250,6 +250,7 @@ int64_t model_fetched(struct model *m, struct model_partition *p, int64_t offset
             return offset;
         bool follows = at == 0 ? h.base_offset <= offset && batch_last_offset(&h) >= offset
                                : h.base_offset == offset;
+        follows = follows || (m->tolerant && h.base_offset > offset);
         if (!follows)
             wrong(m, p, offset, "a fetch brings another place", b);
         struct model_slot *s = model_failed(m) ? NULL : slot_take(m, p, b, h.base_offset, now_ns);
@@ -307,7 +308,7 @@ int64_t model_audit_fetched(struct model *m, struct model_partition *p, const ui
         struct model_batch *b = batch_next(m, p, data, len, at, &h);
         if (b == NULL)
             return p->audit_offset;
-        if (h.base_offset != p->audit_offset)
+        if (m->tolerant ? h.base_offset < p->audit_offset : h.base_offset != p->audit_offset)
             wrong(m, p, p->audit_offset, "is missing, what follows is", b);
         if (h.leader_epoch < p->audit_epoch)
             wrong(m, p, h.base_offset, "has a lower leader epoch than what is before it", b);
@@ -325,7 +326,7 @@ int64_t model_audit_fetched(struct model *m, struct model_partition *p, const ui
 
 void model_audit_end(struct model *m, struct model_partition *p, int64_t end_offset)
 {
-    if (p->audit_offset != end_offset)
+    if (p->audit_offset != end_offset && !m->tolerant)
         wrong(m, p, p->audit_offset, "is where reading ends, below the log's end", NULL);
     for (uint32_t i = 0; i < p->slots_n && !model_failed(m);) {
         struct model_slot *s = &p->slots[i];
@@ -333,8 +334,11 @@ void model_audit_end(struct model *m, struct model_partition *p, int64_t end_off
             i++;
             continue;
         }
-        if (s->pinned)
+        if (s->pinned && !m->tolerant)
             wrong(m, p, s->base_offset, "is lost", m->batches[s->number]);
+        m->lost_batches += s->pinned;
+        if (s->pinned && s->base_offset < end_offset)
+            i++; /* nobody else gets its offsets */
         else
             slot_remove(m, p, i);
     }

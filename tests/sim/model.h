@@ -10,7 +10,8 @@
  *             its offsets given to others.
  * Failure: the first thing that must not be is kept as text in `violation`; nothing is checked
  *   after it.
- * Threads: one. */
+ * After damage (tolerant) records may be missing: what is there must still be right, and the
+ * offsets of what is lost in the middle of a log belong to nobody. Threads: one. */
 #ifndef TESTS_SIM_MODEL_H
 #define TESTS_SIM_MODEL_H
 
@@ -68,6 +69,8 @@ struct model {
     struct model_batch **batches; /* by number */
     uint64_t batches_n, batches_cap;
     uint64_t acked_batches, acked_records, acked_bytes, seen_batches, audited_batches;
+    bool tolerant;
+    uint64_t lost_batches; /* pinned ones that damage took */
     uint64_t must_survive; /* soft slots that were old enough at a crash */
     char violation[512];
 };

@@ -90,6 +90,10 @@ static void draw_faults(struct sim_plan *p, struct rng *r)
     p->faults[MEM_FAULT_ENOSPC] = chance(r, 15);
     p->full_disk = chance(r, 15);
     p->wall_steps = chance(r, 20);
+    p->rot = chance(r, 15);
+    p->faults[MEM_FAULT_READ_MISDIRECTED] = chance(r, 7);
+    p->faults[MEM_FAULT_WRITE_MISDIRECTED] = chance(r, 5);
+    p->damage_round = 1 + (unsigned)rng_below(r, p->rounds);
 }
 
 void sim_plan_draw(struct sim_plan *plan, uint64_t seed)

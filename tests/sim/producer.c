@@ -131,7 +131,7 @@ static void refused(struct producer *p, const struct flight *f, int16_t error)
                      (gone && (error == ERROR_UNKNOWN_TOPIC || error == ERROR_UNKNOWN_TOPIC_ID));
     sim_trace(p->sim, "batch %llu to %s-%d: error %d", (unsigned long long)f->batch->number,
               t->name, (int)p->partition->index, error);
-    if (error == ERROR_OUT_OF_ORDER && t->write_caching)
+    if (error == ERROR_OUT_OF_ORDER && (t->write_caching || p->sim->model.tolerant))
         identity_over(p);
     else if (retriable)
         connection_over(p);

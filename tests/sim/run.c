@@ -11,6 +11,8 @@
 #define CUT_WITHIN_EFFECTS 3000
 #define CUT_IN_START_WITHIN_EFFECTS 120
 #define START_READS_PER_SHARD (48u << 20)
+#define ROT_SECTOR_BYTES 512
+#define ROT_LOST_MAX 40 /* batches that one rotten sector may take; the smallest have 80 bytes */
 #define AFTER_FAULT_NS UINT64_C(2000000000)
 
 enum round_end { END_POWER_CUT, END_KILL, END_CLEAN_STOP };
@@ -41,15 +43,56 @@ uint64_t sim_faults_hit(const struct sim *sim)
     return hits;
 }
 
-static void faults_arm(struct sim *sim, uint64_t within)
+/* What misleads a reader is not for a start, which has nothing to hold it against. A write goes
+ * astray once in a run: nobody keeps three copies. */
+static bool may_come(const struct sim *sim, enum mem_fault fault, bool starting)
+{
+    if (fault == MEM_FAULT_READ_MISDIRECTED)
+        return !starting;
+    if (fault == MEM_FAULT_WRITE_MISDIRECTED)
+        return !starting && sim->round == sim->plan.damage_round;
+    return true;
+}
+
+static void faults_arm(struct sim *sim, uint64_t within, bool starting)
 {
     for (int i = 0; i < MEM_FAULT_KINDS; i++) {
-        if (!sim->plan.faults[i] || !sim_one_in(sim, 2))
+        if (!sim->plan.faults[i] || !may_come(sim, (enum mem_fault)i, starting) ||
+            !sim_one_in(sim, 2))
             continue;
         uint64_t nth = 1 + sim_below(sim, within);
         sim_trace(sim, "%s at operation %" PRIu64, fault_names[i], nth);
         mem_world_fail_at(sim->world, (enum mem_fault)i, nth);
     }
+}
+
+/* Some bits in one sector of one file turn, while nothing runs. */
+static void rot(struct sim *sim)
+{
+    char path[256];
+    uint64_t size, files = 0;
+    while (mem_world_file_nth(sim->world, files, path, sizeof(path), &size))
+        files++;
+    if (files == 0 ||
+        !mem_world_file_nth(sim->world, sim_below(sim, files), path, sizeof(path), &size) ||
+        size == 0)
+        return;
+    uint64_t at = sim_below(sim, size), sector = at - at % ROT_SECTOR_BYTES;
+    uint64_t len = 1 + sim_below(sim, MIN(size, sector + ROT_SECTOR_BYTES) - at);
+    sim_trace(sim, "%" PRIu64 " bytes of %s rot at %" PRIu64, len, path, at);
+    if (mem_world_corrupt(sim->world, path, at, len) != 0)
+        return;
+    sim->model.tolerant = true;
+    sim->report.rotten_files++;
+}
+
+/* What has misled the broker since: records may be missing from now on. */
+static void damage_note(struct sim *sim)
+{
+    bool write = mem_world_fault_hits(sim->world, MEM_FAULT_WRITE_MISDIRECTED) > 0;
+    bool read = mem_world_fault_hits(sim->world, MEM_FAULT_READ_MISDIRECTED) > 0;
+    sim->misdirected = sim->misdirected || write;
+    sim->model.tolerant = sim->model.tolerant || write || read;
 }
 
 void sim_faults_disarm(struct sim *sim)
@@ -146,7 +189,7 @@ static bool start_once(struct sim *sim, bool faulty)
     if (cut)
         mem_world_crash_at_io(sim->world, 1 + sim_below(sim, CUT_IN_START_WITHIN_EFFECTS));
     if (faulty && sim_one_in(sim, 4))
-        faults_arm(sim, 40);
+        faults_arm(sim, 40, true);
     int rc = sim_broker_start(&sim->broker, &sim->broker_config);
     sim_faults_disarm(sim);
     sim_trace(sim, "start with %u shards: %d %s", sim->broker_config.shards_n, rc,
@@ -157,6 +200,10 @@ static bool start_once(struct sim *sim, bool faulty)
         return false;
     }
     bool touched = sim_faults_hit(sim) != hits;
+    if (rc != 0 && !touched && sim->misdirected) {
+        sim->report.refused_starts++; /* with a reason: nothing is taken for what it is not */
+        return false;
+    }
     if (rc != 0 && !touched)
         model_violation(&sim->model, "a start fails: %s", sim->broker.reason);
     if (rc == 0 && touched) { /* it may go on without a partition: not what is to be audited */
@@ -172,7 +219,7 @@ bool sim_broker_up(struct sim *sim, bool faulty)
 {
     net_set(sim, false);
     for (unsigned attempt = 0; !start_once(sim, faulty && attempt < 3); attempt++)
-        if (model_failed(&sim->model))
+        if (model_failed(&sim->model) || sim->report.refused_starts > 0)
             return false;
     if (sim->model.topics == NULL && !clients_make_topics(sim))
         return false;
@@ -199,7 +246,7 @@ static void round_begin(struct sim *sim, struct round *r, enum round_end end)
     }
     if (end == END_POWER_CUT)
         mem_world_crash_at_io(sim->world, 1 + sim_below(sim, CUT_WITHIN_EFFECTS));
-    faults_arm(sim, FAULT_WITHIN_OPS);
+    faults_arm(sim, FAULT_WITHIN_OPS, false);
     net_set(sim, true);
     if (sim->plan.wall_steps) {
         int64_t ms = (int64_t)sim_below(sim, 7200000) - 3600000;
@@ -232,6 +279,7 @@ static void round_work(struct sim *sim, struct round *r)
     while (sim_step(sim, MIN(r->until_ns, MIN(r->full_from_ns, r->full_until_ns))) &&
            (now = sim_now_ns_of(sim)) < r->until_ns) {
         disk_set(sim, r);
+        damage_note(sim);
         if (!seen && sim_faults_hit(sim) != r->hits) {
             seen = true; /* it goes on for a while, then somebody starts it again */
             r->until_ns = MIN(r->until_ns, now + AFTER_FAULT_NS);
@@ -243,11 +291,14 @@ static bool round_live(struct sim *sim)
 {
     struct round r;
     enum round_end end = end_choose(sim);
+    if (sim->plan.rot && sim->round == sim->plan.damage_round)
+        rot(sim);
     if (!sim_broker_up(sim, true))
         return false;
     clients_start(sim);
     round_begin(sim, &r, end);
     round_work(sim, &r);
+    damage_note(sim);
     bool healthy = sim_faults_hit(sim) == r.hits && !r.was_full;
     sim_faults_disarm(sim);
     mem_world_set_capacity(sim->world, UINT64_C(1) << 40);
@@ -276,12 +327,16 @@ static bool last_round(struct sim *sim)
     if (!sim_broker_up(sim, false))
         return false;
     clients_start(sim);
-    if (!clients_progress(sim))
+    if (!sim->model.tolerant && !clients_progress(sim)) /* a damaged partition may take no more */
         return false;
-    sim_end_by_stop(sim, true);
+    sim_end_by_stop(sim, !sim->model.tolerant);
     if (model_failed(&sim->model) || !sim_broker_up(sim, false))
         return false;
-    sim_end_by_stop(sim, true);
+    sim_end_by_stop(sim, !sim->model.tolerant);
+    if (!sim->misdirected && sim->model.lost_batches > ROT_LOST_MAX * sim->report.rotten_files &&
+        sim->report.rotten_files > 0)
+        model_violation(&sim->model, "one rotten sector took %" PRIu64 " batches",
+                        sim->model.lost_batches);
     return !model_failed(&sim->model);
 }
 
@@ -310,6 +365,7 @@ void sim_report_finish(struct sim *sim)
     r->seen_batches = m->seen_batches;
     r->audited_batches = m->audited_batches;
     r->must_survive = m->must_survive;
+    r->lost_batches = m->lost_batches;
     r->trace_hash = sim->trace_hash ^ mem_world_trace_hash(sim->world);
 }
 
@@ -354,7 +410,7 @@ bool sim_run(struct sim *sim, uint64_t seed, bool verbose)
 {
     sim_open(sim, seed, verbose, NULL);
     bool ok = true;
-    for (unsigned i = 0; ok && i < sim->plan.rounds; i++)
+    for (sim->round = 0; ok && sim->round < sim->plan.rounds; sim->round++)
         ok = round_live(sim);
     if (ok && last_round(sim))
         shows_something(sim);

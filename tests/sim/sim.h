@@ -29,6 +29,7 @@ struct sim_report {
     uint64_t faults[MEM_FAULT_KINDS], full_disks, stalls, connection_resets, replayed_writes;
     uint64_t acked_batches, acked_records, acked_bytes, seen_batches, audited_batches;
     uint64_t topics_made, topics_deleted, must_survive, start_reads_max, unclean_ends;
+    uint64_t rotten_files, lost_batches, refused_starts;
     uint64_t trace_hash;
 };
 
@@ -46,7 +47,9 @@ struct sim {
     struct sim_report report;
     uint64_t trace_hash, trace_n;
     char trace[SIM_TRACE_LINES][SIM_TRACE_LINE_BYTES];
-    bool verbose; /* the trace goes to stderr as it comes */
+    unsigned round;
+    bool misdirected; /* a write has gone astray: anything may be gone */
+    bool verbose;     /* the trace goes to stderr as it comes */
 };
 
 /* The whole run. True: nothing was wrong. */
