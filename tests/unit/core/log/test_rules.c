@@ -235,6 +235,48 @@ Test(rules, a_full_disk_refuses_and_recovers)
     fixture_fini(&f);
 }
 
+static void on_read(struct plog_read *r)
+{
+    cr_assert(r->finished);
+}
+
+static int read_rc(int64_t offset)
+{
+    struct plog_read r = {.offset = offset, .max_bytes = 1000, .at_least_one = true};
+    plog_read(fixture_plog(&f, 0), &r, on_read);
+    for (int i = 0; i < 1000 && !r.finished; i++)
+        fixture_turn(&f);
+    cr_assert(r.finished, "the read of offset %ld is never answered", (long)offset);
+    plog_read_release(&r);
+    return r.rc;
+}
+
+Test(rules, a_missing_segment_file_fails_every_read_of_it_and_no_other)
+{
+    start(1);
+    f.topic.config.segment_bytes = 150000;
+    cr_assert_eq(fixture_close(&f), 0);
+    cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(fixture_append(&f, 0, 100000, 1), 0);
+        fixture_settle(&f);
+    }
+    cr_assert_eq(fixture_close(&f), 0);
+    struct env *env = env_mem_create(f.world, 0, 1, NULL);
+    struct env_name_step gone[] = {
+        {.kind = ENV_STEP_UNLINK, .path = "/data/t-0/00000000000000000001.log"},
+        {.kind = ENV_STEP_SYNC_DIR, .path = "/data/t-0"}};
+    cr_assert_eq(env_names_wait(env, gone, 2), 0);
+    env_destroy(env);
+    cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+    cr_assert_eq(read_rc(1), -EIO);
+    cr_assert_eq(read_rc(1), -EIO, "and the next one is answered, too");
+    cr_assert_eq(read_rc(0), 0);
+    cr_assert_eq(read_rc(2), 0);
+    cr_assert_eq(fixture_close(&f), 0);
+    fixture_fini(&f);
+}
+
 /* One durable journal write rots: what it held is lost, by name; everything else is there. */
 Test(rules, a_damaged_journal_write_loses_no_other_partition)
 {
