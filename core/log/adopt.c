@@ -18,8 +18,6 @@ static int check_promises(struct replay *r, struct plog *p)
             int rc = segment_fill_lost(seg, seg->recovered_pos, to, "damaged journal writes");
             if (rc != 0)
                 return rc;
-        } else if (seg->destaged_pos == 0 && !seg->index_complete && seg->damages_n == 0) {
-            seg_index_walk_memory(seg, seg->index_from); /* else it is indexed when it is read */
         }
         seg = next;
     }

@@ -156,23 +156,6 @@ void seg_index_complete(struct segment *seg, struct seg_index *older)
     seg->index_complete = true;
 }
 
-/* Indexes [0, to_pos) of a segment that is all in memory; -EBADMSG: it is not, or is no log. */
-int seg_index_walk_memory(struct segment *seg, uint64_t to_pos)
-{
-    struct seg_index older = {.max_timestamp = -1};
-    struct batch_header h;
-    uint8_t raw[BATCH_HEADER_BYTES];
-    for (uint64_t pos = 0; pos < to_pos; pos += h.len_bytes) {
-        if (!seg_peek(seg, pos, raw, sizeof(raw)) || batch_peek(raw, sizeof(raw), &h) != 0) {
-            seg_index_fini(&older);
-            return -EBADMSG;
-        }
-        seg_index_add(&older, seg, pos, &h);
-    }
-    seg_index_complete(seg, &older);
-    return 0;
-}
-
 int seg_index_encode(struct segment *seg, uint8_t **ret_offsets, size_t *ret_offsets_len,
                      uint8_t **ret_times, size_t *ret_times_len)
 {

@@ -270,7 +270,6 @@ unsigned seg_iov(const struct segment *seg, uint64_t from, uint64_t to, struct i
 void seg_index_add(struct seg_index *ix, const struct segment *seg, uint64_t pos,
                    const struct batch_header *h);
 void seg_index_complete(struct segment *seg, struct seg_index *older);
-int seg_index_walk_memory(struct segment *seg, uint64_t to_pos);
 uint64_t seg_index_find(const struct segment *seg, int64_t offset, int64_t *ret_last_offset);
 void seg_index_drop_below(struct segment *seg, uint64_t pos, int64_t offset);
 uint64_t seg_index_find_pos(const struct segment *seg, uint64_t pos);

@@ -42,13 +42,13 @@ uint64_t journal_ring_place(uint64_t ring_bytes, uint64_t virtual_pos)
 
 /* ---- checksums ---- */
 
-static uint32_t header_crc(struct journal_header h)
+uint32_t journal_header_crc(struct journal_header h)
 {
     h.crc = 0;
     return crc32c(&h, sizeof(h));
 }
 
-static uint32_t record_crc(const struct journal_header *h, struct journal_record rec)
+uint32_t journal_record_crc(const struct journal_header *h, struct journal_record rec)
 {
     rec.crc = 0;
     return crc32c_extend(h->crc, &rec, sizeof(rec));
@@ -93,14 +93,14 @@ uint32_t journal_write_seal(uint8_t *buf, uint32_t used_bytes, struct journal_he
     memset(buf + used_bytes, 0, len - used_bytes);
     header->magic = JOURNAL_MAGIC;
     header->len_bytes = len;
-    header->crc = header_crc(*header);
+    header->crc = journal_header_crc(*header);
     uint32_t table_at = header->table_at;
     struct journal_record rec;
     for (uint32_t at = sizeof(*header); at < used_bytes; at += rec.len_bytes) {
         memcpy(&rec, buf + at, sizeof(rec));
         rec.at_bytes = at;
         rec.data_crc = crc32c(buf + at + sizeof(rec), body_bytes(&rec));
-        rec.crc = record_crc(header, rec);
+        rec.crc = journal_record_crc(header, rec);
         memcpy(buf + at, &rec, sizeof(rec));
         memcpy(buf + table_at, &rec, sizeof(rec));
         table_at += (uint32_t)sizeof(rec);
@@ -127,7 +127,7 @@ static bool header_at(const uint8_t *bytes, const struct journal_expect *e,
     memcpy(&h, bytes, sizeof(h));
     if (h.magic != JOURNAL_MAGIC || h.journal_id != e->journal_id ||
         h.virtual_pos != e->virtual_pos || h.incarnation < e->incarnation_min ||
-        h.incarnation > e->incarnation_max || h.crc != header_crc(h) || !lengths_sane(&h))
+        h.incarnation > e->incarnation_max || h.crc != journal_header_crc(h) || !lengths_sane(&h))
         return false;
     if (e->chained && (h.seq != e->seq || h.prev_crc != e->prev_crc))
         return false;
@@ -168,9 +168,10 @@ static bool record_at(const struct journal_record_iter *it, uint64_t at, struct 
     if (at + sizeof(rec) > h->len_bytes)
         return false;
     memcpy(&rec, it->write + at, sizeof(rec));
-    if (rec.crc != record_crc(h, rec) || rec.len_bytes < sizeof(rec) || rec.at_bytes < sizeof(*h) ||
-        rec.at_bytes > h->table_at || rec.len_bytes > h->table_at - rec.at_bytes ||
-        rec.pos > INT32_MAX || rec.data_bytes > INT32_MAX - rec.pos || rec.base_offset < 0 ||
+    if (rec.crc != journal_record_crc(h, rec) || rec.len_bytes < sizeof(rec) ||
+        rec.at_bytes < sizeof(*h) || rec.at_bytes > h->table_at ||
+        rec.len_bytes > h->table_at - rec.at_bytes || rec.pos > INT32_MAX ||
+        rec.data_bytes > INT32_MAX - rec.pos || rec.base_offset < 0 ||
         rec.end_offset <= rec.base_offset || rec.end_offset > OFFSET_MAX || rec.segment_base < 0 ||
         rec.segment_base > rec.base_offset || !kind_sane(&rec))
         return false;

@@ -72,6 +72,9 @@ _Static_assert(sizeof(struct journal_record) == 80, "on disk");
 void journal_super_encode(struct journal_super *super, uint8_t block[BLOCK_BYTES]);
 bool journal_super_decode(const uint8_t block[BLOCK_BYTES], struct journal_super *ret);
 
+/* Of the struct with its crc as 0; a record's continues header->crc. */
+uint32_t journal_header_crc(struct journal_header header);
+uint32_t journal_record_crc(const struct journal_header *header, struct journal_record rec);
 /* What the end of a write takes behind records_n records that end at used_bytes. */
 uint32_t journal_write_bytes(uint32_t used_bytes, uint32_t records_n, bool has_run,
                              uint32_t *ret_table_at);

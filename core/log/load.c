@@ -1,7 +1,7 @@
 /* load.c: makes a segment readable: opens its file, and reads its index files or walks the segment,
  * verifying batch by batch, which rebuilds the index and finds all damage.
  * Happy path: seg_load_wait() -> open and read the index files -> (walk the segment) -> every
- * waiter runs. Failure: every waiter gets the error; the next one to ask tries again. */
+ * waiter runs. Failure: every waiter gets -EIO; the next one to ask tries again. */
 #include "core/log/internal.h"
 
 #include <errno.h>
@@ -54,6 +54,11 @@ static void load_end(struct seg_load *load, int rc)
 {
     struct segment *seg = load->seg;
     struct plog *p = seg->plog;
+    if (rc != 0) {
+        log_error("%s: segment %lld cannot be read (%s)", p->name, (long long)seg->base_offset,
+                  strerror(-rc));
+        rc = -EIO;
+    }
     seg->load = NULL;
     seg_index_fini(&load->index);
     free(load->buf);
@@ -294,7 +299,7 @@ static void on_opened(struct env_op *op)
     struct env_name_step *open = &load->steps[0];
     if (open->ret_file == NULL) {
         seg_read_failed(seg, 0, strerror(-op->res));
-        seg->file_state = SEGMENT_FILE_NONE;
+        seg->file_state = SEGMENT_FILE_NONE; /* the next one to ask tries again */
         load_end(load, op->res < 0 ? op->res : -EIO);
         return;
     }

@@ -23,16 +23,26 @@ static void segment_make(struct segment *seg)
                             .index = {.max_timestamp = -1}};
 }
 
+static void time_look_up(const struct segment *seg, int64_t timestamp_ms)
+{
+    int64_t offset = seg_index_find_time(seg, timestamp_ms);
+    ASSERT(offset >= BASE_OFFSET && offset < END_OFFSET);
+}
+
 static void look_up(const struct segment *seg)
 {
-    for (int64_t offset = BASE_OFFSET - 1; offset <= END_OFFSET; offset += 7)
-        ASSERT(seg_index_find(seg, offset) < SEGMENT_BYTES);
+    for (int64_t offset = BASE_OFFSET - 1; offset <= END_OFFSET; offset += 7) {
+        int64_t last_offset;
+        uint64_t pos = seg_index_find(seg, offset, &last_offset);
+        ASSERT(pos < SEGMENT_BYTES);
+        ASSERT(pos == 0 || (last_offset >= BASE_OFFSET && last_offset <= offset));
+    }
     for (uint64_t pos = 0; pos <= SEGMENT_BYTES; pos += 999)
         ASSERT(seg_index_find_pos(seg, pos) <= pos);
     for (uint32_t i = 0; i < seg->index.times_n; i++)
-        ASSERT(seg_index_find_time(seg, seg->index.times[i].timestamp) < SEGMENT_BYTES);
-    ASSERT(seg_index_find_time(seg, INT64_MIN) == 0);
-    ASSERT(seg_index_find_time(seg, INT64_MAX) < SEGMENT_BYTES);
+        time_look_up(seg, seg->index.times[i].timestamp);
+    ASSERT(seg_index_find_time(seg, INT64_MIN) == BASE_OFFSET);
+    time_look_up(seg, INT64_MAX);
 }
 
 static void turn(struct segment *seg)

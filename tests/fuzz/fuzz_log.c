@@ -1,8 +1,9 @@
 /* fuzz_log.c: whatever a data directory may hold: journal, checkpoints, segments, indexes, names.
  * Input: one byte of enum fuzz_flag, then patches (disk.h) of a small directory made by the real
  *   code. The real store opens it on a modelled machine, whose own assertions count as well, is
- * read, looked up, appended to and closed. Holds: nothing but whole batches with a right checksum
- * is read from a file; each read gets on; appends finish; all memory is given back. */
+ * read, looked up, appended to and closed. Holds: nothing but whole batches is read, of right
+ * checksum, in the order of their offsets and inside the log; appends finish; all memory is given
+ * back. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -52,12 +53,20 @@ static void on_read(struct plog_read *r)
     ASSERT(r->finished);
 }
 
-/* One answer; returns the offset behind it. */
-static int64_t batches_check(const struct plog_read *r)
+/* What lies in memory came through the checksums of journal and checkpoints: believed. Where they
+ * are mended it may be anything, as only a bug of ours could have written it. */
+static bool is_verified(const struct plog_read *r)
+{
+    return r->job != NULL || !(flags & FUZZ_MEND);
+}
+
+/* One answer to a read at `asked`: whole batches in order, from the one that holds it or the first
+ * behind what is lost. Returns the offset behind them. */
+static int64_t batches_check(const struct plog *p, const struct plog_read *r, int64_t asked)
 {
     static uint8_t joined[1 << 20];
     size_t len = 0;
-    int64_t next = r->offset;
+    int64_t next = asked;
     struct batch_header h;
     for (unsigned i = 0; i < r->iov_n; i++) {
         ASSERT(r->iov[i].iov_len <= sizeof(joined) - len);
@@ -65,14 +74,16 @@ static int64_t batches_check(const struct plog_read *r)
         len += r->iov[i].iov_len;
     }
     ASSERT(len == r->len_bytes);
-    /* What lies in memory came through the checksums of the journal: believed, if mended. */
-    bool verified = r->job != NULL || !(flags & FUZZ_MEND);
+    if (!is_verified(r))
+        return next;
     for (size_t at = 0; at < len; at += h.len_bytes) {
-        bool whole = batch_peek(joined + at, len - at, &h) == 0 && h.len_bytes <= len - at;
-        ASSERT(!verified || (whole && batch_crc_ok(joined + at, &h)));
-        if (!whole)
-            break;
-        next = MAX(next, h.base_offset + h.last_offset_delta + 1);
+        ASSERT(batch_peek(joined + at, len - at, &h) == 0);
+        ASSERT(h.len_bytes <= len - at);
+        ASSERT(batch_crc_ok(joined + at, &h));
+        ASSERT(at == 0 || h.base_offset >= next);
+        ASSERT(batch_last_offset(&h) >= next);
+        next = batch_last_offset(&h) + 1;
+        ASSERT(next <= plog_high_watermark(p));
     }
     return next;
 }
@@ -85,8 +96,7 @@ static void read_all(struct plog *p)
         if (plog_read(p, &r, on_read) == 0)
             turn_until(read_done, &r);
         ASSERT(r.rc == 0 || r.rc == -EIO || r.rc == -ERANGE);
-        int64_t next = r.rc == 0 ? batches_check(&r) : offset;
-        ASSERT(next > offset || r.len_bytes == 0 || (flags & FUZZ_MEND));
+        int64_t next = r.rc == 0 ? batches_check(p, &r, offset) : offset;
         plog_read_release(&r);
         plog_available_bytes(p, offset);
         plog_epoch_at(p, offset);

@@ -6,15 +6,11 @@
 #include "core/base/bytes.h"
 #include "core/base/crc32c.h"
 #include "core/batch/builder.h"
+#include "core/log/checkpoint_format.h"
 #include "core/log/internal.h"
+#include "core/log/journal_format.h"
 
 #define LARGE 3000u
-#define CHECKPOINT_CRC_AT                                                                          \
-    12u /* in the header of checkpoint.c, which covers itself and its body                         \
-         */
-#define CHECKPOINT_DURABLE_CRC_AT 64u
-#define CHECKPOINT_BODY_BYTES_AT 72u
-#define CHECKPOINT_HEADER_BYTES 88u
 
 /* ---- making ---- */
 
@@ -61,15 +57,25 @@ static void history(struct log_fixture *f, const uint32_t *sizes, unsigned n, in
     turns(f, 200); /* until all is stable, sealed and written down */
 }
 
+/* A write and its mark for each, so that the history behind it reaches the end of the ring. */
+static void journal_fill(struct log_fixture *f)
+{
+    for (unsigned i = 0; i < 7; i++) {
+        ASSERT(log_dir_append(f, 1, 100, -1) == 1);
+        turns(f, 200);
+    }
+}
+
 void log_dir_make(struct log_fixture *f, struct disk made[static LOG_DIR_STATES])
 {
     static const uint32_t before[] = {100, LARGE, LARGE, LARGE, 300, LARGE, LARGE, 300},
                           after[] = {LARGE, LARGE, 100, LARGE};
     fixture_init(f, 1, LOG_DIR_PARTITIONS, 8u << 20, LARGE);
-    f->config.journal_bytes = 2 * JOURNAL_WRITE_BYTES_MAX;
+    f->config.journal_bytes = 3 * JOURNAL_WRITE_BYTES_MAX;
     f->topic.config.segment_bytes = 13000;
     f->topic.config.index_interval_bytes = 500;
     ASSERT(fixture_open(f) == 0);
+    journal_fill(f);
     history(f, before, ARRAY_LEN(before), 0);
     ASSERT(fixture_close(f) == 0);
     struct env *env = env_mem_create(f->world, 0, 1, NULL);
@@ -95,32 +101,68 @@ static bool is_checkpoint(const struct disk_file *f)
     return !f->is_dir && strncmp(f->path, "/data/journal.0.checkpoint.", 27) == 0;
 }
 
-/* Where the real code has put batches: found once for each disk made. */
+static bool is_batch(const struct disk_file *f, uint32_t at)
+{
+    struct batch_header h;
+    return batch_peek(f->bytes + at, f->used_bytes - at, &h) == 0 &&
+           h.len_bytes <= f->used_bytes - at && batch_crc_ok(f->bytes + at, &h);
+}
+
+static struct journal_header header_of(const struct disk_file *f, uint32_t at)
+{
+    struct journal_header h;
+    memcpy(&h, f->bytes + at, sizeof(h));
+    return h;
+}
+
+/* A later round of the ring may have overwritten its end. */
+static bool is_write(const struct disk_file *f, uint32_t at)
+{
+    struct journal_header h = header_of(f, at);
+    return h.magic == JOURNAL_MAGIC && h.len_bytes <= f->used_bytes - at &&
+           journal_write_intact(f->bytes + at, &h);
+}
+
+/* Where the real code has put what has checksums: found once for each disk made. */
 struct places {
     const struct disk *made;
-    unsigned n;
+    unsigned batches_n, writes_n;
     struct {
         unsigned file;
         uint32_t at;
     } batch[256];
+    uint32_t write[64]; /* in the journal, in the order of the chain */
 };
+
+static void write_add(struct places *p, const struct disk_file *journal, uint32_t at)
+{
+    uint64_t seq = header_of(journal, at).seq;
+    ASSERT(p->writes_n < ARRAY_LEN(p->write));
+    unsigned i = p->writes_n++;
+    for (; i > 0 && header_of(journal, p->write[i - 1]).seq > seq; i--)
+        p->write[i] = p->write[i - 1];
+    p->write[i] = at;
+}
 
 static void places_find(struct places *p, const struct disk *made)
 {
-    struct batch_header h;
     *p = (struct places){.made = made};
     for (unsigned i = 0; i < made->files_n; i++) {
         const struct disk_file *f = &made->files[i];
         for (uint32_t at = 0; at + BATCH_HEADER_BYTES <= f->used_bytes; at++) {
-            if (batch_peek(f->bytes + at, f->used_bytes - at, &h) != 0 ||
-                h.len_bytes > f->used_bytes - at || !batch_crc_ok(f->bytes + at, &h))
+            if (!is_batch(f, at))
                 continue;
-            ASSERT(p->n < ARRAY_LEN(p->batch));
-            p->batch[p->n].file = i;
-            p->batch[p->n++].at = at;
+            ASSERT(p->batches_n < ARRAY_LEN(p->batch));
+            p->batch[p->batches_n].file = i;
+            p->batch[p->batches_n++].at = at;
         }
+        if (!is_journal(f))
+            continue;
+        for (uint32_t at = JOURNAL_RING_START; at + BLOCK_BYTES <= f->used_bytes; at += BLOCK_BYTES)
+            if (is_write(f, at))
+                write_add(p, f, at);
     }
-    ASSERT(p->n > 0);
+    ASSERT(p->batches_n > 0 && p->writes_n > 0);
 }
 
 static const struct places *places_of(const struct disk *made)
@@ -141,7 +183,7 @@ static const struct places *places_of(const struct disk *made)
 static void batches_mend(struct disk *d, const struct places *p)
 {
     struct batch_header h;
-    for (unsigned i = 0; i < p->n; i++) {
+    for (unsigned i = 0; i < p->batches_n; i++) {
         struct disk_file *f = &d->files[p->batch[i].file];
         uint32_t at = p->batch[i].at, have = at < f->used_bytes ? f->used_bytes - at : 0;
         if (batch_peek(f->bytes + at, have, &h) == 0 && h.len_bytes <= have)
@@ -149,71 +191,131 @@ static void batches_mend(struct disk *d, const struct places *p)
     }
 }
 
-static void superblock_mend(uint8_t *block)
+/* What is there twice says the same again: what the copy that was changed says. */
+static void copies_join(struct disk_file *f, const struct disk_file *made, uint64_t a, uint64_t b,
+                        uint64_t len)
 {
-    struct journal_super super;
-    memcpy(&super, block, sizeof(super));
-    super.crc = 0;
-    super.crc = crc32c(&super, sizeof(super));
-    memcpy(block, &super, sizeof(super));
+    uint64_t end = MAX(a, b) + len;
+    if (end > f->used_bytes || end > made->used_bytes)
+        return;
+    if (memcmp(f->bytes + a, made->bytes + a, len) != 0)
+        memcpy(f->bytes + b, f->bytes + a, len);
+    else if (memcmp(f->bytes + b, made->bytes + b, len) != 0)
+        memcpy(f->bytes + a, f->bytes + b, len);
+}
+
+static void superblocks_mend(struct disk_file *f, const struct disk_file *made)
+{
+    copies_join(f, made, 0, BLOCK_BYTES, sizeof(struct journal_super));
+    for (uint32_t at = 0; at < JOURNAL_RING_START && at + BLOCK_BYTES <= f->used_bytes;
+         at += BLOCK_BYTES) {
+        struct journal_super super;
+        memcpy(&super, f->bytes + at, sizeof(super));
+        journal_super_encode(&super, f->bytes + at);
+    }
 }
 
 /* A write's checksum changes what the one behind it, and checkpoints, say of it. */
 struct renamed_crc {
     uint32_t before, now;
 };
+struct renamed {
+    struct renamed_crc crc[64];
+    unsigned n;
+};
 
-static bool write_mend(struct disk_file *f, uint32_t at, struct renamed_crc *last)
+static uint32_t renamed_crc(const struct renamed *r, uint32_t before)
 {
-    struct journal_header h;
-    memcpy(&h, f->bytes + at, sizeof(h));
-    if (h.magic != JOURNAL_MAGIC || h.used_bytes < sizeof(h) || h.used_bytes > f->used_bytes - at)
-        return false;
-    if (h.prev_crc == last->before)
-        h.prev_crc = last->now;
-    memcpy(f->bytes + at, &h, sizeof(h));
-    last->before = h.crc;
-    h.crc = journal_write_crc(f->bytes + at, h.used_bytes);
-    last->now = h.crc;
-    memcpy(f->bytes + at, &h, sizeof(h));
-    return true;
+    for (unsigned i = 0; i < r->n; i++)
+        if (r->crc[i].before == before)
+            return r->crc[i].now;
+    return before;
 }
 
-static void checkpoint_mend(struct disk_file *f, const struct renamed_crc *renamed, unsigned n)
+static void record_mend(uint8_t *write, uint32_t len, const struct journal_header *h, uint64_t at)
 {
-    if (f->used_bytes < CHECKPOINT_HEADER_BYTES)
+    struct journal_record rec;
+    if (at + sizeof(rec) > len)
         return;
-    uint64_t body_bytes = le_load64(f->bytes + CHECKPOINT_BODY_BYTES_AT);
-    for (unsigned i = 0; i < n; i++)
-        if (le_load32(f->bytes + CHECKPOINT_DURABLE_CRC_AT) == renamed[i].before) {
-            le_store32(f->bytes + CHECKPOINT_DURABLE_CRC_AT, renamed[i].now);
-            break;
-        }
-    if (body_bytes > f->used_bytes - CHECKPOINT_HEADER_BYTES)
+    memcpy(&rec, write + at, sizeof(rec));
+    if (rec.len_bytes >= sizeof(rec) && (uint64_t)rec.at_bytes + rec.len_bytes <= len)
+        rec.data_crc = crc32c(journal_record_body(write, &rec), rec.len_bytes - sizeof(rec));
+    rec.crc = journal_record_crc(h, rec);
+    memcpy(write + at, &rec, sizeof(rec));
+}
+
+/* The records where the write was made to have them, and where its header now says they are. */
+static void records_mend(struct disk_file *f, const struct disk_file *made, uint32_t at,
+                         const struct journal_header *h)
+{
+    struct journal_header was = header_of(made, at);
+    struct journal_record_iter it;
+    struct journal_record rec;
+    journal_records_begin(&it, made->bytes + at, &was);
+    while (journal_record_next(&it, &rec)) {
+        uint32_t again = was.table_at + (it.index - 1) * (uint32_t)sizeof(rec);
+        copies_join(f, made, at + rec.at_bytes, at + again, sizeof(rec));
+        record_mend(f->bytes + at, was.len_bytes, h, rec.at_bytes);
+    }
+    for (uint64_t i = 0; i < MIN(h->records_n, was.len_bytes / sizeof(rec)); i++)
+        record_mend(f->bytes + at, was.len_bytes, h, h->table_at + i * sizeof(rec));
+}
+
+static void write_mend(struct disk_file *f, const struct disk_file *made, uint32_t at,
+                       struct renamed *renamed)
+{
+    struct journal_header was = header_of(made, at);
+    if (was.len_bytes > f->used_bytes - MIN(at, f->used_bytes))
         return;
-    le_store32(f->bytes + CHECKPOINT_CRC_AT, 0);
-    le_store32(f->bytes + CHECKPOINT_CRC_AT,
-               crc32c(f->bytes, CHECKPOINT_HEADER_BYTES + body_bytes));
+    uint32_t again = at + was.len_bytes - (uint32_t)sizeof(was);
+    copies_join(f, made, at, again, sizeof(was));
+    struct journal_header h = header_of(f, at);
+    h.prev_crc = renamed_crc(renamed, h.prev_crc);
+    h.crc = journal_header_crc(h);
+    memcpy(f->bytes + at, &h, sizeof(h));
+    memcpy(f->bytes + again, &h, sizeof(h));
+    records_mend(f, made, at, &h);
+    renamed->crc[renamed->n++] = (struct renamed_crc){was.crc, h.crc};
+}
+
+static void checkpoint_copy_mend(struct disk_file *f, uint64_t at, const struct renamed *renamed)
+{
+    struct checkpoint_header h;
+    if (at + sizeof(h) > f->used_bytes)
+        return;
+    memcpy(&h, f->bytes + at, sizeof(h));
+    h.durable_crc = renamed_crc(renamed, h.durable_crc);
+    if (h.body_bytes <= f->used_bytes - at - sizeof(h))
+        h.crc = checkpoint_crc(f->bytes + at, &h);
+    memcpy(f->bytes + at, &h, sizeof(h));
+}
+
+static void checkpoint_mend(struct disk_file *f, const struct disk_file *made,
+                            const struct renamed *renamed)
+{
+    struct checkpoint_header was;
+    uint64_t at = checkpoint_copy_at(made->size_bytes);
+    ASSERT(checkpoint_copy_open(made->bytes, at, &was));
+    if (f->size_bytes == made->size_bytes)
+        copies_join(f, made, 0, at, sizeof(was) + was.body_bytes);
+    checkpoint_copy_mend(f, 0, renamed);
+    checkpoint_copy_mend(f, checkpoint_copy_at(f->size_bytes), renamed);
 }
 
 void log_dir_mend(struct disk *d, const struct disk *made)
 {
-    struct renamed_crc renamed[64];
-    unsigned n = 0;
-    batches_mend(d, places_of(made));
+    const struct places *p = places_of(made);
+    struct renamed renamed = {0};
+    batches_mend(d, p);
     for (unsigned i = 0; i < made->files_n; i++) {
         struct disk_file *f = &d->files[i];
         if (!is_journal(f))
             continue;
-        for (uint32_t at = 0; at + BLOCK_BYTES <= f->used_bytes; at += BLOCK_BYTES) {
-            struct renamed_crc last = n == 0 ? (struct renamed_crc){0} : renamed[n - 1];
-            if (at < JOURNAL_RING_START)
-                superblock_mend(f->bytes + at);
-            else if (n < ARRAY_LEN(renamed) && write_mend(f, at, &last))
-                renamed[n++] = last;
-        }
+        superblocks_mend(f, &made->files[i]);
+        for (unsigned k = 0; k < p->writes_n; k++)
+            write_mend(f, &made->files[i], p->write[k], &renamed);
     }
     for (unsigned i = 0; i < made->files_n; i++)
         if (is_checkpoint(&d->files[i]))
-            checkpoint_mend(&d->files[i], renamed, n);
+            checkpoint_mend(&d->files[i], &made->files[i], &renamed);
 }

@@ -235,12 +235,75 @@ Test(rules, a_full_disk_refuses_and_recovers)
     fixture_fini(&f);
 }
 
+static void on_read(struct plog_read *r)
+{
+    cr_assert(r->finished);
+}
+
+static void read_wait(int32_t partition, int64_t offset, struct plog_read *r)
+{
+    *r = (struct plog_read){.offset = offset, .max_bytes = 1000, .at_least_one = true};
+    bool done = plog_read(fixture_plog(&f, partition), r, on_read) == 1;
+    for (int i = 0; i < 1000 && !done && !r->finished; i++)
+        fixture_turn(&f);
+    cr_assert(done || r->finished, "the read of offset %ld is never answered", (long)offset);
+}
+
+static int read_rc(int64_t offset)
+{
+    struct plog_read r;
+    read_wait(0, offset, &r);
+    plog_read_release(&r);
+    return r.rc;
+}
+
+/* The first batch of what a read at offset gives is a good one; returns its base offset. */
+static int64_t good_batch_at(int32_t partition, int64_t offset)
+{
+    struct plog_read r;
+    struct batch_header h;
+    read_wait(partition, offset, &r);
+    cr_assert_eq(r.rc, 0);
+    cr_assert_eq(r.iov_n, 1);
+    cr_assert_eq(batch_peek(r.iov[0].iov_base, r.len_bytes, &h), 0);
+    cr_assert_leq(h.len_bytes, r.len_bytes);
+    cr_assert(batch_crc_ok(r.iov[0].iov_base, &h), "damaged bytes were served");
+    plog_read_release(&r);
+    return h.base_offset;
+}
+
+Test(rules, a_missing_segment_file_fails_every_read_of_it_and_no_other)
+{
+    start(1);
+    f.topic.config.segment_bytes = 150000;
+    cr_assert_eq(fixture_close(&f), 0);
+    cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(fixture_append(&f, 0, 100000, 1), 0);
+        fixture_settle(&f);
+    }
+    cr_assert_eq(fixture_close(&f), 0);
+    struct env *env = env_mem_create(f.world, 0, 1, NULL);
+    struct env_name_step gone[] = {
+        {.kind = ENV_STEP_UNLINK, .path = "/data/t-0/00000000000000000001.log"},
+        {.kind = ENV_STEP_SYNC_DIR, .path = "/data/t-0"}};
+    cr_assert_eq(env_names_wait(env, gone, 2), 0);
+    env_destroy(env);
+    cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+    cr_assert_eq(read_rc(1), -EIO);
+    cr_assert_eq(read_rc(1), -EIO, "and the next one is answered, too");
+    cr_assert_eq(read_rc(0), 0);
+    cr_assert_eq(read_rc(2), 0);
+    cr_assert_eq(fixture_close(&f), 0);
+    fixture_fini(&f);
+}
+
 /* One durable journal write rots: what it held is lost, by name; everything else is there. */
 Test(rules, a_damaged_journal_write_loses_no_other_partition)
 {
     start(3);
     for (int i = 0; i < 30; i++) {
-        cr_assert_eq(fixture_append(&f, i % 3, 1000, 1), 0);
+        cr_assert_eq(fixture_append(&f, i % 3, 100, 1), 0);
         fixture_settle(&f); /* a journal write each: two blocks behind the superblocks */
     }
     mem_world_power_off(f.world);
@@ -250,12 +313,18 @@ Test(rules, a_damaged_journal_write_loses_no_other_partition)
     mem_world_crash(f.world);
     uint64_t writes_at = 2 * BLOCK_BYTES; /* each write is one block */
     cr_assert_eq(
-        mem_world_corrupt(f.world, "/data/journal.0", writes_at + 13 * BLOCK_BYTES + 200, 8), 0);
+        mem_world_corrupt(f.world, "/data/journal.0", writes_at + 13 * BLOCK_BYTES + 250, 8), 0);
     cr_assert_eq(fixture_open(&f), 0, "%s", f.why); /* write 13 held a batch of partition 1 */
     cr_assert(fixture_verify(&f, 0), "%s", f.why);
     cr_assert(fixture_verify(&f, 2), "%s", f.why);
     cr_assert_eq(plog_high_watermark(fixture_plog(&f, 1)), 10, "what is lost keeps its place");
     cr_assert_eq(log_store_counters(f.store)->lost_offsets, 1);
+    for (int round = 0; round < 3; round++) { /* nothing but the bytes says so after a stop */
+        for (int64_t offset = 0; offset < 10; offset++)
+            cr_assert_eq(good_batch_at(1, offset), offset == 4 ? 5 : offset);
+        cr_assert_eq(fixture_close(&f), 0);
+        cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+    }
     fixture_fini(&f);
 }
 
