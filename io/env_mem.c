@@ -2141,6 +2141,16 @@ uint64_t mem_world_now_ns(const struct mem_world *w)
     return w->now_ns;
 }
 
+uint64_t mem_world_writing_bytes(const struct mem_world *w)
+{
+    uint64_t bytes = 0;
+    list_for_each(it, &w->events) {
+        const struct mem_op *m = container_of(it, struct mem_op, link);
+        bytes += m->kind == ENV_OP_WRITE ? m->len_bytes : 0;
+    }
+    return bytes;
+}
+
 uint64_t mem_world_next_ns(const struct mem_world *w)
 {
     return events_next_ns(w);

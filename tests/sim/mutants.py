@@ -34,11 +34,6 @@ MUTATIONS = {
         ("core/log/fetch.c",
          "return seg->plog->config.write_caching ? seg->end_pos : seg->stable_pos;",
          "return seg->end_pos;")],
-    "replay-without-chain-and-incarnation": [
-        ("core/log/journal_format.c",
-         "if (e->chained && (h.seq != e->seq || h.prev_crc != e->prev_crc))",
-         "if (e->chained && h.seq != e->seq)"),
-        ("core/log/journal_format.c", "h.incarnation < e->incarnation_min ||", "")],
     "recovery-without-checksums": [
         ("core/log/verify.c", "return batch_crc_ok(data, &h) ? 0 : -EBADMSG;", "return 0;"),
         ("core/log/journal_format.c",

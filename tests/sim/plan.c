@@ -76,12 +76,27 @@ static void draw_load(struct sim_plan *p, struct rng *r)
     p->round_ns = MAX(p->round_ns, UINT64_C(500000000));
 }
 
+/* Large segments come and go, so that their files are used again: what lies in them is old. */
+static void draw_recycling(struct sim_plan *p, struct rng *r)
+{
+    p->churn = true;
+    p->big_one_in = 2;
+    p->big_bytes = 200u << 10;
+    p->broker.direct_min_bytes = 16u << 10;
+    p->broker.segment_bytes = 1 << 20;
+    p->broker.memory_bytes = 32u << 20;
+    p->producers_n = MAX(p->producers_n, 5u);
+    p->think_ns = PICK(r, 2000000, 20000000);
+    p->power_cuts = p->cuts_in_runs = true;
+}
+
 static void draw_faults(struct sim_plan *p, struct rng *r)
 {
     p->power_cuts = chance(r, 75);
     p->kills = chance(r, 40) || !p->power_cuts;
     p->clean_stops = chance(r, 40);
     p->cuts_in_start = chance(r, 40);
+    p->cuts_in_runs = chance(r, 40);
     p->faults[MEM_FAULT_READ_EIO] = chance(r, 20);
     p->faults[MEM_FAULT_WRITE_EIO] = chance(r, 20);
     p->faults[MEM_FAULT_WRITE_SHORT] = chance(r, 15);
@@ -106,4 +121,6 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
     draw_topics(plan, &r);
     draw_load(plan, &r);
     draw_faults(plan, &r);
+    if (chance(&r, 15))
+        draw_recycling(plan, &r);
 }

@@ -230,8 +230,8 @@ bool sim_broker_up(struct sim *sim, bool faulty)
 
 struct round {
     uint64_t until_ns, full_from_ns, full_until_ns;
-    uint64_t hits;
-    bool was_full;
+    uint64_t hits, cut_from_ns;
+    bool was_full, cut_in_run;
 };
 
 static void round_begin(struct sim *sim, struct round *r, enum round_end end)
@@ -246,6 +246,10 @@ static void round_begin(struct sim *sim, struct round *r, enum round_end end)
     }
     if (end == END_POWER_CUT)
         mem_world_crash_at_io(sim->world, 1 + sim_below(sim, CUT_WITHIN_EFFECTS));
+    r->cut_in_run = end == END_POWER_CUT && sim->plan.cuts_in_runs && sim_one_in(sim, 2);
+    r->cut_from_ns = now + sim_below(sim, length);
+    if (r->cut_in_run)
+        mem_world_crash_at_io(sim->world, 0);
     faults_arm(sim, FAULT_WITHIN_OPS, false);
     net_set(sim, true);
     if (sim->plan.wall_steps) {
@@ -272,6 +276,11 @@ static void disk_set(struct sim *sim, struct round *r)
     }
 }
 
+static bool run_in_flight(const struct sim *sim)
+{
+    return mem_world_writing_bytes(sim->world) >= sim->broker_config.direct_min_bytes;
+}
+
 static void round_work(struct sim *sim, struct round *r)
 {
     uint64_t now;
@@ -280,6 +289,8 @@ static void round_work(struct sim *sim, struct round *r)
            (now = sim_now_ns_of(sim)) < r->until_ns) {
         disk_set(sim, r);
         damage_note(sim);
+        if (r->cut_in_run && now > r->cut_from_ns && run_in_flight(sim))
+            mem_world_power_off(sim->world);
         if (!seen && sim_faults_hit(sim) != r->hits) {
             seen = true; /* it goes on for a while, then somebody starts it again */
             r->until_ns = MIN(r->until_ns, now + AFTER_FAULT_NS);

@@ -865,6 +865,71 @@ Test(env_mem, a_short_write_has_written_a_prefix)
     cr_assert_gt(counts[SEEN_TORN], SEEDS / 10);
 }
 
+static void on_nothing(struct env_op *op)
+{
+    (void)op; /* the process is gone: nobody is called */
+}
+
+/* Not flushed, and in flight: a killed process has written both. */
+static enum seen killed_process(struct rig *r)
+{
+    struct env_file *f = make_stable(r, "/f");
+    struct env_op op = {0};
+    uint8_t *buf = blocks_new(1, 'n');
+    fill(r, f, 0, 1, 'n');
+    env_write(r->env, &op, f, buf, BLOCK_BYTES, BLOCK_BYTES, 0, on_nothing);
+    mem_world_kill(r->world);
+    cr_assert(mem_world_crashed(r->world));
+    env_destroy(r->env);
+    mem_world_crash(r->world);
+    r->env = env_mem_create(r->world, 0, 1, NULL);
+    free(buf);
+    return look(r, "/f", 0, 2, 0, 'n');
+}
+
+Test(env_mem, a_killed_process_loses_nothing_of_the_cache)
+{
+    unsigned counts[SEEN_KINDS];
+    seeds_run(killed_process, counts);
+    cr_assert_eq(counts[SEEN_NEW], SEEDS);
+}
+
+Test(env_mem, what_a_killed_process_has_not_flushed_a_later_power_cut_may_take)
+{
+    bool lost = false;
+    for (uint64_t seed = 1; seed <= 50; seed++) {
+        struct rig r = rig_start(seed);
+        lost |= killed_process(&r) == SEEN_NEW && (rig_crash(&r), true) &&
+                look(&r, "/f", 0, 1, 0, 'n') != SEEN_NEW;
+        rig_stop(&r);
+    }
+    cr_assert(lost);
+}
+
+Test(env_mem, misdirected_transfers_hit_another_place_and_say_nothing)
+{
+    struct rig r = rig_start(1);
+    struct env_file *f = make_stable(&r, "/f");
+    uint8_t *buf = blocks_new(1, 0);
+    fill(&r, f, 0, FILE_BLOCKS, 'o');
+    mem_world_fail_at(r.world, MEM_FAULT_WRITE_MISDIRECTED, 1);
+    fill(&r, f, 3, 1, 'n');
+    cr_assert_eq(look(&r, "/f", 3, 1, 'o', 'n'), SEEN_OLD);
+    unsigned elsewhere = 0;
+    for (unsigned i = 0; i < FILE_BLOCKS; i++)
+        elsewhere += look(&r, "/f", i, 1, 'o', 'n') == SEEN_NEW;
+    cr_assert_eq(elsewhere, 1);
+    fill(&r, f, 0, FILE_BLOCKS, 'o');
+    fill(&r, f, 3, 1, 'n');
+    mem_world_fail_at(r.world, MEM_FAULT_READ_MISDIRECTED, 1);
+    cr_assert_eq(env_read_wait(r.env, f, buf, BLOCK_BYTES, 3 * BLOCK_BYTES), (int)BLOCK_BYTES);
+    cr_assert_eq(buf[0], 'o');
+    cr_assert_eq(mem_world_fault_hits(r.world, MEM_FAULT_READ_MISDIRECTED), 1);
+    free(buf);
+    env_file_close(r.env, f);
+    rig_stop(&r);
+}
+
 Test(env_mem, a_full_device_refuses_and_recovers)
 {
     struct rig r = rig_start(7);
