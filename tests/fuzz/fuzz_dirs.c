@@ -1,5 +1,6 @@
 /* fuzz_dirs.c: whatever lies as meta.properties in a data directory of a broker that starts.
- * Input: the file. Holds: what is taken names two identities, and is not written over. */
+ * Input: the file, as it is and with its checksum. Holds: what is taken names two identities, and
+ * is not written over. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,12 +9,13 @@
 #include <unistd.h>
 
 #include "core/base/assert.h"
+#include "core/base/crc32c.h"
 #include "tools/serve_dirs.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 
 static char dir[] = "/tmp/penstock-fuzz-XXXXXX";
-static char path[64];
+static char path[64], copy[64];
 
 static void remove_all(void)
 {
@@ -21,31 +23,31 @@ static void remove_all(void)
     snprintf(lock, sizeof(lock), "%s/.lock", dir);
     unlink(lock);
     unlink(path);
+    unlink(copy);
     rmdir(dir);
 }
 
-static void file_write(const uint8_t *data, size_t len_bytes)
+static void file_write(const uint8_t *data, size_t len_bytes, bool with_checksum)
 {
+    char line[32];
+    snprintf(line, sizeof(line), "# crc32c=%08x\n", crc32c(data, len_bytes));
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     ASSERT(fd >= 0 && write(fd, data, len_bytes) == (ssize_t)len_bytes);
+    if (with_checksum)
+        ASSERT(write(fd, line, strlen(line)) == (ssize_t)strlen(line));
     close(fd);
+    unlink(copy);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
+static void start(void)
 {
     static struct serve_dirs dirs;
     const char *const data_dirs[] = {dir};
     char reason[512] = "";
-    if (path[0] == '\0') {
-        ASSERT(mkdtemp(dir) != NULL);
-        snprintf(path, sizeof(path), "%s/meta.properties", dir);
-        atexit(remove_all);
-    }
-    file_write(data, len_bytes);
     int rc = dirs_open(&dirs, data_dirs, 1, NULL, 0, reason, sizeof(reason));
-    ASSERT(rc == 0 || (rc == -EINVAL && reason[0] != '\0'));
+    ASSERT(rc == 0 || ((rc == -EINVAL || rc == -EBADMSG) && reason[0] != '\0'));
     if (rc < 0)
-        return 0;
+        return;
     struct serve_dir *d = &dirs.data[0];
     struct meta_uuid other = {.b = {1, 2, 3}};
     ASSERT(d->has_properties && !meta_uuid_is_zero(&d->id) && !meta_uuid_is_zero(&d->cluster_id));
@@ -55,5 +57,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
         ASSERT(dirs_check(&dirs, &other, false, reason, sizeof(reason)) == -EINVAL);
     ASSERT(dirs_write(&dirs, &other, 1, reason, sizeof(reason)) == 0);
     dirs_close(&dirs);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
+{
+    if (path[0] == '\0') {
+        ASSERT(mkdtemp(dir) != NULL);
+        snprintf(path, sizeof(path), "%s/meta.properties", dir);
+        snprintf(copy, sizeof(copy), "%s/meta.properties.copy", dir);
+        atexit(remove_all);
+    }
+    file_write(data, len_bytes, false);
+    start();
+    file_write(data, len_bytes, true);
+    start();
     return 0;
 }
