@@ -1,5 +1,6 @@
 /* fuzz_dirs.c: whatever lies as meta.properties in a data directory of a broker that starts.
- * Input: the file. Holds: what is taken names two identities, and is not written over. */
+ * Input: the file; without a line of its checksum it gets the right one, to get behind it. Its copy
+ *   is missing. Holds: what is taken names two identities, and is not written over. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -8,12 +9,16 @@
 #include <unistd.h>
 
 #include "core/base/assert.h"
+#include "core/base/crc32c.h"
+#include "core/base/logger.h"
 #include "tools/serve_dirs.h"
+
+#define CHECKSUM_PREFIX "# crc32c=" /* as serve_dirs.c writes it */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 
 static char dir[] = "/tmp/penstock-fuzz-XXXXXX";
-static char path[64];
+static char path[64], copy[64];
 
 static void remove_all(void)
 {
@@ -21,6 +26,7 @@ static void remove_all(void)
     snprintf(lock, sizeof(lock), "%s/.lock", dir);
     unlink(lock);
     unlink(path);
+    unlink(copy);
     rmdir(dir);
 }
 
@@ -28,7 +34,10 @@ static void file_write(const uint8_t *data, size_t len_bytes)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     ASSERT(fd >= 0 && write(fd, data, len_bytes) == (ssize_t)len_bytes);
+    if (memmem(data, len_bytes, CHECKSUM_PREFIX, strlen(CHECKSUM_PREFIX)) == NULL)
+        ASSERT(dprintf(fd, CHECKSUM_PREFIX "%08x\n", crc32c(data, len_bytes)) > 0);
     close(fd);
+    unlink(copy);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
@@ -39,11 +48,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     if (path[0] == '\0') {
         ASSERT(mkdtemp(dir) != NULL);
         snprintf(path, sizeof(path), "%s/meta.properties", dir);
+        snprintf(copy, sizeof(copy), "%s/meta.properties.copy", dir);
+        logger_level = LOG_OFF;
         atexit(remove_all);
     }
     file_write(data, len_bytes);
     int rc = dirs_open(&dirs, data_dirs, 1, NULL, 0, reason, sizeof(reason));
-    ASSERT(rc == 0 || (rc == -EINVAL && reason[0] != '\0'));
+    ASSERT(rc == 0 || ((rc == -EINVAL || rc == -EBADMSG) && reason[0] != '\0'));
     if (rc < 0)
         return 0;
     struct serve_dir *d = &dirs.data[0];
