@@ -132,6 +132,8 @@ static int load_segment(struct in *in, struct plog *p, int64_t *from_offset, int
     seg->index_from = seg->index.indexed_pos = e.stable_pos;
     seg->index_from_offset = e.end_offset;
     int rc = load_image(seg, image, e.image_bytes);
+    if (seg->end_pos == e.stable_pos) /* else the journal has the rest of what it promises */
+        seg->replayed_offset = e.end_offset;
     if (e.state == SEGMENT_ENTRY_SEALED) {
         seg->state = SEGMENT_SEALED;
         seg->index_crc_known = e.index_known;

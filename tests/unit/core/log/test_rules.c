@@ -6,6 +6,7 @@
 #include "core/base/bytes.h"
 #include "core/base/logger.h"
 #include "core/batch/builder.h"
+#include "core/log/journal_format.h"
 #include "tests/lib/core_log_fixture.h"
 
 static struct log_fixture f;
@@ -517,5 +518,48 @@ Test(rules, readers_cannot_hold_the_memory_of_writers)
     while (held-- > 0)
         plog_read_release(&reads[held]);
     cr_assert(fixture_verify_all(&f), "%s", f.why);
+    fixture_fini(&f);
+}
+
+/* Both copies of the journal's record that begins with base_offset. */
+static void damage_record(int64_t base_offset)
+{
+    static uint8_t ring[64 * BLOCK_BYTES];
+    struct journal_header h;
+    struct journal_record rec;
+    cr_assert_eq(mem_world_read_file(f.world, "/data/journal.0", ring, sizeof(ring), 0),
+                 (int64_t)sizeof(ring));
+    for (uint32_t at = JOURNAL_RING_START; at < sizeof(ring); at += BLOCK_BYTES) {
+        memcpy(&h, ring + at, sizeof(h));
+        memcpy(&rec, ring + at + sizeof(h), sizeof(rec));
+        if (h.magic != JOURNAL_MAGIC || h.records_n != 1 || rec.base_offset != base_offset)
+            continue;
+        cr_assert_eq(mem_world_corrupt(f.world, "/data/journal.0", at + rec.at_bytes, 8), 0);
+        cr_assert_eq(mem_world_corrupt(f.world, "/data/journal.0", at + h.table_at, 8), 0);
+        return;
+    }
+    cr_assert(false, "no record begins with offset %ld", (long)base_offset);
+}
+
+Test(rules, a_lost_record_names_no_offset_that_the_checkpoint_has)
+{
+    start(1);
+    for (int i = 0; i < 6; i++) {
+        cr_assert_eq(fixture_append(&f, 0, 100, 1), 0);
+        fixture_settle(&f);
+        if (i == 3) {
+            cr_assert_eq(fixture_close(&f), 0);
+            cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+        }
+    }
+    mem_world_power_off(f.world);
+    log_store_abandon(f.store);
+    f.store = NULL;
+    env_destroy(f.env);
+    mem_world_crash(f.world);
+    damage_record(4);
+    cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+    cr_assert_eq(plog_high_watermark(fixture_plog(&f, 0)), 6);
+    cr_assert_eq(log_store_counters(f.store)->lost_offsets, 1);
     fixture_fini(&f);
 }
