@@ -68,6 +68,7 @@ struct model {
     struct model_topic *topics;
     struct model_batch **batches; /* by number */
     uint64_t batches_n, batches_cap;
+    uint64_t sent_bytes;
     uint64_t acked_batches, acked_records, acked_bytes, seen_batches, audited_batches;
     bool tolerant;
     uint64_t lost_batches; /* pinned ones that damage took */

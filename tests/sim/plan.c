@@ -88,6 +88,7 @@ static void draw_recycling(struct sim_plan *p, struct rng *r)
     p->producers_n = MAX(p->producers_n, 5u);
     p->think_ns = PICK(r, 2000000, 20000000);
     p->power_cuts = p->cuts_in_runs = true;
+    p->round_ns = MIN(p->round_ns, UINT64_C(1000000000));
 }
 
 static void draw_faults(struct sim_plan *p, struct rng *r)

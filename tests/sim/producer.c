@@ -5,10 +5,16 @@
 #include "core/base/bytes.h"
 #include "tests/sim/clients.h"
 
+#define SENT_BYTES_SLOW (64u << 20)
+#define PACKED_BYTES_MAX 20000u /* more would only cost time */
+
 static void producer_work(struct sim_timer *t);
 
+/* Who has sent a lot goes slower: what matters is different things, not more of them. */
 static void work_soon(struct producer *p, uint64_t mean_ns)
 {
+    if (p->sim->model.sent_bytes > SENT_BYTES_SLOW)
+        mean_ns *= 30;
     sim_timer_set(p->sim, &p->timer, sim_some_ns(p->sim, mean_ns), producer_work);
 }
 
@@ -38,6 +44,7 @@ static void records_add(struct producer *p, struct batch_builder *builder, struc
 {
     struct sim *sim = p->sim;
     uint32_t bytes = value_bytes(sim, p->partition->topic);
+    builder->codec = bytes > PACKED_BYTES_MAX ? BATCH_NONE : p->codec;
     int32_t n = bytes > 10000 ? 1 : 1 + (int32_t)sim_below(sim, sim_one_in(sim, 4) ? 30 : 3);
     if ((uint64_t)bytes * (uint64_t)n > 20000)
         n = 1;
@@ -80,6 +87,7 @@ static struct flight *flight_make(struct producer *p)
     ASSERT(rc == 0);
     batch_builder_fini(&builder);
     b->len_bytes = f->len = (uint32_t)len;
+    p->sim->model.sent_bytes += len;
     b->crc = h.crc;
     f->producer = p;
     f->batch = b;
