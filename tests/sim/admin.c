@@ -47,7 +47,8 @@ static void on_created(struct rpc *call, const void *response)
         struct meta_uuid id;
         memcpy(id.b, r->topics[0].topic_id.b, sizeof(id.b));
         a->asked[a->creating] = false;
-        topic_of_plan(a->sim, name, &id, a->wanted.partitions_n, &a->wanted);
+        topic_of_plan(a->sim, name, &id, a->wanted[a->creating].partitions_n,
+                      &a->wanted[a->creating]);
     } else if (!error_is_fine(error)) {
         model_violation(&a->sim->model, "create %s: error %d", name, error);
     }
@@ -62,9 +63,9 @@ static void create(struct admin *a)
     char name[32];
     arena_init(&arena, 1u << 16);
     churn_name(a->creating, name);
-    a->wanted = sim->plan.topics[sim_below(sim, sim->plan.topics_n)];
+    a->wanted[a->creating] = sim->plan.topics[sim_below(sim, sim->plan.topics_n)];
     wire_set_defaults(&create_topics_request_creatable_topic_schema, &topic);
-    topic_configs(&a->wanted, &arena, &topic);
+    topic_configs(&a->wanted[a->creating], &arena, &topic);
     topic.name = wire_str_of(name);
     wire_set_defaults(&create_topics_request_schema, &request);
     request.topics = &topic;

@@ -77,7 +77,7 @@ static struct model_topic *topic_adopt(struct sim *sim, const char *name,
         churn_name(i, churn);
         if (a->asked[i] && strcmp(churn, name) == 0) {
             a->asked[i] = false;
-            return topic_of_plan(sim, name, id, partitions_n, &a->wanted);
+            return topic_of_plan(sim, name, id, partitions_n, &a->wanted[i]);
         }
     }
     model_violation(&sim->model, "topic %s is there, nobody made it", name);

@@ -20,6 +20,18 @@ int partition_node(const struct sim *sim, const struct model_partition *p)
     return (int)sim->broker.broker.node_of_shard[t->partitions[p->index].shard];
 }
 
+struct model_topic *some_topic_there(struct sim *sim)
+{
+    uint64_t there = 0;
+    for (struct model_topic *t = sim->model.topics; t != NULL; t = t->next)
+        there += t->state == MODEL_THERE;
+    uint64_t skip = sim_below(sim, there);
+    for (struct model_topic *t = sim->model.topics; t != NULL; t = t->next)
+        if (t->state == MODEL_THERE && skip-- == 0)
+            return t;
+    return NULL;
+}
+
 struct wire_uuid wire_uuid_of(const struct meta_uuid *id)
 {
     struct wire_uuid ret;

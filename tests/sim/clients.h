@@ -79,7 +79,7 @@ struct admin {
     struct model_topic *deleting, *growing;
     unsigned creating;       /* index of a name */
     bool asked[CHURN_NAMES]; /* a topic of that name may have been made */
-    struct plan_topic wanted;
+    struct plan_topic wanted[CHURN_NAMES];
 };
 
 struct hostile {
@@ -113,6 +113,8 @@ bool clients_progress(struct sim *sim);
 
 /* The node that leads it now; -1: the broker is down, or does not know it. */
 int partition_node(const struct sim *sim, const struct model_partition *p);
+/* One of those that are there; the plan's always are. */
+struct model_topic *some_topic_there(struct sim *sim);
 struct wire_uuid wire_uuid_of(const struct meta_uuid *id);
 /* Versions from min to max, but those that this call cannot use. */
 int16_t some_version(struct sim *sim, int16_t min, int16_t max);

@@ -211,12 +211,7 @@ void consumer_init(struct consumer *c, struct sim *sim)
 void consumer_start(struct consumer *c)
 {
     struct sim *sim = c->sim;
-    struct model_topic *t;
-    do { /* the plan's topics stay; they are the oldest */
-        t = sim->model.topics;
-        for (uint64_t skip = sim_below(sim, 8); skip > 0 && t->next != NULL; skip--)
-            t = t->next;
-    } while (t->state != MODEL_THERE);
+    struct model_topic *t = some_topic_there(sim);
     c->partition = t->partitions[sim_below(sim, (uint64_t)t->partitions_n)];
     c->offset = sim_one_in(sim, 2) ? 0 : pinned_end(c->partition);
     work_soon(c, sim->plan.think_ns);
