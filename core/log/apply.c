@@ -467,7 +467,7 @@ static int apply_record(struct replay *r, struct held_write *w, const struct jou
 {
     struct plog *p = map_get(&r->s->plogs, rec->number);
     struct segment *seg;
-    if (p == NULL) /* deleted since */
+    if (p == NULL || w->h.seq < p->void_seq) /* deleted since; or of a run that failed */
         return 0;
     int rc = record_segment(r, p, rec, &seg);
     if (rc != 0 || seg == NULL)

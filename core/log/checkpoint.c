@@ -111,6 +111,7 @@ static uint32_t put_plog(struct out *o, const struct plog *p, bool full)
         .producers_n = (uint32_t)p->producers.count,
         .dir_ready = p->dir_ready,
         .segment_class = (uint8_t)p->segment_class,
+        .fenced = p->fenced != 0,
     };
     list_for_each(it, &p->segments)
         e.segments_n += segment_listed(container_of(it, struct segment, link));
@@ -193,6 +194,7 @@ static int checkpoint_capture(struct log_store *s, bool full)
     h.crc = checkpoint_crc(c->buf, &h);
     memcpy(c->buf, &h, sizeof(h));
     c->tail_pos = h.tail_pos;
+    c->durable_next_seq = h.durable_next_seq;
     return 0;
 }
 
@@ -236,6 +238,8 @@ static void checkpoint_end(struct log_store *s, int rc)
     s->counters.checkpoints++;
     ASSERT(c->tail_pos >= s->journal.tail_pos);
     s->journal.tail_pos = c->tail_pos;
+    if (c->durable_next_seq > s->journal.failed_run_seq)
+        s->journal.claims_end = UINT64_MAX;
 }
 
 static void on_checkpoint_written(struct env_op *op)

@@ -31,7 +31,9 @@ struct plog_entry {
     uint64_t number;
     int64_t log_start, stable_offset;
     uint32_t epochs_n, producers_n, segments_n;
-    uint8_t dir_ready, segment_class, pad[2];
+    uint8_t dir_ready, segment_class;
+    uint8_t fenced; /* 1: its records in the journal before durable_pos do not count */
+    uint8_t pad;
 };
 enum segment_entry_state { SEGMENT_ENTRY_OPEN, SEGMENT_ENTRY_SEALING, SEGMENT_ENTRY_SEALED };
 struct segment_entry {

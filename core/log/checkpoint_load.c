@@ -147,7 +147,7 @@ static int load_segment(struct in *in, struct plog *p, int64_t *from_offset, int
     return rc;
 }
 
-static int load_plog(struct in *in, struct log_store *s)
+static int load_plog(struct in *in, struct log_store *s, uint64_t durable_next_seq)
 {
     struct plog_entry e;
     if (!get(in, &e, sizeof(e)) || e.log_start < 0 || e.stable_offset < e.log_start ||
@@ -161,6 +161,7 @@ static int load_plog(struct in *in, struct log_store *s)
         p->log_start = e.log_start;
         p->stable_offset = p->end_offset = p->recovered_offset = e.stable_offset;
         p->dir_ready = e.dir_ready;
+        p->void_seq = e.fenced ? durable_next_seq : 0;
         p->segment_class = MIN(e.segment_class, SEGMENT_CLASSES - 1);
     }
     int rc = load_epochs(in, p, e.epochs_n);
@@ -253,12 +254,13 @@ static void checkpoint_newest(struct log_store *s, unsigned journal_id, uint64_t
                  paths[newest]);
 }
 
-static int load_plogs(struct log_store *s, const struct loaded *l)
+/* durable_next_seq: of the journal that will be replayed; 0: none of this checkpoint's is. */
+static int load_plogs(struct log_store *s, const struct loaded *l, uint64_t durable_next_seq)
 {
     struct in in = {l->copy + sizeof(l->h), l->copy + sizeof(l->h) + l->h.body_bytes};
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < l->h.plogs_n; i++)
-        rc = load_plog(&in, s);
+        rc = load_plog(&in, s, durable_next_seq);
     return rc;
 }
 
@@ -288,7 +290,7 @@ int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason
         l.h.incarnation,
         l.h.durable_crc,
         l.h.closed == 1 && l.h.incarnation == s->journal.incarnation && !l.damaged};
-    int rc = load_plogs(s, &l);
+    int rc = load_plogs(s, &l, l.h.durable_next_seq);
     if (rc != 0)
         snprintf(reason, reason_size, "checkpoint of journal %u: %s", s->journal.id, strerror(-rc));
     free(l.buf);
@@ -329,7 +331,7 @@ int checkpoint_take_over(struct log_store *s, bool *ret_any, char *reason, size_
         uint64_t sizes[2];
         struct loaded l;
         checkpoint_newest(s, ids[i], 0, paths, sizes, &l);
-        rc = l.buf == NULL ? -EBADMSG : load_plogs(s, &l);
+        rc = l.buf == NULL ? -EBADMSG : load_plogs(s, &l, 0);
         if (rc != 0)
             snprintf(reason, reason_size, "checkpoint of journal %u: %s", ids[i], strerror(-rc));
         free(l.buf);

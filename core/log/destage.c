@@ -45,6 +45,14 @@ static void io_failed(const struct seg_io *io, int rc)
     plog_fence(io->seg->plog, rc, what);
 }
 
+/* Its record is durable all the same: nobody may take that for the run. */
+static void run_failed(struct log_store *s, const struct group *g)
+{
+    s->journal.claims_end = MIN(s->journal.claims_end, g->seq - 1);
+    s->journal.failed_run_seq = MAX(s->journal.failed_run_seq, g->seq);
+    store_want_cycle(s);
+}
+
 static void io_finish(struct seg_io *io, int rc)
 {
     struct segment *seg = io->seg;
@@ -53,6 +61,8 @@ static void io_finish(struct seg_io *io, int rc)
     seg_file_release(seg);
     if (rc < 0)
         io_failed(io, rc);
+    if (rc < 0 && io->group != NULL)
+        run_failed(s, io->group);
     if (io->group != NULL) {           /* a run stays busy until its group retires */
         group_part_done(io->group, 0); /* what else the group holds can count */
         return;

@@ -132,7 +132,8 @@ struct producer {
 struct plog {
     struct log_store *store;
     uint64_t number;
-    bool loaded; /* from a checkpoint */
+    bool loaded;       /* from a checkpoint */
+    uint64_t void_seq; /* replay: its records in writes before this one do not count */
     bool removed, failed_space, reserving;
     int fenced; /* -errno: no appends any more */
     struct meta_uuid topic_id;
@@ -200,8 +201,11 @@ struct journal {
     uint64_t next_seq, durable_seq;
     uint64_t records_seq; /* the last write that holds records ... */
     uint64_t claimed_seq; /* ... and the highest that a later one calls durable */
-    uint64_t mark_ns;     /* when to write one that says so, if nothing else comes */
-    bool checkpointed;    /* the superblocks say so */
+    /* Runs have failed whose records are in writes that did not: nothing from the first of them on
+     * is called durable until a checkpoint behind the last one says which partitions stopped. */
+    uint64_t claims_end, failed_run_seq; /* UINT64_MAX, 0: none has */
+    uint64_t mark_ns;                    /* when to write one that says so, if nothing else comes */
+    bool checkpointed;                   /* the superblocks say so */
     uint32_t last_crc;
     struct group groups[GROUPS];
     unsigned first_group, groups_n; /* in flight, oldest first */
@@ -214,7 +218,8 @@ struct checkpointer {
     uint64_t generation;
     char *paths[2];
     uint64_t sizes[2];
-    uint64_t tail_pos; /* the journal tail once this checkpoint is durable */
+    uint64_t tail_pos;         /* the journal tail once this checkpoint is durable */
+    uint64_t durable_next_seq; /* of this checkpoint */
     uint8_t *buf;
     uint64_t buf_bytes;
     unsigned copy;                      /* which is being written, ... */

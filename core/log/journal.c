@@ -302,7 +302,7 @@ static void group_retire(struct group *g)
     bool ok = s->failed == 0;
     s->memory_freed = true; /* tails that are stable now may be shrunk */
     if (ok)
-        s->journal.durable_seq = g->seq;
+        s->journal.durable_seq = MIN(g->seq, s->journal.claims_end);
     for (uint32_t i = 0; i < g->extents_n; i++) {
         struct extent *e = &g->extents[i];
         struct plog *p = e->plog;
@@ -384,8 +384,8 @@ static void group_submit(struct group *g)
 static bool mark_wanted(const struct log_store *s)
 {
     const struct journal *j = &s->journal;
-    return j->groups_n == 0 && j->records_seq > j->claimed_seq && !s->recovering && !s->closing &&
-           s->failed == 0;
+    return j->groups_n == 0 && j->records_seq > j->claimed_seq && j->durable_seq > j->claimed_seq &&
+           !s->recovering && !s->closing && s->failed == 0;
 }
 
 /* When the load stops, nothing would tell a last write that was acknowledged and then rotted from

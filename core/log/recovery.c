@@ -183,6 +183,7 @@ static int replay_chain(struct replay *r, const struct journal_start *start)
     j->next_seq = expect.seq;
     j->last_crc = expect.prev_crc;
     j->durable_seq = j->claimed_seq = j->records_seq = expect.seq - 1;
+    j->claims_end = UINT64_MAX;
     return hold_rest(r);
 }
 
