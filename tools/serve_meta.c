@@ -197,7 +197,9 @@ int serve_meta_stop(struct serve_meta *m)
 
 void serve_meta_close(struct serve_meta *m)
 {
-    if (m->log != NULL)
+    /* After a stop that could not wait any longer a change may still be under way to the disk: what
+     * it uses has to outlive the ring, and is left to the end of the process. */
+    if (m->log != NULL && meta_log_idle(m->log))
         meta_log_close(m->log);
     meta_image_destroy(m->image);
     *m = (struct serve_meta){0};

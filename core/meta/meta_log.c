@@ -55,13 +55,16 @@ void meta_log_free(struct meta_log *log)
     free(log);
 }
 
+bool meta_log_idle(const struct meta_log *log)
+{
+    return log->state == META_LOG_IDLE && list_empty(&log->waiting) && list_empty(&log->taken);
+}
+
 void meta_log_close(struct meta_log *log)
 {
     if (log == NULL)
         return;
-    ASSERT(log->state == META_LOG_IDLE);
-    ASSERT(list_empty(&log->waiting));
-    ASSERT(list_empty(&log->taken));
+    ASSERT(meta_log_idle(log));
     meta_log_free(log);
 }
 

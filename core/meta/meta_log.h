@@ -45,6 +45,7 @@ void meta_log_append(struct meta_log *, struct meta_append *, const struct meta_
                      const struct meta_image *image, meta_append_fn on_done);
 int meta_log_append_wait(struct meta_log *, const struct meta_record *,
                          const struct meta_image *image);
+bool meta_log_idle(const struct meta_log *);
 void meta_log_close(struct meta_log *); /* nothing may be in flight */
 
 #endif

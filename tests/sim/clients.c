@@ -92,7 +92,7 @@ void clients_create(struct sim *sim)
     ASSERT(c != NULL);
     sim->clients = c;
     for (unsigned i = 0; i < sim->plan.producers_n; i++)
-        producer_init(&c->producers[i], sim);
+        producer_init(&c->producers[i], sim, i == 0);
     for (unsigned i = 0; i < sim->plan.consumers_n; i++)
         consumer_init(&c->consumers[i], sim);
     admin_init(&c->admin, sim);
@@ -154,7 +154,7 @@ static bool all_acked(const struct sim *sim, const uint64_t before[PLAN_PRODUCER
 bool clients_progress(struct sim *sim)
 {
     uint64_t before[PLAN_PRODUCERS_MAX];
-    uint64_t until_ns = sim_now_ns_of(sim) + CALL_WAIT_NS + 100 * sim->plan.think_ns;
+    uint64_t until_ns = sim_now_ns_of(sim) + CALL_WAIT_NS + 5000 * sim->plan.think_ns;
     for (unsigned i = 0; i < sim->plan.producers_n; i++)
         before[i] = sim->clients->producers[i].acked;
     while (!all_acked(sim, before) && sim_step(sim, until_ns))

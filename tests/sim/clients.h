@@ -123,7 +123,7 @@ void topic_configs(const struct plan_topic *t, struct arena *arena,
 struct model_topic *topic_of_plan(struct sim *sim, const char *name, const struct meta_uuid *id,
                                   int32_t partitions_n, const struct plan_topic *plan);
 
-void producer_init(struct producer *p, struct sim *sim);
+void producer_init(struct producer *p, struct sim *sim, bool first);
 void producer_start(struct producer *p);
 void producer_stop(struct producer *p);
 void producer_fini(struct producer *p);

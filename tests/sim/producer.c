@@ -287,11 +287,12 @@ static void producer_work(struct sim_timer *t)
 
 /* ---- life ---- */
 
-void producer_init(struct producer *p, struct sim *sim)
+/* The first one always waits for what counts. */
+void producer_init(struct producer *p, struct sim *sim, bool first)
 {
     *p = (struct producer){.sim = sim, .id = -1};
     rpc_conn_init(&p->conn, sim, on_closed, p);
-    p->acks = (int8_t)(sim_one_in(sim, 3) ? (sim_one_in(sim, 4) ? 0 : 1) : -1);
+    p->acks = (int8_t)(!first && sim_one_in(sim, 3) ? (sim_one_in(sim, 4) ? 0 : 1) : -1);
     p->idempotent = p->acks == -1 && sim_one_in(sim, 2);
     p->roams = !p->idempotent && sim_one_in(sim, 2);
     p->codec =

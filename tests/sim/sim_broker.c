@@ -302,7 +302,9 @@ int sim_broker_stop(struct sim_broker *b)
     if (!all_stopped(b)) {
         snprintf(b->reason, sizeof(b->reason), "requests did not finish in time");
         b->unclean_ends++;
+        mem_world_kill(b->world); /* the process ends */
         broker_abandon(b);
+        mem_world_crash(b->world);
         return -ETIMEDOUT;
     }
     envs_block(b, true);
