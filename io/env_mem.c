@@ -15,8 +15,9 @@
  *  - At a crash each write not yet stable, and each one in flight, is kept, dropped or torn at
  *    sectors of 512 bytes, one by one, so also out of order. In extents never written it reads as
  *    zeros, or is whole: a file system commits an extent only after its data (in flight: zeros).
- *  - A failed flush settles the device's cache the same way at once; a later flush that succeeds
- *    does not bring it back. A failed write has any part of itself written.
+ *  - A failed flush settles what is unstable of its own file the same way at once, as fsync does; a
+ *    later flush that succeeds does not bring it back. A failed write has any part of itself
+ * written.
  *  - A write never extends a file: that is an ASSERT (space is reserved ahead).
  *
  * Names
@@ -46,7 +47,8 @@
  *    the same file and reports success; flipped bits; operations that take a thousand times as
  * long.
  *
- * Not covered: a device that lies about flushes or reorders across a completed flush; a read that
+ * Not covered: a device that lies about flushes, reorders across a completed flush, or loses with a
+ * failed flush what was written to other files than the one that is told; a read that
  * mixes old and new of a write in flight; hard and symbolic links; rights; fragmentation. */
 #include "io/env_mem.h"
 
@@ -1325,7 +1327,7 @@ static int flush_effect(struct mem_world *w, struct mem_op *m)
     struct mem_device *dev = device_of(w, own);
     int res = 0;
     if (fault_hit(w, MEM_FAULT_FLUSH_EIO)) {
-        device_settle(w, dev);
+        inode_settle(w, own);
         res = -EIO;
     } else {
         list_for_each_safe(it, next, &dev->dirty) {

@@ -384,8 +384,8 @@ static void group_submit(struct group *g)
 static bool mark_wanted(const struct log_store *s)
 {
     const struct journal *j = &s->journal;
-    return j->groups_n == 0 && j->records_seq > j->claimed_seq && j->durable_seq > j->claimed_seq &&
-           !s->recovering && !s->closing && s->failed == 0;
+    return list_empty(&s->dirty) && j->groups_n == 0 && j->records_seq > j->claimed_seq &&
+           j->durable_seq > j->claimed_seq && !s->recovering && !s->closing && s->failed == 0;
 }
 
 /* When the load stops, nothing would tell a last write that was acknowledged and then rotted from
