@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "core/base/bytes.h"
 #include "core/base/logger.h"
 #include "numa/mem.h"
 
@@ -130,6 +132,27 @@ static int drain_journal(struct env *env, const struct serve_meta *m, unsigned j
     return rc;
 }
 
+/* Journals of shards that were no more at the last start already: it was cut short before their
+ * checkpoints were taken over. */
+static int leftovers_look(struct env *env, const struct serve_meta *m, const char *journal_dir,
+                          bool *ret_any)
+{
+    struct env_name_step list = {.kind = ENV_STEP_LIST, .path = journal_dir};
+    int rc = env_names_wait(env, &list, 1);
+    if (rc != 0)
+        return rc;
+    const char *name = list.ret_data;
+    *ret_any = false;
+    for (size_t i = 0; i < list.ret_count; i++, name += strlen(name) + 1) {
+        unsigned id;
+        char extra;
+        if (sscanf(name, "journal.%u%c", &id, &extra) == 1 && id >= m->image->shards)
+            *ret_any = true;
+    }
+    free(list.ret_data);
+    return 0;
+}
+
 /* A run with more shards left journals behind; what they hold must be settled before their
  * partitions move. */
 static int drain_old_journals(struct env *env, const struct serve_meta *m,
@@ -141,8 +164,20 @@ static int drain_old_journals(struct env *env, const struct serve_meta *m,
     log.journal_dir = dirs->journal.path;
     log.data_dirs = m->data_dirs;
     log.data_dirs_n = m->image->dirs_n;
+    bool unfinished = false;
+    if (config->shards_n == m->image->shards || m->image->shards == 0)
+        return 0;
+    int rc = leftovers_look(env, m, dirs->journal.path, &unfinished);
+    if (rc < 0)
+        return rc;
+    /* Who takes over depends on the number of shards: before it changes, all is taken over. */
+    for (unsigned id = 0; unfinished && id < MIN(config->shards_n, m->image->shards); id++) {
+        rc = drain_journal(env, m, id, &log, reason, reason_size);
+        if (rc < 0)
+            return rc;
+    }
     for (unsigned id = config->shards_n; id < m->image->shards; id++) {
-        int rc = drain_journal(env, m, id, &log, reason, reason_size);
+        rc = drain_journal(env, m, id, &log, reason, reason_size);
         if (rc < 0)
             return rc;
         log_info("shard %u of %u is no more: its partitions move to shard %u", id, m->image->shards,
