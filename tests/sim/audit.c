@@ -58,7 +58,8 @@ static void partitions_check(struct sim *sim, struct model_topic *t,
             part->partition_index >= 0 && part->partition_index < t->partitions_n
                 ? t->partitions[part->partition_index]
                 : NULL;
-        if (p == NULL || part->error_code != ERROR_NONE || part->leader_epoch < p->epoch_seen) {
+        if (p == NULL || part->error_code != ERROR_NONE ||
+            part->leader_epoch < p->epoch_seen + sim->unclean) {
             model_violation(&sim->model, "%s-%d: error %d, leader epoch %d", t->name,
                             (int)part->partition_index, part->error_code, (int)part->leader_epoch);
             return;
@@ -263,6 +264,7 @@ bool clients_audit(struct sim *sim)
             if (model_failed(&sim->model) || !audit_partition(sim, t->partitions[i]))
                 return false;
     rpc_close(&sim->clients->auditor);
+    sim->unclean = false;
     return !model_failed(&sim->model);
 }
 

@@ -122,6 +122,7 @@ static uint64_t flush_slack_ns(const struct sim *sim)
 static void ended(struct sim *sim, bool clean, bool healthy)
 {
     clients_stop(sim);
+    sim->unclean = sim->unclean || !clean;
     model_ended(&sim->model, clean, healthy, sim_now_ns_of(sim), flush_slack_ns(sim));
 }
 

@@ -48,6 +48,7 @@ struct sim {
     uint64_t trace_hash, trace_n;
     char trace[SIM_TRACE_LINES][SIM_TRACE_LINE_BYTES];
     unsigned round;
+    bool unclean;     /* it ended so since the last audit: leader epochs must rise */
     bool misdirected; /* a write has gone astray: anything may be gone */
     bool verbose;     /* the trace goes to stderr as it comes */
 };
