@@ -269,7 +269,7 @@ def find_shell_scripts():
 
 
 def find_python_tests(python):
-    files = sorted(path for folder in ("clients", "broker", "bench", "crash")
+    files = sorted(path for folder in ("clients", "broker", "bench", "sim", "crash")
                    for path in glob.glob(os.path.join(TESTS, folder, "*.py")))
     if not files:
         return []

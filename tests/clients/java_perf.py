@@ -130,7 +130,6 @@ def test_admin_describe(advertise):
         assert len(lines) == 2 + 6 and leaders == set(nodes), lines
 
 
-@sanitized
 @params("shard", "numa", "host")
 def test_keyed_records(advertise):
     """Keys, headers, timestamps; offsets answered one by one; two producers one after another."""
@@ -164,7 +163,6 @@ def wait_for_line(child, wanted, timeout_s):
         time.sleep(0.1)
 
 
-@sanitized
 @timeout(240)
 @params("kill9", "stop")
 def test_consumer_stays_over_restart(how):

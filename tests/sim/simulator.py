@@ -24,7 +24,7 @@ def simulate(*options):
 
 @timeout(300)
 def test_seeds():
-    simulate("--seed", 1, "--seeds", 40)
+    simulate("--seed", 1, "--seeds", 30)
 
 
 @timeout(300)
@@ -44,7 +44,7 @@ def test_some_seeds():
 
 @timeout(300)
 def test_same_seed_same_trace():
-    simulate("--twice", "--seed", 2001, "--seeds", 6)
+    simulate("--twice", "--seed", 2001, "--seeds", 3)
 
 
 @timeout(300)
