@@ -209,24 +209,11 @@ static void on_fetched(const void *response, void *arg)
 
 static bool fetch_next(struct audit *a)
 {
-    const struct model_topic *t = a->partition->topic;
-    struct fetch_request_fetch_partition part;
-    struct fetch_request_fetch_topic topic = {.topic = wire_str_of(t->name),
-                                              .topic_id = wire_uuid_of(&t->id),
-                                              .partitions = &part,
-                                              .partitions_n = 1};
-    struct fetch_request request;
-    wire_set_defaults(&fetch_request_fetch_partition_schema, &part);
-    part.partition = a->partition->index;
-    part.fetch_offset = a->offset;
-    part.partition_max_bytes = AUDIT_FETCH_BYTES;
-    wire_set_defaults(&fetch_request_schema, &request);
-    request.max_wait_ms = 500;
-    request.min_bytes = 1;
-    request.rack_id = wire_str_of("");
-    request.topics = &topic;
-    request.topics_n = 1;
-    return call(a->sim, API_FETCH, some_version(a->sim, FETCH_VERSION_ZSTD, 18), &request,
+    struct fetch_ask ask;
+    fetch_ask_make(&ask, a->partition, a->offset);
+    ask.part.partition_max_bytes = AUDIT_FETCH_BYTES;
+    ask.request.max_wait_ms = 500;
+    return call(a->sim, API_FETCH, some_version(a->sim, FETCH_VERSION_ZSTD, 18), &ask.request,
                 on_fetched, a);
 }
 

@@ -39,6 +39,23 @@ struct wire_uuid wire_uuid_of(const struct meta_uuid *id)
     return ret;
 }
 
+void fetch_ask_make(struct fetch_ask *ask, const struct model_partition *p, int64_t offset)
+{
+    const struct model_topic *t = p->topic;
+    wire_set_defaults(&fetch_request_fetch_partition_schema, &ask->part);
+    ask->part.partition = p->index;
+    ask->part.fetch_offset = offset;
+    ask->topic = (struct fetch_request_fetch_topic){.topic = wire_str_of(t->name),
+                                                    .topic_id = wire_uuid_of(&t->id),
+                                                    .partitions = &ask->part,
+                                                    .partitions_n = 1};
+    wire_set_defaults(&fetch_request_schema, &ask->request);
+    ask->request.min_bytes = 1;
+    ask->request.rack_id = wire_str_of("");
+    ask->request.topics = &ask->topic;
+    ask->request.topics_n = 1;
+}
+
 int16_t some_version(struct sim *sim, int16_t min, int16_t max)
 {
     return (int16_t)(min + (int16_t)sim_below(sim, (uint64_t)(max - min + 1)));

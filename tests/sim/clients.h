@@ -116,6 +116,13 @@ int partition_node(const struct sim *sim, const struct model_partition *p);
 /* One of those that are there; the plan's always are. */
 struct model_topic *some_topic_there(struct sim *sim);
 struct wire_uuid wire_uuid_of(const struct meta_uuid *id);
+/* A Fetch of one partition; what is not said here is the caller's to set. */
+struct fetch_ask {
+    struct fetch_request request;
+    struct fetch_request_fetch_topic topic;
+    struct fetch_request_fetch_partition part;
+};
+void fetch_ask_make(struct fetch_ask *ask, const struct model_partition *p, int64_t offset);
 /* Versions from min to max, but those that this call cannot use. */
 int16_t some_version(struct sim *sim, int16_t min, int16_t max);
 void topic_configs(const struct plan_topic *t, struct arena *arena,

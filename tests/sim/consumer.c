@@ -94,24 +94,14 @@ static void fetch(struct consumer *c)
 {
     struct sim *sim = c->sim;
     const struct model_topic *t = c->partition->topic;
-    struct fetch_request_fetch_partition part;
-    struct fetch_request_fetch_topic topic = {.topic = wire_str_of(t->name),
-                                              .topic_id = wire_uuid_of(&t->id),
-                                              .partitions = &part,
-                                              .partitions_n = 1};
-    struct fetch_request request;
-    wire_set_defaults(&fetch_request_fetch_partition_schema, &part);
-    part.partition = c->partition->index;
-    part.fetch_offset = c->offset;
-    part.partition_max_bytes = (int32_t)(1 + sim_below(sim, sim_one_in(sim, 2) ? 20000 : 2000000));
-    wire_set_defaults(&fetch_request_schema, &request);
-    request.max_wait_ms = (int32_t)sim_below(sim, 1000);
-    request.min_bytes = sim_one_in(sim, 3) ? 5000 : 1;
-    request.rack_id = wire_str_of("");
-    request.topics = &topic;
-    request.topics_n = 1;
+    struct fetch_ask ask;
+    fetch_ask_make(&ask, c->partition, c->offset);
+    ask.part.partition_max_bytes =
+        (int32_t)(1 + sim_below(sim, sim_one_in(sim, 2) ? 20000 : 2000000));
+    ask.request.max_wait_ms = (int32_t)sim_below(sim, 1000);
+    ask.request.min_bytes = sim_one_in(sim, 3) ? 5000 : 1;
     int16_t version = some_version(sim, t->comes_and_goes ? VERSION_TOPIC_ID : 4, 18);
-    rpc_call(&c->conn, &c->call, API_FETCH, version, &request, on_fetched);
+    rpc_call(&c->conn, &c->call, API_FETCH, version, &ask.request, on_fetched);
 }
 
 /* ---- look-ups by time ---- */
