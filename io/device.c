@@ -50,22 +50,46 @@ static void mount_find(unsigned major_n, unsigned minor_n, uint64_t mount_id, st
     fclose(f);
 }
 
-/* A partition's directory lies inside its disk's, which has the queue. */
-static void block_find(unsigned major_n, unsigned minor_n, struct device *ret)
+/* The directory of the whole device in sysfs: a partition's lies inside its disk's, which has the
+ * queue. Returns its length, with room behind it for the names of what is in it; 0: there is none.
+ */
+static size_t disk_find(unsigned major_n, unsigned minor_n, char real[PATH_MAX])
 {
-    char path[96], real[PATH_MAX], value[32];
+    char path[96];
     snprintf(path, sizeof(path), "/sys/dev/block/%u:%u", major_n, minor_n);
     if (realpath(path, real) == NULL)
-        return;
+        return 0;
     size_t len = strlen(real);
-    if (len + sizeof("/queue/write_cache") > sizeof(real))
-        return;
+    if (len + sizeof("/queue/write_cache") > PATH_MAX)
+        return 0;
     strcpy(real + len, "/queue");
-    if (access(real, F_OK) < 0) {
-        real[len] = '\0';
-        len = (size_t)(strrchr(real, '/') - real);
-    }
+    bool is_disk = access(real, F_OK) == 0;
     real[len] = '\0';
+    if (!is_disk)
+        len = (size_t)(strrchr(real, '/') - real);
+    real[len] = '\0';
+    return len;
+}
+
+uint64_t device_disk(dev_t st_dev)
+{
+    char real[PATH_MAX], value[32];
+    unsigned major_n, minor_n;
+    size_t len = disk_find(major(st_dev), minor(st_dev), real);
+    if (len == 0)
+        return st_dev;
+    strcpy(real + len, "/dev");
+    if (!line_read(real, value, sizeof(value)) || sscanf(value, "%u:%u", &major_n, &minor_n) != 2)
+        return st_dev;
+    return makedev(major_n, minor_n);
+}
+
+static void block_find(unsigned major_n, unsigned minor_n, struct device *ret)
+{
+    char real[PATH_MAX], value[32];
+    size_t len = disk_find(major_n, minor_n, real);
+    if (len == 0)
+        return;
     snprintf(ret->name, sizeof(ret->name), "%s", strrchr(real, '/') + 1);
     strcpy(real + len, "/queue/rotational");
     if (line_read(real, value, sizeof(value))) {

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct device {
     char fs_type[32]; /* "ext4"; "?" if unknown */
@@ -24,6 +25,9 @@ struct device {
     bool read_only;
     uint64_t total_bytes, free_bytes; /* free for us, not for root alone */
 };
+
+/* The whole device of what st_dev names: of a partition its disk's number, else st_dev itself. */
+uint64_t device_disk(dev_t st_dev);
 
 /* path: an existing directory or file. */
 int device_describe(const char *path, struct device *ret);

@@ -70,7 +70,8 @@ struct env_op {
     uint32_t buf_id;              /* private: provided-buffer id */
     struct iovec one;             /* room for the single-buffer calls */
     bool waited;                  /* private to the *_wait forms */
-    void *private_[4];            /* private to the environment */
+    uint64_t failed_known, writes_covered; /* private to losses.h */
+    void *private_[4];                     /* private to the environment */
 };
 
 /* Blocking operations on names, run in order by a helper thread; the first failure ends the list.
@@ -92,7 +93,8 @@ enum env_step_kind {
                       * (temporary name, fsync, rename, directory fsync) */
     ENV_STEP_GET,    /* path: whole small file into ret_data (malloc, caller frees), ret_data_len */
     ENV_STEP_LIST,   /* path: ret_data = NUL-separated entry names (malloc), ret_count of them */
-    ENV_STEP_STAT, /* path: ret_size_bytes, ret_free_bytes (of its file system), ret_total_bytes */
+    ENV_STEP_STAT,   /* path: ret_size_bytes, ret_free_bytes (of its file system), ret_total_bytes;
+                      * ret_flushes_failed of its device, on all shards since the process began */
     ENV_STEP_KINDS,
 };
 struct env_name_step {
@@ -102,7 +104,9 @@ struct env_name_step {
     const void *data;
     size_t data_len;
     struct env_file *ret_file;
-    uint64_t ret_size_bytes, ret_free_bytes, ret_total_bytes;
+    uint64_t ret_size_bytes, ret_free_bytes, ret_total_bytes, ret_flushes_failed;
+    uint64_t device;  /* private to the environment */
+    bool sync_failed; /* private: and so did a flush of the device */
     char *ret_data;
     size_t ret_data_len, ret_count;
 };
@@ -187,7 +191,12 @@ void env_writev(struct env *, struct env_op *, struct env_file *, const struct i
 void env_write(struct env *, struct env_op *, struct env_file *, const void *buf,
                uint64_t len_bytes, uint64_t offset_bytes, unsigned flags, env_done_fn on_done);
 /* fdatasync: all writes to this file that were complete before are durable, with the metadata
- * needed to read them. A failed flush means that the data may be gone (Linux fsync semantics). */
+ * needed to read them. A failed flush means that the data may be gone (Linux fsync semantics), and
+ * not this file's alone: the device's cache is. So when one has failed, on whichever shard (or a
+ * synced write, or the sync in a name step), the next flush of each file on that device fails too,
+ * once, if writes to it had begun before that no flush has covered; and so do synced writes in
+ * flight. SYNC_FS does not say so: who relies on it compares STAT's ret_flushes_failed with what it
+ * was before the writes. */
 void env_flush(struct env *, struct env_op *, struct env_file *, env_done_fn on_done);
 void env_names(struct env *, struct env_op *, struct env_name_step *steps, unsigned steps_n,
                env_done_fn on_done);

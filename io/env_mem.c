@@ -15,9 +15,9 @@
  *  - At a crash each write not yet stable, and each one in flight, is kept, dropped or torn at
  *    sectors of 512 bytes, one by one, so also out of order. In extents never written it reads as
  *    zeros, or is whole: a file system commits an extent only after its data (in flight: zeros).
- *  - A failed flush settles what is unstable of its own file the same way at once, as fsync does; a
- *    later flush that succeeds does not bring it back. A failed write has any part of itself
- * written.
+ *  - A failed flush settles all that is unstable on its device the same way at once, of every file;
+ *    a later flush that succeeds does not bring it back. Other shards are told (losses.h) in that
+ *    moment, whenever its own one is called back. A failed write has any part of itself written.
  *  - A write never extends a file: that is an ASSERT (space is reserved ahead).
  *
  * Names
@@ -47,9 +47,9 @@
  *    the same file and reports success; flipped bits; operations that take a thousand times as
  * long.
  *
- * Not covered: a device that lies about flushes, reorders across a completed flush, or loses with a
- * failed flush what was written to other files than the one that is told; a read that
- * mixes old and new of a write in flight; hard and symbolic links; rights; fragmentation. */
+ * Not covered: a device that lies about flushes, or reorders across a completed flush; a failed
+ * synced write or name step that loses the cache as well; a read that mixes old and new of a write
+ * in flight; hard and symbolic links; rights; fragmentation. */
 #include "io/env_mem.h"
 
 #include <errno.h>
@@ -61,6 +61,7 @@
 #include "core/base/crc32c.h"
 #include "core/base/map.h"
 #include "core/base/rng.h"
+#include "io/losses.h"
 
 enum {
     ENVS_MAX = 256,
@@ -135,6 +136,7 @@ struct mem_change { /* one pending change of the name space */
 
 struct mem_device {
     uint64_t used_bytes;
+    struct device_losses losses;
     struct list_node dirty; /* inodes with unstable writes */
 };
 
@@ -159,6 +161,7 @@ struct env_file {
     struct mem_env *env;
     struct mem_inode *inode;
     unsigned transfers_n;
+    struct file_losses losses;
 };
 
 struct mem_op {                /* what the world keeps of an op in flight */
@@ -841,6 +844,7 @@ static struct env_file *file_open(struct mem_env *e, struct mem_inode *ino)
     struct env_file *file = alloc_zeroed(sizeof(*file));
     file->env = e;
     file->inode = inode_get(ino);
+    file->losses.device = &device_of(e->world, ino)->losses;
     ino->opens++;
     list_push_tail(&e->files, &file->link);
     return file;
@@ -1167,6 +1171,7 @@ static int step_stat(struct mem_env *e, struct env_name_step *s)
     s->ret_size_bytes = p.inode->live_size;
     s->ret_free_bytes = w->capacity_bytes - used_bytes;
     s->ret_total_bytes = w->capacity_bytes;
+    s->ret_flushes_failed = losses_counted(&device_of(w, p.inode)->losses);
     return 0;
 }
 
@@ -1327,7 +1332,7 @@ static int flush_effect(struct mem_world *w, struct mem_op *m)
     struct mem_device *dev = device_of(w, own);
     int res = 0;
     if (fault_hit(w, MEM_FAULT_FLUSH_EIO)) {
-        inode_settle(w, own);
+        device_settle(w, dev);
         res = -EIO;
     } else {
         list_for_each_safe(it, next, &dev->dirty) {
@@ -1428,6 +1433,8 @@ static void event_run(struct mem_world *w)
         }
     } else {
         m->res = effect_table[m->kind](w, m);
+        if (m->file != NULL)
+            losses_note(m->op, &m->file->losses, m->res);
     }
     trace_mix(w, (uint64_t)m->kind << 8 | m->env->base.index, (uint64_t)(int64_t)m->res);
     list_push_tail(&m->env->done, &m->link);
@@ -1568,6 +1575,7 @@ static void mem_submit(struct env *env, struct env_op *op)
         ASSERT(op->file->env == e);
         m->file = op->file;
         m->file->transfers_n++;
+        losses_begin(op, &m->file->losses);
     }
     uint64_t delay_ns = submit_table[op->kind](w, m);
     m->due_ns = w->now_ns + delay_ns;
@@ -1618,8 +1626,10 @@ static void callback_run(struct mem_op *m)
     op->busy = false;
     if (m->kind == ENV_OP_NAMES && m->res != 0)
         op->failed_step = m->step;
-    if (m->file != NULL)
+    if (m->file != NULL) {
+        op->res = losses_end(op, &m->file->losses, m->res);
         m->file->transfers_n--;
+    }
     list_remove(&m->transfer);
     e->base.counters.completions++;
     if (m->kind == ENV_OP_SEND)

@@ -51,8 +51,7 @@ enum mem_fault {
     MEM_FAULT_READ_EIO,
     MEM_FAULT_WRITE_EIO,   /* any part of it may have been written */
     MEM_FAULT_WRITE_SHORT, /* a prefix was written; res is -EIO, as env.h promises */
-    MEM_FAULT_FLUSH_EIO,   /* what is unstable of the file is lost: each write kept, dropped or torn
-                            */
+    MEM_FAULT_FLUSH_EIO,   /* the device's cache is lost: each write in it kept, dropped or torn */
     MEM_FAULT_ENOSPC,      /* CREATE, PREWRITE, growing RESIZE, PUT, MKDIR: without effect */
     MEM_FAULT_NAME_EIO,    /* any name step: without effect */
     MEM_FAULT_READ_MISDIRECTED,  /* brings what lies elsewhere in the file */

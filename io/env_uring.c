@@ -39,8 +39,15 @@ static const struct {
     [ENV_OP_CONNECT] = {uring_connect_prepare, uring_connect_complete},
 };
 
+static bool op_has_file(const struct env_op *op)
+{
+    return op->kind == ENV_OP_READ || op->kind == ENV_OP_WRITE || op->kind == ENV_OP_FLUSH;
+}
+
 void uring_op_finish(struct uring_env *u, struct env_op *op, int res)
 {
+    if (op_has_file(op))
+        losses_note(op, &op->file->losses, res);
     op->res = res;
     list_push_tail(&u->done, &op->link);
 }
@@ -89,6 +96,8 @@ static void uring_submit(struct env *env, struct env_op *op)
     ASSERT(!list_linked(&op->link));
     ASSERT(op->kind == ENV_OP_NAMES || op->len_bytes <= INT32_MAX); /* res must hold it */
     op->private_[3] = NULL;
+    if (op_has_file(op))
+        losses_begin(op, &op->file->losses);
     if (op->kind == ENV_OP_NAMES)
         rc = uring_names_submit(&u->names, op);
     else if (op->kind == ENV_OP_ACCEPT)
@@ -276,6 +285,18 @@ static void reap(struct uring_env *u)
     io_uring_cq_advance(&u->ring, n);
 }
 
+/* What the helper thread could not do: the devices are the group's. */
+static void step_settle(struct uring_env *u, struct env_name_step *step)
+{
+    if (step->kind == ENV_STEP_CREATE || step->kind == ENV_STEP_PREWRITE ||
+        step->kind == ENV_STEP_OPEN) {
+        step->ret_file->losses.device = uring_group_device(u->group, step->device);
+        uring_files_add(&u->files, step->ret_file);
+    }
+    if (step->kind == ENV_STEP_STAT)
+        step->ret_flushes_failed = losses_counted(uring_group_device(u->group, step->device));
+}
+
 static void names_reap(struct uring_env *u)
 {
     struct list_node finished, *node;
@@ -284,11 +305,10 @@ static void names_reap(struct uring_env *u)
     while ((node = list_pop_head(&finished)) != NULL) {
         struct env_op *op = container_of(node, struct env_op, link);
         unsigned ran = op->res == 0 ? op->steps_n : op->failed_step;
-        for (unsigned i = 0; i < ran; i++) {
-            enum env_step_kind kind = op->steps[i].kind;
-            if (kind == ENV_STEP_CREATE || kind == ENV_STEP_PREWRITE || kind == ENV_STEP_OPEN)
-                uring_files_add(&u->files, op->steps[i].ret_file);
-        }
+        for (unsigned i = 0; i < ran; i++)
+            step_settle(u, &op->steps[i]);
+        if (op->res < 0 && op->steps[ran].sync_failed)
+            losses_count(uring_group_device(u->group, op->steps[ran].device));
         list_push_tail(&u->done, node);
     }
 }
@@ -313,6 +333,8 @@ static void op_call_back(struct uring_env *u, struct env_op *op)
         return;
     }
     env_done_fn on_released = op->kind == ENV_OP_SEND ? op->on_released : NULL;
+    if (op_has_file(op))
+        op->res = losses_end(op, &op->file->losses, op->res);
     op->busy = false;
     op->on_done(op);
     if (on_released != NULL)

@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 
 #include "core/base/list.h"
+#include "io/losses.h"
 
 struct io_features;
 struct io_uring;
@@ -20,7 +21,8 @@ struct env_uring_config;
 struct env_file {
     struct list_node link; /* in uring_files.open */
     int fd;
-    int slot;      /* in the table, or -1 */
+    int slot; /* in the table, or -1 */
+    struct file_losses losses;
     bool buffered; /* O_DIRECT was refused */
 };
 

@@ -32,7 +32,8 @@ int uring_names_submit(struct uring_names *n, struct env_op *op);
 /* Moves the finished ops to the end of ret. */
 void uring_names_take(struct uring_names *n, struct list_node *ret);
 
-/* uring_steps.c: run one step now. 0 or -errno. */
+/* uring_steps.c: run one step now. 0 or -errno. Its device is that of the file it opened or looked
+ * at, or whose sync failed. */
 int uring_step_run(struct env_name_step *step);
 /* Undo what the step allocated: its file and its data. */
 void uring_step_discard(struct env_name_step *step);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/base/assert.h"
+#include "io/losses.h"
 
 enum { CACHE_LINE = 64, PAIR_SLOTS = 128 /* power of two */ };
 
@@ -38,6 +39,7 @@ struct env_uring_group {
     unsigned count, words;
     struct mailbox **boxes; /* [to] */
     struct pair *pairs;     /* [to * count + from] */
+    struct device_table devices;
 };
 
 static struct mailbox *box_create(unsigned words)
@@ -85,6 +87,7 @@ int env_uring_group_create(unsigned count, struct env_uring_group **ret)
     struct env_uring_group *group = calloc(1, sizeof(*group));
     if (group == NULL)
         return -ENOMEM;
+    pthread_mutex_init(&group->devices.lock, NULL);
     group->words = (count + 63) / 64;
     group->boxes = calloc(count, sizeof(*group->boxes));
     group->pairs = pairs_create(count * count);
@@ -118,6 +121,7 @@ void env_uring_group_destroy(struct env_uring_group *group)
     }
     for (unsigned i = 0; group->pairs != NULL && i < group->count * group->count; i++)
         pthread_mutex_destroy(&group->pairs[i].lock);
+    pthread_mutex_destroy(&group->devices.lock);
     free(group->pairs);
     free(group->boxes);
     free(group);
@@ -126,6 +130,11 @@ void env_uring_group_destroy(struct env_uring_group *group)
 unsigned uring_group_count(const struct env_uring_group *group)
 {
     return group->count;
+}
+
+struct device_losses *uring_group_device(struct env_uring_group *group, uint64_t device)
+{
+    return device_table_find(&group->devices, device);
 }
 
 int uring_group_bell_fd(const struct env_uring_group *group, unsigned index)

@@ -13,8 +13,8 @@
  *
  * Order within a pair: while anything is spilled the sender only spills, and the receiver, holding
  * the lock, empties the ring (older) before the spilled list (newer).
- * Threads: post and settle on the sender's, collect and sleep/awake on the receiver's, wake on any.
- */
+ * Threads: post and settle on the sender's, collect and sleep/awake on the receiver's, the rest on
+ * any. */
 #ifndef IO_URING_POST_H
 #define IO_URING_POST_H
 
@@ -26,6 +26,8 @@
 #include "io/env_uring.h"
 
 unsigned uring_group_count(const struct env_uring_group *group);
+/* The count of the device with this number (uring_names.h); all shards have the same. */
+struct device_losses *uring_group_device(struct env_uring_group *group, uint64_t device);
 int uring_group_bell_fd(const struct env_uring_group *group, unsigned index);
 /* The ring that MSG_RING can reach this shard by; -1 when it is gone. */
 void uring_group_set_ring(struct env_uring_group *group, unsigned index, int ring_fd);

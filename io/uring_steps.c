@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "core/base/bytes.h"
+#include "io/device.h"
 #include "io/uring_files.h"
 
 enum { FILE_MODE = 0644, DIR_MODE = 0755, ZEROS_BYTES = 1 << 20 };
@@ -51,19 +52,35 @@ static int step_rename(struct env_name_step *s)
     return rc_of(rename(s->path, s->path2));
 }
 
-static int dir_sync(const char *path)
+static void device_note(struct env_name_step *s, int fd)
+{
+    struct stat st;
+    if (fstat(fd, &st) == 0)
+        s->device = device_disk(st.st_dev);
+}
+
+static int synced(struct env_name_step *s, int fd, int result)
+{
+    int rc = rc_of(result);
+    s->sync_failed = rc < 0;
+    if (rc < 0)
+        device_note(s, fd);
+    return rc;
+}
+
+static int dir_sync(struct env_name_step *s, const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    int rc = rc_of(fsync(fd));
+    int rc = synced(s, fd, fsync(fd));
     close(fd);
     return rc;
 }
 
 static int step_sync_dir(struct env_name_step *s)
 {
-    return dir_sync(s->path);
+    return dir_sync(s, s->path);
 }
 
 static int step_sync_fs(struct env_name_step *s)
@@ -71,7 +88,7 @@ static int step_sync_fs(struct env_name_step *s)
     int fd = open(s->path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    int rc = rc_of(syncfs(fd));
+    int rc = synced(s, fd, syncfs(fd));
     close(fd);
     return rc;
 }
@@ -120,7 +137,7 @@ static int reserve(int fd, uint64_t size_bytes)
     return rc == -EOPNOTSUPP ? rc_of(ftruncate(fd, (off_t)size_bytes)) : rc;
 }
 
-static int zeros_write(int fd, uint64_t size_bytes)
+static int zeros_write(struct env_name_step *s, int fd, uint64_t size_bytes)
 {
     void *zeros = mmap(NULL, ZEROS_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (zeros == MAP_FAILED)
@@ -136,7 +153,7 @@ static int zeros_write(int fd, uint64_t size_bytes)
             rc = -errno;
     }
     munmap(zeros, ZEROS_BYTES);
-    return rc < 0 ? rc : rc_of(fsync(fd));
+    return rc < 0 ? rc : synced(s, fd, fsync(fd));
 }
 
 static int create(struct env_name_step *s, bool prewrite)
@@ -152,12 +169,13 @@ static int create(struct env_name_step *s, bool prewrite)
         return rc;
     rc = reserve(file->fd, s->size_bytes);
     if (rc == 0 && prewrite)
-        rc = zeros_write(file->fd, s->size_bytes);
+        rc = zeros_write(s, file->fd, s->size_bytes);
     if (rc < 0) {
         unlink(s->path);
         direct_close(file);
         return rc;
     }
+    device_note(s, file->fd);
     s->ret_file = file;
     return 0;
 }
@@ -184,6 +202,7 @@ static int step_open(struct env_name_step *s)
         direct_close(file);
         return rc;
     }
+    s->device = device_disk(st.st_dev);
     s->ret_file = file;
     s->ret_size_bytes = (uint64_t)st.st_size;
     return 0;
@@ -201,7 +220,7 @@ static int step_resize(struct env_name_step *s)
     else if (rc == 0)
         rc = reserve(fd, s->size_bytes);
     if (rc == 0)
-        rc = rc_of(fsync(fd));
+        rc = synced(s, fd, fsync(fd));
     close(fd);
     return rc;
 }
@@ -223,29 +242,29 @@ static int write_all(int fd, const void *data, size_t len_bytes)
     return 0;
 }
 
-static int parent_sync(const char *path)
+static int parent_sync(struct env_name_step *s)
 {
-    const char *slash = strrchr(path, '/');
+    const char *slash = strrchr(s->path, '/');
     if (slash == NULL)
-        return dir_sync(".");
-    if (slash == path)
-        return dir_sync("/");
-    char *dir = strndup(path, (size_t)(slash - path));
+        return dir_sync(s, ".");
+    if (slash == s->path)
+        return dir_sync(s, "/");
+    char *dir = strndup(s->path, (size_t)(slash - s->path));
     if (dir == NULL)
         return -ENOMEM;
-    int rc = dir_sync(dir);
+    int rc = dir_sync(s, dir);
     free(dir);
     return rc;
 }
 
-static int temp_write(const char *temp, const void *data, size_t len_bytes)
+static int temp_write(struct env_name_step *s, const char *temp)
 {
     int fd = open(temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE);
     if (fd < 0)
         return -errno;
-    int rc = write_all(fd, data, len_bytes);
+    int rc = write_all(fd, s->data, s->data_len);
     if (rc == 0)
-        rc = rc_of(fsync(fd));
+        rc = synced(s, fd, fsync(fd));
     if (rc == 0) /* a hint: small files should not push anything else out of memory */
         posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
     close(fd);
@@ -257,13 +276,13 @@ static int step_put(struct env_name_step *s)
     char *temp;
     if (asprintf(&temp, "%s.tmp", s->path) < 0)
         return -ENOMEM;
-    int rc = temp_write(temp, s->data, s->data_len);
+    int rc = temp_write(s, temp);
     if (rc == 0)
         rc = rc_of(rename(temp, s->path));
     if (rc < 0)
         unlink(temp);
     else
-        rc = parent_sync(s->path);
+        rc = parent_sync(s);
     free(temp);
     return rc;
 }
@@ -364,6 +383,7 @@ static int step_stat(struct env_name_step *s)
     struct statvfs fs;
     if (stat(s->path, &st) < 0 || statvfs(s->path, &fs) < 0)
         return -errno;
+    s->device = device_disk(st.st_dev);
     s->ret_size_bytes = (uint64_t)st.st_size;
     s->ret_free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
     s->ret_total_bytes = (uint64_t)fs.f_blocks * fs.f_frsize;
@@ -383,6 +403,7 @@ _Static_assert(ARRAY_LEN(step_runs) == ENV_STEP_KINDS, "a function for each step
 
 int uring_step_run(struct env_name_step *step)
 {
+    step->sync_failed = false;
     return step_runs[step->kind](step);
 }
 

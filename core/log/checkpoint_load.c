@@ -212,10 +212,10 @@ static void checkpoint_read(struct log_store *s, const char *path, uint64_t iden
     ret->size_bytes = size;
     if (size >= 2 * BLOCK_BYTES && size <= CHECKPOINT_BYTES_MAX &&
         posix_memalign((void **)&ret->buf, BLOCK_BYTES, size) == 0) {
+        env_flush_wait(s->env, step.ret_file); /* perhaps a killed process never did */
         bool first = copy_read(s, step.ret_file, ret, 0, identity);
         bool second = copy_read(s, step.ret_file, ret, checkpoint_copy_at(size), identity);
         ret->damaged = first != second;
-        env_flush_wait(s->env, step.ret_file); /* perhaps a killed process never did */
     }
     env_file_close(s->env, step.ret_file);
     if (ret->copy != NULL)

@@ -5,7 +5,8 @@
  * A cycle destages all that was behind when it began and ends in a checkpoint, which frees journal
  *   space.
  * Failure: the partition is fenced, also by a run that is part of a group; what is stable of it
- * stays in memory and in checkpoints. */
+ *   stays in memory and in checkpoints. A flush fails too when another one of the device has failed
+ *   since the write began (io/losses.h), so nothing that was lost with it is counted. */
 #include "core/log/internal.h"
 
 #include <errno.h>

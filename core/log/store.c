@@ -269,15 +269,32 @@ static int plog_close_active(struct plog *p)
     return write_terminated_tail(seg);
 }
 
-static int sync_data_dirs(struct log_store *s)
+/* How many flushes of their devices have failed so far, all directories together. */
+static int flushes_failed(struct log_store *s, uint64_t *ret)
 {
+    *ret = 0;
+    for (unsigned i = 0; i < s->config.data_dirs_n; i++) {
+        struct env_name_step step = {.kind = ENV_STEP_STAT, .path = s->config.data_dirs[i]};
+        int rc = env_names_wait(s->env, &step, 1);
+        if (rc != 0)
+            return rc;
+        *ret += step.ret_flushes_failed;
+    }
+    return 0;
+}
+
+/* What was written since `failed_before` was counted is durable, or it is not known to be. */
+static int sync_data_dirs(struct log_store *s, uint64_t failed_before)
+{
+    uint64_t failed_now;
     for (unsigned i = 0; i < s->config.data_dirs_n; i++) {
         struct env_name_step step = {.kind = ENV_STEP_SYNC_FS, .path = s->config.data_dirs[i]};
         int rc = env_names_wait(s->env, &step, 1);
         if (rc != 0)
             return rc;
     }
-    return 0;
+    int rc = flushes_failed(s, &failed_now);
+    return rc == 0 && failed_now != failed_before ? -EIO : rc;
 }
 
 static int close_all_active(struct log_store *s)
@@ -297,6 +314,8 @@ int log_store_close(struct log_store *s)
 {
     scrub_stop(s);
     settle(s);
+    uint64_t failed_before;
+    int count_rc = flushes_failed(s, &failed_before);
     s->closing = true;
     s->cycle_after_ns = 0;
     store_want_cycle(s);
@@ -305,7 +324,9 @@ int log_store_close(struct log_store *s)
     if (rc == 0)
         rc = close_all_active(s);
     settle(s);
-    int sync_rc = s->failed != 0 ? s->failed : sync_data_dirs(s);
+    int sync_rc = s->failed != 0 ? s->failed : count_rc;
+    if (sync_rc == 0)
+        sync_rc = sync_data_dirs(s, failed_before);
     if (sync_rc == 0)
         sync_rc = checkpoint_write_full(s);
     store_free(s);
