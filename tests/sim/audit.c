@@ -85,6 +85,11 @@ static struct model_topic *topic_adopt(struct sim *sim, const char *name,
     return NULL;
 }
 
+static bool is_name_of_ours(const char *name)
+{
+    return strncmp(name, "churn.", 6) == 0 || (name[0] == 't' && name[1] >= '0' && name[1] <= '9');
+}
+
 static void on_metadata(const void *response, void *arg)
 {
     struct sim *sim = arg;
@@ -99,8 +104,8 @@ static void on_metadata(const void *response, void *arg)
         memcpy(id.b, told->topic_id.b, sizeof(id.b));
         memcpy(name, told->name.p, (size_t)MIN(MAX(told->name.len, 0), 31));
         struct model_topic *t = model_topic_by_id(m, &id);
-        if (t == NULL && sim->plan.hostile && name[0] != 't' && name[0] != 'c')
-            continue; /* a stranger's */
+        if (t == NULL && sim->plan.hostile && !is_name_of_ours(name))
+            continue; /* a stranger's, whose requests may be bent in the name */
         if (t == NULL)
             t = topic_adopt(sim, name, &id, told->partitions_n);
         if (t == NULL)

@@ -818,9 +818,22 @@ static enum seen failed_flush(struct rig *r)
     return seen;
 }
 
+static enum seen failed_flush_of_another(struct rig *r)
+{
+    struct env_file *f = make_stable(r, "/f"), *g = make_stable(r, "/g");
+    fill(r, f, 0, 2, 'n');
+    mem_world_fail_at(r->world, MEM_FAULT_FLUSH_EIO, 1);
+    cr_assert_eq(env_flush_wait(r->env, g), -EIO);
+    enum seen seen = look(r, "/f", 0, 2, 0, 'n');
+    rig_crash(r);
+    cr_assert_eq(look(r, "/f", 0, 2, 0, 'n'), seen);
+    return seen;
+}
+
 Test(env_mem, a_failed_flush_loses_what_was_dirty)
 {
     assert_all_seen(failed_flush);
+    assert_all_seen(failed_flush_of_another);
 }
 
 static enum seen failed_write(struct rig *r)

@@ -26,6 +26,11 @@ static void reopen_after_cut(void)
     cr_assert_eq(rc, 0, "%s", f.why);
 }
 
+static void on_nobody(struct env_op *op)
+{
+    (void)op;
+}
+
 static void on_nothing(struct log_append *a, int rc)
 {
     (void)a;
@@ -214,6 +219,86 @@ Test(rules, a_failed_journal_write_fences_the_store_and_loses_nothing)
     reopen_after_cut();
     cr_assert(fixture_verify_all(&f), "%s", f.why);
     fixture_fini(&f);
+}
+
+/* Two partitions have runs under way when one of their flushes fails and takes what is in the
+ * device's cache; a third has none. */
+static void flush_fails_under_two_runs(uint64_t seed, unsigned nth, unsigned *went_on)
+{
+    logger_level = LOG_OFF;
+    fixture_init(&f, seed, 3, 32u << 20, 64u << 10);
+    cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+    for (int i = 0; i < 6; i++) {
+        fixture_append(&f, i % 3, 200000, 1);
+        fixture_settle(&f);
+    }
+    cr_assert_eq(f.acked, 6);
+    for (int i = 0; i < 20; i++) /* whatever goes on behind it ends */
+        fixture_turn(&f);
+    mem_world_fail_at(f.world, MEM_FAULT_FLUSH_EIO, nth);
+    uint64_t runs_before = log_store_counters(f.store)->run_bytes;
+    fixture_append(&f, 0, 150000, 1);
+    fixture_append(&f, 1, 150000, 1);
+    fixture_settle(&f);
+    cr_assert_gt(log_store_counters(f.store)->run_bytes, runs_before + 300000);
+    cr_assert_eq(mem_world_fault_hits(f.world, MEM_FAULT_FLUSH_EIO), 1);
+    cr_assert(nth == 1 ? f.failed == 2 : f.failed > 0, "%lu failed", (unsigned long)f.failed);
+    *went_on += fixture_append(&f, 2, 150000, 1) == 0;
+    fixture_settle(&f);
+    cr_assert(fixture_verify(&f, 2), "%s", f.why);
+    reopen_after_cut();
+    cr_assert(fixture_verify_all(&f), "seed %lu: %s", (unsigned long)seed, f.why);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(fixture_append(&f, i, 150000, 1), 0);
+    fixture_settle(&f);
+    reopen_after_cut();
+    cr_assert(fixture_verify_all(&f), "seed %lu, again: %s", (unsigned long)seed, f.why);
+    fixture_fini(&f);
+}
+
+Test(rules, a_failed_flush_takes_every_run_under_way_and_nothing_else)
+{
+    unsigned went_on = 0;
+    for (uint64_t seed = 1; seed <= 40; seed++)
+        flush_fails_under_two_runs(seed, 1 + seed % 2, &went_on);
+    cr_assert_gt(went_on, 0, "a partition with nothing under way");
+}
+
+/* Somebody else's flush fails while the store closes and writes its segments without flushing
+ * each. */
+static int stop_with_a_failed_flush(uint64_t after_ns)
+{
+    static uint8_t block[BLOCK_BYTES] __attribute__((aligned(BLOCK_BYTES)));
+    start(4);
+    struct env *other = env_mem_create(f.world, 1, 2, NULL);
+    struct env_name_step make = {
+        .kind = ENV_STEP_CREATE, .path = "/other", .size_bytes = sizeof(block)};
+    cr_assert_eq(env_names_wait(other, &make, 1), 0);
+    for (int i = 0; i < 20; i++)
+        fixture_append(&f, i % 4, 40000, 1);
+    fixture_settle(&f);
+    cr_assert_eq(f.acked, 20);
+    struct env_op flushing = {0};
+    mem_world_fail_at(f.world, MEM_FAULT_FLUSH_EIO, 1);
+    mem_world_set_latency(f.world, 100000, after_ns, 80000);
+    env_flush(other, &flushing, make.ret_file, on_nobody);
+    mem_world_set_latency(f.world, 100000, 400000, 80000);
+    int rc = fixture_close(&f);
+    mem_world_power_off(f.world);
+    env_destroy(other);
+    reopen_after_cut();
+    cr_assert(fixture_verify_all(&f), "after %lu ns: %s", (unsigned long)after_ns, f.why);
+    fixture_fini(&f);
+    return rc;
+}
+
+Test(rules, a_stop_is_not_clean_if_a_flush_of_its_device_failed)
+{
+    unsigned failed = 0, clean = 0;
+    for (uint64_t after_ns = 200000; after_ns <= 20000000; after_ns += 200000)
+        *(stop_with_a_failed_flush(after_ns) < 0 ? &failed : &clean) += 1;
+    cr_assert_gt(failed, 0);
+    cr_assert_gt(clean, 0);
 }
 
 Test(rules, a_full_disk_refuses_and_recovers)
