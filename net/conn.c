@@ -139,8 +139,9 @@ static void frame_refuse(struct conn *c, int32_t len, const char *why)
     conn_drain(c);
 }
 
-/* The length has arrived: memory for the frame. False: the connection waits or is ending. */
-static bool frame_begin(struct conn *c)
+/* The length has arrived, and n bytes behind it: memory for the frame. False: the connection waits
+ * or is ending. */
+static bool frame_begin(struct conn *c, const uint8_t *p, uint32_t n)
 {
     struct net *net = c->net;
     int32_t len = (int32_t)be_load32(c->head);
@@ -148,7 +149,7 @@ static bool frame_begin(struct conn *c)
         frame_refuse(c, len, len < 0 ? "negative" : "more than a request may have");
         return false;
     }
-    c->incoming = conn_request_create(net, (uint32_t)len);
+    c->incoming = conn_request_create(net, (uint32_t)len, p, n);
     if (c->incoming == NULL) {
         c->pause = CONN_PAUSED_MEMORY;
         if (!list_linked(&c->wait))
@@ -186,7 +187,7 @@ static bool frame_take(struct conn *c, const uint8_t **p, uint32_t *n)
         *n -= take;
         if (c->head_n < 4)
             return true;
-        if (!frame_begin(c))
+        if (!frame_begin(c, *p, *n))
             return false;
     }
     struct conn_request *x = c->incoming;

@@ -27,7 +27,7 @@
 /* The part of a request that handlers do not see. */
 struct conn_request {
     struct request r;
-    uint8_t *block; /* the frame's memory from net_memory; NULL: it is in the arena */
+    uint8_t *block; /* the frame's memory from net_memory; NULL: in the arena, or at r.place */
     uint32_t have;  /* of the frame, received so far */
     unsigned sends; /* sends that have pieces of the reply and are not released */
     /* How far the reply is in a send: bytes of reply.buf, whole refs, then of the next ref. */
@@ -116,7 +116,9 @@ void conn_flush(struct conn *c);  /* send what is ready, then read on if that wa
 void conn_resume(struct conn *c); /* after a pause, or -ENOBUFS */
 
 /* ---- request.c ---- */
-struct conn_request *conn_request_create(struct net *net, uint32_t frame_len); /* NULL: no memory */
+/* The frame's memory depends on its first bytes, as many as have arrived. NULL: no memory. */
+struct conn_request *conn_request_create(struct net *net, uint32_t frame_len, const uint8_t *head,
+                                         uint32_t head_len);
 void conn_request_drop_later(struct conn_request *x); /* at the end of the turn */
 void conn_requests_drop(struct net *net);             /* then: tells on_released, frees */
 void conn_request_dispatch(struct conn_request *x);   /* the frame is complete */

@@ -92,6 +92,7 @@ struct request {
     struct wire_str client_id;
     uint8_t *frame; /* the whole frame; records in it may be changed in place */
     uint32_t frame_len;
+    struct log_place place;                 /* the frame is there, for its batch to stay there */
     struct arena arena;                     /* decoded body, handler state, response structs */
     struct wire_writer reply;               /* encoded response, record bytes by reference */
     void (*on_released)(struct request *r); /* optional: reply left (or was dropped): give back what
@@ -123,6 +124,10 @@ void list_offsets_handle(struct request *r, void *body);
 void metadata_handle(struct request *r, void *body);
 void offset_for_leader_epoch_handle(struct request *r, void *body);
 void produce_handle(struct request *r, void *body);
+/* Where to receive a Produce request whose first bytes are known: in memory of the log. -ENOENT: as
+ * any other; -EAGAIN: there is no memory now. */
+int produce_place(struct shard *s, const uint8_t *head, uint32_t head_len, uint32_t frame_len,
+                  struct log_place *ret, uint8_t **ret_frame);
 /* To a version of ApiVersions that is not served: its body is never read (KIP-511). */
 void api_versions_reply_unsupported(struct request *r);
 

@@ -25,7 +25,8 @@ static bool is_pressed(const struct net *net)
 
 static bool holds_memory(const struct conn *c)
 {
-    return c->sending != NULL || (c->incoming != NULL && c->incoming->block != NULL);
+    const struct conn_request *x = c->incoming;
+    return c->sending != NULL || (x != NULL && (x->block != NULL || x->r.place.block != NULL));
 }
 
 static void watch_restart(struct conn *c, uint64_t moved_bytes, uint64_t now)

@@ -69,17 +69,27 @@ static bool frame_has_room(const struct net *net, uint32_t frame_len)
            net->shard->net_memory.free_bytes >= buddy_round(frame_len) + net->small_reserve_bytes;
 }
 
-struct conn_request *conn_request_create(struct net *net, uint32_t frame_len)
+static uint8_t *frame_memory(struct net *net, struct conn_request *x, uint32_t frame_len,
+                             const uint8_t *head, uint32_t head_len)
+{
+    if (frame_len <= REQUEST_INLINE_BYTES)
+        return arena_alloc(&x->r.arena, frame_len);
+    uint8_t *frame = NULL;
+    int rc = produce_place(net->shard, head, head_len, frame_len, &x->r.place, &frame);
+    if (rc == 0 || rc == -EAGAIN)
+        return frame;
+    if (frame_has_room(net, frame_len))
+        x->block = buddy_alloc(&net->shard->net_memory, frame_len);
+    return x->block;
+}
+
+struct conn_request *conn_request_create(struct net *net, uint32_t frame_len, const uint8_t *head,
+                                         uint32_t head_len)
 {
     struct conn_request *x = request_get(net);
     if (x == NULL)
         return NULL;
-    if (frame_len <= REQUEST_INLINE_BYTES) {
-        x->r.frame = arena_alloc(&x->r.arena, frame_len);
-    } else if (frame_has_room(net, frame_len)) {
-        x->block = buddy_alloc(&net->shard->net_memory, frame_len);
-        x->r.frame = x->block;
-    }
+    x->r.frame = frame_memory(net, x, frame_len, head, head_len);
     if (x->r.frame == NULL) {
         request_put(net, x);
         return NULL;
@@ -105,6 +115,7 @@ void conn_requests_drop(struct net *net)
             x->r.on_released(&x->r);
         if (x->block != NULL)
             buddy_free(&net->shard->net_memory, x->block);
+        log_place_release(&x->r.place);
         net->requests_n--;
         request_put(net, x);
     }

@@ -187,12 +187,13 @@ static void timers_arm(struct net *net)
 static void on_turn(struct shard *s)
 {
     struct net *net = net_of(s);
-    conn_requests_drop(net);
-    memory_retry(&net->small_waiting);
-    memory_retry(&net->large_waiting);
-    for (struct list_node *node; (node = list_pop_head(&net->dirty)) != NULL;)
-        conn_flush(container_of(node, struct conn, dirty));
-    conn_requests_drop(net);
+    do { /* memory that is given back here is for those who wait for it, at once */
+        conn_requests_drop(net);
+        memory_retry(&net->small_waiting);
+        memory_retry(&net->large_waiting);
+        for (struct list_node *node; (node = list_pop_head(&net->dirty)) != NULL;)
+            conn_flush(container_of(node, struct conn, dirty));
+    } while (!list_empty(&net->dead));
     timers_arm(net);
     pressure_arm(net);
 }

@@ -93,3 +93,29 @@ void buddy_free(struct buddy *b, void *block)
     }
     block_release(b, page, order);
 }
+
+void buddy_trim(struct buddy *b, void *run, size_t run_bytes, size_t keep_bytes)
+{
+    size_t page = page_of(b, run);
+    size_t end = page + (run_bytes >> BUDDY_MIN_SHIFT);
+    size_t keep = page + ((keep_bytes + BLOCK_BYTES - 1) >> BUDDY_MIN_SHIFT);
+    while (page < end) {
+        ASSERT(b->order[page] != 0 && (b->order[page] & FREE_BIT) == 0);
+        unsigned order = b->order[page] - 1u;
+        size_t next = page + ((size_t)1 << order);
+        ASSERT(next <= end);
+        if (page < keep && next > keep) { /* two halves, then look again */
+            b->order[page] = (uint8_t)order;
+            b->order[page + ((size_t)1 << (order - 1))] = (uint8_t)order;
+            continue;
+        }
+        if (page >= keep)
+            buddy_free(b, b->base + (page << BUDDY_MIN_SHIFT));
+        page = next;
+    }
+}
+
+void buddy_free_run(struct buddy *b, void *run, size_t run_bytes)
+{
+    buddy_trim(b, run, run_bytes, 0);
+}

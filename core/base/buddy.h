@@ -25,6 +25,10 @@ int buddy_init(struct buddy *b, void *base, size_t size_bytes);
 void buddy_fini(struct buddy *b);
 void *buddy_alloc(struct buddy *b, size_t len_bytes);
 void buddy_free(struct buddy *b, void *block);
+/* Gives back what lies behind the first keep_bytes, rounded up to 4 KiB, of a run: a block of
+ * run_bytes, or what an earlier trim has left of one. What stays is freed by buddy_free_run. */
+void buddy_trim(struct buddy *b, void *run, size_t run_bytes, size_t keep_bytes);
+void buddy_free_run(struct buddy *b, void *run, size_t run_bytes);
 /* What buddy_alloc(len_bytes) really takes. */
 size_t buddy_round(size_t len_bytes);
 

@@ -19,7 +19,7 @@ static void chunk_free(struct chunk *c)
     ASSERT(c->refs == 0);
     list_remove(&c->link);
     list_remove(&c->clean_link);
-    buddy_free(s->config.memory, c->data);
+    buddy_free_run(s->config.memory, c->block, (size_t)(c->data - c->block) + c->cap_bytes);
     s->memory_freed = true;
     free(c);
 }
@@ -112,10 +112,20 @@ static struct chunk *chunk_make(struct segment *seg, uint64_t pos, void *data, u
     struct chunk *c = calloc(1, sizeof(*c));
     if (c == NULL)
         return NULL;
-    *c = (struct chunk){
-        .seg = seg, .store = seg->plog->store, .data = data, .pos = pos, .cap_bytes = cap_bytes};
+    *c = (struct chunk){.seg = seg,
+                        .store = seg->plog->store,
+                        .block = data,
+                        .data = data,
+                        .pos = pos,
+                        .cap_bytes = cap_bytes};
     list_push_tail(&seg->chunks, &c->link);
     return c;
+}
+
+static void tail_is_big(struct plog *p)
+{
+    if (!list_linked(&p->tail_link))
+        list_push_tail(&p->store->big_tails, &p->tail_link);
 }
 
 /* A partition that has come to rest keeps the block that is not in its file yet, not the large
@@ -191,8 +201,8 @@ static struct chunk *chunk_add(struct segment *seg, uint64_t pos, uint64_t want_
     struct chunk *c = data == NULL ? NULL : chunk_make(seg, pos, data, cap);
     if (c == NULL && data != NULL)
         buddy_free(s->config.memory, data);
-    if (c != NULL && cap > BLOCK_BYTES && !list_linked(&seg->plog->tail_link))
-        list_push_tail(&s->big_tails, &seg->plog->tail_link);
+    if (c != NULL && cap > BLOCK_BYTES)
+        tail_is_big(seg->plog);
     return c;
 }
 
@@ -235,6 +245,114 @@ void seg_write_bytes(struct segment *seg, const uint8_t *data, uint64_t len_byte
         len_bytes -= piece;
     }
 }
+
+/* ---- places ---- */
+
+/* Batches on their way hold at most this part of the memory, however slow they are. */
+#define PLACES_PART 8u
+
+int log_place_take(struct plog *p, uint32_t before_bytes, uint32_t len_bytes, uint32_t after_bytes,
+                   struct log_place *ret, uint8_t **ret_batch)
+{
+    struct log_store *s = p->store;
+    const struct segment *seg = plog_active(p);
+    uint32_t min_bytes = s->config.place_min_bytes;
+    if (min_bytes == 0 || len_bytes < MAX(min_bytes, 2 * BLOCK_BYTES) || plog_refuses(p) != 0)
+        return -ENOENT;
+    /* The batch may begin at any byte of a block; what is before it ends there. */
+    uint64_t at = block_ceil(before_bytes) + (seg == NULL ? 0 : seg->end_pos % BLOCK_BYTES);
+    uint64_t bytes = block_ceil(at + len_bytes + after_bytes);
+    if (s->place_bytes + bytes > s->config.memory->size_bytes / PLACES_PART)
+        return -ENOENT;
+    struct chunk *c = calloc(1, sizeof(*c));
+    uint8_t *block = c == NULL ? NULL : store_alloc(s, bytes);
+    if (block == NULL) { /* who waits for memory already is not to be overtaken, nor overtakes */
+        free(c);
+        return c != NULL && list_empty(&s->memory_waiters) ? -EAGAIN : -ENOENT;
+    }
+    buddy_trim(s->config.memory, block, buddy_round(bytes), bytes);
+    s->place_bytes += bytes;
+    *ret =
+        (struct log_place){.block = block, .block_bytes = (uint32_t)bytes, .store = s, .chunk = c};
+    *ret_batch = block + at;
+    return 0;
+}
+
+void log_place_release(struct log_place *place)
+{
+    struct log_store *s = place->store;
+    if (place->adopted) {
+        chunk_unref(place->chunk);
+    } else if (place->block != NULL) {
+        buddy_free_run(s->config.memory, place->block, place->block_bytes);
+        s->place_bytes -= place->block_bytes;
+        s->memory_freed = true;
+        free(place->chunk);
+    }
+    *place = (struct log_place){.block = NULL};
+}
+
+/* The batch has the log's alignment, and the block it begins in is in memory. */
+bool seg_can_adopt(const struct segment *seg, const uint8_t *data, uint64_t len_bytes,
+                   const struct log_place *place)
+{
+    if (place == NULL || place->block == NULL || place->adopted || len_bytes <= BLOCK_BYTES ||
+        place->store != seg->plog->store || data < place->block ||
+        data + len_bytes > place->block + place->block_bytes)
+        return false;
+    uint64_t in_block = seg->end_pos % BLOCK_BYTES;
+    return (uintptr_t)data % BLOCK_BYTES == in_block &&
+           (in_block == 0 || seg_chunk_at(seg, seg->end_pos) != NULL);
+}
+
+/* No memory behind pos, which is the end of a block. */
+static void seg_trim_tail(struct segment *seg, uint64_t pos)
+{
+    struct log_store *s = seg->plog->store;
+    struct chunk *c;
+    while ((c = seg_tail_chunk(seg)) != NULL && c->pos >= pos)
+        chunk_drop(c);
+    if (c == NULL || c->pos + c->cap_bytes <= pos)
+        return;
+    uint32_t cap = (uint32_t)(pos - c->pos), less = c->cap_bytes - cap;
+    size_t front = (size_t)(c->data - c->block);
+    buddy_trim(s->config.memory, c->block, front + c->cap_bytes, front + cap);
+    c->cap_bytes = cap;
+    if (c->lent > 0)
+        s->lent_bytes -= less;
+    s->memory_freed = true;
+}
+
+/* As seg_write_bytes, but only what completes the last block is copied: the rest becomes a chunk
+ * where it lies. The place keeps a reference, for what is in front of the batch. */
+void seg_adopt(struct segment *seg, const uint8_t *data, uint64_t len_bytes,
+               struct log_place *place)
+{
+    struct log_store *s = seg->plog->store;
+    struct chunk *c = place->chunk;
+    uint64_t head = block_ceil(seg->end_pos) - seg->end_pos;
+    seg_trim_tail(seg, block_ceil(seg->end_pos));
+    seg_write_bytes(seg, data, head);
+    size_t front = (size_t)(data + head - place->block);
+    uint32_t fill = (uint32_t)(len_bytes - head), cap = (uint32_t)block_ceil(fill);
+    *c = (struct chunk){.seg = seg,
+                        .store = s,
+                        .block = place->block,
+                        .data = place->block + front,
+                        .pos = seg->end_pos,
+                        .cap_bytes = cap,
+                        .fill_bytes = fill};
+    buddy_trim(s->config.memory, c->block, place->block_bytes, front + cap);
+    list_push_tail(&seg->chunks, &c->link);
+    chunk_ref(c);
+    tail_is_big(seg->plog);
+    seg->end_pos += fill;
+    s->place_bytes -= place->block_bytes;
+    s->counters.adopted_bytes += fill;
+    place->adopted = true;
+}
+
+/* ---- looking ---- */
 
 /* The chunk that holds (or will hold) pos; searched from the tail, where most readers are. */
 struct chunk *seg_chunk_at(const struct segment *seg, uint64_t pos)

@@ -38,6 +38,7 @@ struct chunk {                   /* contiguous memory for [pos, pos + cap) of a 
     struct list_node clean_link; /* store.clean: only a cache, may be evicted */
     struct segment *seg;         /* NULL: dropped, freed when the last reference goes */
     struct log_store *store;
+    uint8_t *block; /* what was allocated: data is in it, at its begin unless it was adopted */
     uint8_t *data;
     uint64_t pos;
     uint32_t cap_bytes, fill_bytes;
@@ -250,6 +251,7 @@ struct log_store {
     int failed;            /* -errno: the journal is gone */
     uint64_t behind_bytes; /* stable, not destaged */
     uint64_t lent_bytes;   /* of chunks that readers hold */
+    uint64_t place_bytes;  /* of places that are no chunks yet */
     struct pool *pools;    /* one a data dir */
     struct scrub *scrub;   /* NULL: off */
     bool memory_freed;
@@ -258,6 +260,10 @@ struct log_store {
 /* chunk.c */
 int seg_reserve(struct segment *seg, uint64_t len_bytes);
 void seg_write_bytes(struct segment *seg, const uint8_t *data, uint64_t len_bytes);
+bool seg_can_adopt(const struct segment *seg, const uint8_t *data, uint64_t len_bytes,
+                   const struct log_place *place);
+void seg_adopt(struct segment *seg, const uint8_t *data, uint64_t len_bytes,
+               struct log_place *place);
 bool seg_peek(const struct segment *seg, uint64_t pos, void *buf, uint32_t len_bytes);
 struct chunk *seg_chunk_at(const struct segment *seg, uint64_t pos);
 void chunk_ref(struct chunk *c);
@@ -319,6 +325,7 @@ void seg_set_stable(struct segment *seg, uint64_t pos);
 void seg_set_destaged(struct segment *seg, uint64_t pos);
 void plog_mark_dirty(struct plog *p);
 void plog_want_destage(struct plog *p);
+int plog_refuses(const struct plog *p);
 void plog_notify(struct plog *p);
 void store_run_notifications(struct log_store *s);
 void plog_fence(struct plog *p, int rc, const char *what);

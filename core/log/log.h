@@ -39,10 +39,12 @@ struct log_config {
     uint64_t scrub_interval_ms;      /* from the beginning of one pass to the next */
     struct buddy *memory;            /* partition buffers; borrowed */
     struct buddy *read_memory;       /* buffers of disk reads; borrowed */
+    uint32_t place_min_bytes;        /* batches from this on get a place; 0: none does */
 };
 
 struct log_counters {
-    uint64_t appends, append_bytes, duplicates, groups, journal_bytes, run_bytes, destage_bytes;
+    uint64_t appends, append_bytes, adopted_bytes, duplicates, groups, journal_bytes, run_bytes,
+        destage_bytes;
     uint64_t reads_hot, reads_disk, disk_read_bytes, checkpoints, evictions, memory_waits;
     uint64_t damaged_stretches, lost_offsets; /* found since the start; each is named in the log */
     uint64_t scrub_bytes, scrub_passes;
@@ -84,18 +86,38 @@ void log_store_remove(struct log_store *, struct plog *, plog_removed_fn on_done
 
 /* ---- append ---- */
 
+/* Where a batch is received that is going to be appended, so that nothing has to copy it: memory of
+ * the log, aligned as the end of the log is now. If that still fits when the batch is appended, the
+ * memory becomes the log's; else the batch is copied like any other. */
+struct log_place {
+    uint8_t *block; /* NULL: none; private, as all of it */
+    uint32_t block_bytes;
+    struct log_store *store;
+    struct chunk *chunk;
+    bool adopted;
+};
+/* For a batch of len_bytes with before_bytes and after_bytes around it; *ret_batch is where the
+ * batch is to begin. -ENOENT: receive it elsewhere (too small, others wait for memory, the
+ * partition takes nothing); -EAGAIN: all memory is in use, ask again next turn. */
+int log_place_take(struct plog *, uint32_t before_bytes, uint32_t len_bytes, uint32_t after_bytes,
+                   struct log_place *ret, uint8_t **ret_batch);
+/* Nobody looks at it any more; also when there is none. What was adopted stays in the log. */
+void log_place_release(struct log_place *place);
+
 struct log_append;
 typedef void (*log_append_fn)(struct log_append *a, int rc);
-struct log_append {         /* lent from plog_append until on_done, when that returned 0 */
-    int64_t base_offset;    /* out; of the original when duplicate */
-    int64_t append_time_ms; /* out; -1 with CreateTime */
+struct log_append {          /* lent from plog_append until on_done, when that returned 0 */
+    struct log_place *place; /* in: the batch was received there; NULL: somewhere else */
+    int64_t base_offset;     /* out; of the original when duplicate */
+    int64_t append_time_ms;  /* out; -1 with CreateTime */
     int64_t log_start_offset;
     bool duplicate;
     log_append_fn on_done;
     int64_t end_offset;    /* private */
     struct list_node link; /* private */
 };
-/* One validated batch (batch_validate with this topic's limits), stamped in place and copied.
+/* One validated batch (batch_validate with this topic's limits), stamped in place and copied, or
+ * adopted where it lies: then nobody writes to it any more.
  * 1: finished (wait_stable was false, or it is stable already), outputs set.
  * 0: accepted, outputs set, on_done(rc) comes exactly once when it is stable or has failed.
  * < 0, on_done never comes: -EAGAIN no memory now (log_store_wait_memory), -EIO fenced,

@@ -357,13 +357,18 @@ static bool store_has_no_room(const struct log_store *s)
            (s->checkpoint.rc < 0 && journal_used_bytes(s) > s->journal.ring_bytes / 4 * 3);
 }
 
-static int append_checks(struct plog *p, const struct batch_header *h)
+/* 0, or why it takes no records at all. */
+int plog_refuses(const struct plog *p)
 {
     int rc = plog_failure(p);
+    return rc == 0 && (p->failed_space || store_has_no_room(p->store)) ? -ENOSPC : rc;
+}
+
+static int append_checks(struct plog *p, const struct batch_header *h)
+{
+    int rc = plog_refuses(p);
     if (rc != 0)
         return rc;
-    if (p->failed_space || store_has_no_room(p->store))
-        return -ENOSPC;
     return h->len_bytes > (uint64_t)p->config.segment_bytes ? -EDOM : 0;
 }
 
@@ -401,7 +406,8 @@ int plog_append(struct plog *p, uint8_t *batch, const struct batch_header *heade
     struct segment *seg = plog_active(p);
     if (seg == NULL || must_roll(p, seg, &h))
         seg = plog_roll(p);
-    if (seg == NULL || seg_reserve(seg, h.len_bytes) != 0 ||
+    bool adopt = seg != NULL && seg_can_adopt(seg, batch, h.len_bytes, a->place);
+    if (seg == NULL || (!adopt && seg_reserve(seg, h.len_bytes) != 0) ||
         plog_epoch_note(p, p->leader_epoch, p->end_offset) != 0) {
         s->counters.memory_waits++;
         return -EAGAIN;
@@ -418,7 +424,10 @@ int plog_append(struct plog *p, uint8_t *batch, const struct batch_header *heade
         return -EAGAIN;
     batch_stamp(batch, h.base_offset, h.leader_epoch);
     uint64_t pos = seg->end_pos;
-    seg_write_bytes(seg, batch, h.len_bytes);
+    if (adopt)
+        seg_adopt(seg, batch, h.len_bytes, a->place);
+    else
+        seg_write_bytes(seg, batch, h.len_bytes);
     plog_note_batch(p, seg, pos, &h);
     plog_mark_dirty(p);
     s->counters.appends++;

@@ -74,6 +74,7 @@ static bool item_append(struct produce_item *item)
         return true;
     }
     bool wait_stable = asked_of(item)->acks == -1;
+    item->append.place = &item->group->fanout->r->place;
     int rc = plog_append(p, item->asked->records.data, &item->header, wait_stable, &item->append,
                          on_append);
     if (rc == -EAGAIN)

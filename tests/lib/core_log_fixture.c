@@ -34,6 +34,7 @@ void fixture_init(struct log_fixture *f, uint64_t seed, int32_t partitions, size
         .pool_max_percent = 10,
         .memory = &f->memory,
         .read_memory = &f->read_memory,
+        .place_min_bytes = 4096,
     };
     topic_config_defaults(&f->topic.config);
     f->topic.name = "t";
@@ -142,12 +143,20 @@ int fixture_append(struct log_fixture *f, int32_t partition, uint32_t value_byte
     struct batch_header h;
     ASSERT(batch_peek(data, len, &h) == 0);
     *b = (struct model_batch){.records = records, .len_bytes = (uint32_t)len, .fixture = f};
-    int rc = plog_append(fixture_plog(f, partition), data, &h, true, &b->append, on_appended);
+    /* Every other large batch comes in a place, of which the log keeps what fits. */
+    struct log_place place = {.block = NULL};
+    uint8_t *batch = data;
+    if (m->batches_n % 2 != 0 &&
+        log_place_take(fixture_plog(f, partition), 100, (uint32_t)len, 3, &place, &batch) == 0)
+        memcpy(batch, data, len);
+    b->append.place = &place;
+    int rc = plog_append(fixture_plog(f, partition), batch, &h, true, &b->append, on_appended);
     if (rc >= 0) {
         b->base_offset = b->append.base_offset;
-        b->crc = crc32c(data, len);
+        b->crc = crc32c(batch, len);
         m->batches_n++;
     }
+    log_place_release(&place);
     batch_builder_fini(&builder);
     return rc;
 }

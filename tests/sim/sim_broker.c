@@ -75,6 +75,7 @@ static void broker_configure(struct sim_broker *b, const struct sim_broker_confi
         .shards_n = config->shards_n,
         .log = {.journal_bytes = config->journal_bytes,
                 .direct_min_bytes = config->direct_min_bytes,
+                .place_min_bytes = (uint32_t)config->direct_min_bytes / 4,
                 .shards_n = config->shards_n,
                 .producer_expiry_ms = config->producer_expiry_ms,
                 .pool_max_percent = 10},

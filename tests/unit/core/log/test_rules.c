@@ -53,6 +53,7 @@ static int produce(int32_t partition, int64_t producer, int16_t epoch, int32_t s
         cr_assert_eq(batch_builder_add(&b, 1000 + sequence + i, NULL, -1, "value", 5, NULL, 0), 0);
     cr_assert_eq(batch_builder_finish(&b, &data, &len), 0);
     cr_assert_eq(batch_peek(data, len, &h), 0);
+    a->place = NULL;
     int rc = plog_append(fixture_plog(&f, partition), data, &h, false, a, on_nothing);
     batch_builder_fini(&b);
     return rc;
