@@ -1,12 +1,13 @@
-"""What it costs to do nothing, and how many system calls a MiB takes."""
+"""What it costs to do nothing, how much memory is resident, and how many system calls a MiB takes."""
 import os
 import re
 import signal
+import struct
 import time
 
 from lib.broker import CLOCK_TICKS, Broker
 from lib.clients import need_command
-from lib.kafka_wire import (API_VERSIONS, FETCH, Connection, batch, create_topics, fetch_body,
+from lib.kafka_wire import (API_VERSIONS, FETCH, Connection, batch, create_topics, fetch, fetch_body,
                             frame, header, leader_connection, produce)
 from lib.testcase import alone, params, timeout
 
@@ -55,6 +56,57 @@ def test_idle_after_work():
             time.sleep(2)
             ticks = ticks_of_idling(broker)
         assert ticks <= 1, f"{ticks} ticks of 1/{CLOCK_TICKS} s in {IDLE_S} s"
+
+
+def resident_mib(broker):
+    with open(f"/proc/{broker.pid}/status") as status:
+        return int(re.search(r"^VmRSS:\s+(\d+) kB", status.read(), re.MULTILINE).group(1)) / 1024
+
+
+def test_idle_memory():
+    """Memory is resident where it was used, not what may be used: at defaults and two shards, fresh
+    and after a start with data."""
+    with Broker() as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["quiet"], 4)
+        fresh = resident_mib(broker)
+        for partition in range(4):
+            with leader_connection(broker, "quiet", partition) as connection:
+                assert produce(connection, "quiet", batch([b"x" * 100]), partition)[0] == 0
+        one_each = resident_mib(broker)
+        broker.stop()
+        broker.start()
+        again = resident_mib(broker)
+        print(f"{fresh:.0f} MiB, with a record in each partition {one_each:.0f} MiB, "
+              f"started again {again:.0f} MiB")
+        assert max(fresh, one_each, again) <= 64
+
+
+def read_all(broker, topic):
+    offset = high = 0
+    with leader_connection(broker, topic) as connection:
+        while offset == 0 or offset < high:
+            error, high, data = fetch(connection, topic, offset, max_bytes=4 << 20)
+            assert error == 0 and data
+            while len(data) > 12 and len(data) >= 12 + struct.unpack_from(">i", data, 8)[0]:
+                base, length = struct.unpack_from(">qi", data)
+                offset = base + struct.unpack_from(">i", data, 23)[0] + 1
+                data = data[12 + length:]
+
+
+def test_memory_under_load_is_what_was_configured():
+    """Produced, and read again from memory and from disk: several times what there is."""
+    memory_mib, load_mib = 64, 256
+    with Broker(shards=1, memory=f"{memory_mib}M", options={"journal.bytes": "64m"}) as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["counted"])
+        base = resident_mib(broker)
+        produce_mib(broker, load_mib, 1000 << 10)
+        read_all(broker, "counted")
+        loaded = resident_mib(broker)
+        print(f"{base:.0f} MiB idle, {loaded:.0f} MiB after {load_mib} MiB of load")
+        assert loaded > memory_mib / 2, "the load was not seen"
+        assert loaded <= memory_mib + 24
 
 
 class Calls:
