@@ -357,6 +357,7 @@ static void uring_turn(struct env *env, uint64_t deadline_ns)
     env->counters.turns++;
     submit_and_wait(u, deadline_ns);
     u->now_ns = clock_now_ns();
+    uring_fixed_pump(&u->fixed);
     reap(u);
     names_reap(u);
     run_messages(u);
@@ -419,6 +420,7 @@ static void uring_destroy(struct env *env)
     discard_connects(&u->done);
     io_uring_queue_exit(&u->ring);
     uring_files_fini(&u->files);
+    uring_fixed_fini(&u->fixed);
     uring_bufs_fini(&u->bufs);
     env_uring_group_destroy(u->own_group);
     free(u->wakes);
@@ -477,6 +479,9 @@ static int ring_open(struct uring_env *u, unsigned entries)
 static int parts_init(struct uring_env *u, const struct env_uring_config *config)
 {
     int rc = uring_files_init(&u->files, &u->ring, &u->features, config);
+    if (rc == 0)
+        rc = uring_fixed_init(&u->fixed, &u->ring, config->fixed,
+                              u->features.fixed_buffers ? config->fixed_n : 0);
     if (rc == 0)
         rc = uring_bufs_init(&u->bufs, &u->ring, u->features.buf_ring, config->recv_buffers,
                              config->recv_buffer_bytes);
@@ -544,6 +549,7 @@ err_ring:
     ASSERT(rc < 0);
     io_uring_queue_exit(&u->ring);
     uring_files_fini(&u->files);
+    uring_fixed_fini(&u->fixed);
     uring_bufs_fini(&u->bufs);
     free(u->msgs);
     free(u->wakes);
@@ -560,5 +566,5 @@ bool env_uring_file_buffered(const struct env_file *file)
 
 bool env_uring_has_fixed(const struct env *env)
 {
-    return container_of(env, const struct uring_env, env)->files.fixed_n > 0;
+    return container_of(env, const struct uring_env, env)->fixed.registered_n > 0;
 }

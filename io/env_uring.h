@@ -35,7 +35,8 @@ struct env_uring_config {
     unsigned index;                /* this shard */
     struct env_uring_group *group; /* NULL: this shard is the only one */
     unsigned entries;              /* of the submission queue; 0: 1024 */
-    const struct iovec *fixed;     /* memory to register as fixed buffers; refused: does without */
+    const struct iovec *fixed;     /* memory to register where it is used, at most 4 regions;
+                                    * refused: does without */
     unsigned fixed_n;
     /* Locks of directories. Registered in the ring, so that the kernel holds them until the last
      * write of a killed process has landed; refusing that is an error. */
@@ -49,7 +50,7 @@ int env_uring_create(const struct env_uring_config *config, struct env **ret);
 
 /* The file system refused O_DIRECT: this file goes through the page cache. Worth a warning. */
 bool env_uring_file_buffered(const struct env_file *file);
-/* Whether the fixed regions are registered. */
+/* Whether any of the fixed regions is registered by now. */
 bool env_uring_has_fixed(const struct env *env);
 
 #endif

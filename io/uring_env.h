@@ -19,6 +19,7 @@
 #include "io/uring_bufs.h"
 #include "io/uring_compat.h"
 #include "io/uring_files.h"
+#include "io/uring_fixed.h"
 #include "io/uring_names.h"
 #include "io/uring_post.h"
 
@@ -54,6 +55,7 @@ struct uring_env {
     uint64_t bell_value; /* where the bell's read goes */
 
     struct uring_files files;
+    struct uring_fixed fixed;
     struct uring_bufs bufs;
     struct uring_names names;
 };

@@ -12,7 +12,6 @@
 #include "io/uring_compat.h"
 
 enum { SLOTS_MAX = 32768 };
-#define FIXED_BYTES_MAX (UINT64_C(1) << 30) /* the kernel's limit for one registered buffer */
 
 static int table_init(struct uring_files *f, const struct env_uring_config *config)
 {
@@ -37,28 +36,6 @@ static int table_init(struct uring_files *f, const struct env_uring_config *conf
     return rc < 0 ? rc : 0;
 }
 
-/* Regions are cut into pieces that the kernel takes; a buffer across a cut is sent unregistered. */
-static int fixed_init(struct uring_files *f, const struct iovec *regions, unsigned n)
-{
-    unsigned pieces = 0;
-    for (unsigned i = 0; i < n; i++)
-        pieces += (unsigned)((regions[i].iov_len + FIXED_BYTES_MAX - 1) / FIXED_BYTES_MAX);
-    if (pieces == 0)
-        return 0;
-    f->fixed = calloc(pieces, sizeof(*f->fixed));
-    if (f->fixed == NULL)
-        return -ENOMEM;
-    for (unsigned i = 0; i < n; i++) {
-        for (uint64_t at = 0; at < regions[i].iov_len; at += FIXED_BYTES_MAX) {
-            f->fixed[f->fixed_n].iov_base = (char *)regions[i].iov_base + at;
-            f->fixed[f->fixed_n++].iov_len = MIN(FIXED_BYTES_MAX, regions[i].iov_len - at);
-        }
-    }
-    if (io_uring_register_buffers(f->ring, f->fixed, f->fixed_n) < 0)
-        f->fixed_n = 0; /* over RLIMIT_MEMLOCK, as a rule: plain reads and writes do the same */
-    return 0;
-}
-
 int uring_files_init(struct uring_files *f, struct io_uring *ring, const struct io_features *has,
                      const struct env_uring_config *config)
 {
@@ -72,7 +49,7 @@ int uring_files_init(struct uring_files *f, struct io_uring *ring, const struct 
     /* Without a table files go by descriptor; a lock that is not held would be a danger. */
     if (rc < 0 && (f->table || config->lock_fds_n > 0))
         return rc;
-    return has->fixed_buffers ? fixed_init(f, config->fixed, config->fixed_n) : 0;
+    return 0;
 }
 
 void uring_files_fini(struct uring_files *f)
@@ -84,7 +61,6 @@ void uring_files_fini(struct uring_files *f)
         free(file);
     }
     free(f->free_slots);
-    free(f->fixed);
     *f = (struct uring_files){0};
 }
 
@@ -114,15 +90,4 @@ void uring_files_close(struct uring_files *f, struct env_file *file)
     list_remove(&file->link);
     close(file->fd);
     free(file);
-}
-
-int uring_files_fixed_find(const struct uring_files *f, const void *base, size_t len_bytes)
-{
-    for (unsigned i = 0; i < f->fixed_n; i++) {
-        uintptr_t start = (uintptr_t)f->fixed[i].iov_base, at = (uintptr_t)base;
-        size_t region_bytes = f->fixed[i].iov_len;
-        if (at >= start && at - start < region_bytes && len_bytes <= region_bytes - (at - start))
-            return (int)i;
-    }
-    return -1;
 }

@@ -1,15 +1,13 @@
-/* uring_files.h: a ring's registered files and registered memory. Private to io/.
+/* uring_files.h: a ring's registered files. Private to io/.
  * Happy path: fini undoes init; add gives an open descriptor its env_file and, while there is room
- *   in the table, a slot. fixed_find says which registered region a buffer lies in.
- * Failure: a full or refused table means plain descriptors; refused memory means plain buffers.
- *   Only locks must be registered: -errno from init.
- * Threads: the shard's. */
+ *   in the table, a slot.
+ * Failure: a full or refused table means plain descriptors. Only locks must be registered: -errno
+ * from init. Threads: the shard's. */
 #ifndef IO_URING_FILES_H
 #define IO_URING_FILES_H
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/uio.h>
 
 #include "core/base/list.h"
 #include "io/losses.h"
@@ -32,8 +30,6 @@ struct uring_files {
     int *free_slots; /* stack */
     unsigned free_n;
     bool table; /* registered */
-    struct iovec *fixed;
-    unsigned fixed_n;
 };
 
 int uring_files_init(struct uring_files *f, struct io_uring *ring, const struct io_features *has,
@@ -44,8 +40,5 @@ void uring_files_fini(struct uring_files *f);
 /* The helper thread opened it; now it gets its slot. */
 void uring_files_add(struct uring_files *f, struct env_file *file);
 void uring_files_close(struct uring_files *f, struct env_file *file);
-
-/* The index of the registered region that holds all of it, or -1. */
-int uring_files_fixed_find(const struct uring_files *f, const void *base, size_t len_bytes);
 
 #endif

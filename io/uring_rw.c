@@ -32,7 +32,7 @@ static void prepare_single(struct uring_env *u, const struct env_op *op, struct 
                            void *base, size_t len_bytes, uint64_t offset_bytes)
 {
     unsigned len = (unsigned)len_bytes; /* an op is below 2 GiB: env_submit */
-    int fixed = uring_files_fixed_find(&u->files, base, len_bytes);
+    int fixed = uring_fixed_find(&u->fixed, base, len_bytes);
     if (op->kind == ENV_OP_READ && fixed >= 0)
         io_uring_prep_read_fixed(sqe, -1, base, len, offset_bytes, fixed);
     else if (op->kind == ENV_OP_READ)

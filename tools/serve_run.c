@@ -25,8 +25,6 @@
 #define STOP_POLL_MS 10u
 #define RECV_BUFFERS 256u
 #define RECV_BUFFER_BYTES (16u << 10)
-#define FIXED_PIECE_BYTES (UINT64_C(1) << 30) /* the kernel's limit for one registered buffer */
-#define FIXED_PIECES_MAX 64u
 
 struct runner { /* one shard's thread */
     struct serve *serve;
@@ -62,14 +60,6 @@ static void main_wake(struct serve *v)
 
 /* ---- start, on the shard's thread ---- */
 
-static unsigned memory_pieces(const struct mem_region *m, struct iovec *ret)
-{
-    unsigned n = 0;
-    for (uint64_t at = 0; at < m->len_bytes && n < FIXED_PIECES_MAX; at += FIXED_PIECE_BYTES)
-        ret[n++] = (struct iovec){(char *)m->base + at, MIN(FIXED_PIECE_BYTES, m->len_bytes - at)};
-    return n;
-}
-
 /* Core, memory, ring. */
 static int runner_prepare(struct runner *r)
 {
@@ -77,7 +67,6 @@ static int runner_prepare(struct runner *r)
     unsigned index = (unsigned)(r - r->serve->runners);
     const struct placement_shard *place = &setup->placement->shards[index];
     int lock_fds[META_DIRS_MAX + 1];
-    struct iovec fixed[FIXED_PIECES_MAX];
     int rc = mem_pin_thread((int)place->pu_os_index);
     if (rc < 0)
         log_warn("shard %u: cannot be pinned to CPU %u: %s", index, place->pu_os_index,
@@ -88,10 +77,11 @@ static int runner_prepare(struct runner *r)
                  (unsigned long long)place->memory_bytes, strerror(-rc));
         return rc;
     }
+    struct iovec fixed = {r->memory.base, r->memory.len_bytes};
     struct env_uring_config config = {.index = index,
                                       .group = r->serve->group,
-                                      .fixed = fixed,
-                                      .fixed_n = memory_pieces(&r->memory, fixed),
+                                      .fixed = &fixed,
+                                      .fixed_n = 1,
                                       .lock_fds = lock_fds,
                                       .lock_fds_n = dirs_lock_fds(&setup->dirs, lock_fds),
                                       .recv_buffers = RECV_BUFFERS,

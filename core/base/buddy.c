@@ -7,10 +7,20 @@
 #include "core/base/bytes.h"
 
 #define FREE_BIT 0x80u
+#define NO_PAGE UINT32_MAX
 
-static size_t page_of(const struct buddy *b, const void *block)
+struct buddy_link { /* of a free block, by its first page */
+    uint32_t prev, next;
+};
+
+static size_t pages_of(const struct buddy *b)
 {
-    return (size_t)((const char *)block - b->base) >> BUDDY_MIN_SHIFT;
+    return b->size_bytes >> BUDDY_MIN_SHIFT;
+}
+
+static uint32_t page_of(const struct buddy *b, const void *block)
+{
+    return (uint32_t)((size_t)((const char *)block - b->base) >> BUDDY_MIN_SHIFT);
 }
 
 static unsigned order_for(size_t len_bytes)
@@ -24,29 +34,52 @@ size_t buddy_round(size_t len_bytes)
     return (size_t)BLOCK_BYTES << order_for(len_bytes);
 }
 
-static void block_release(struct buddy *b, size_t page, unsigned order)
+/* ---- lists of free blocks ---- */
+
+static void free_push(struct buddy *b, uint32_t page, unsigned order)
 {
-    struct list_node *node = (void *)(b->base + (page << BUDDY_MIN_SHIFT));
+    uint32_t next = b->free_heads[order];
     b->order[page] = (uint8_t)((order + 1) | FREE_BIT);
-    list_push_head(&b->free_lists[order], node);
+    b->links[page] = (struct buddy_link){NO_PAGE, next};
+    if (next != NO_PAGE)
+        b->links[next].prev = page;
+    b->free_heads[order] = page;
 }
+
+static void free_remove(struct buddy *b, uint32_t page, unsigned order)
+{
+    struct buddy_link link = b->links[page];
+    if (link.prev != NO_PAGE)
+        b->links[link.prev].next = link.next;
+    else
+        b->free_heads[order] = link.next;
+    if (link.next != NO_PAGE)
+        b->links[link.next].prev = link.prev;
+    b->order[page] = 0;
+}
+
+/* ---- life ---- */
 
 int buddy_init(struct buddy *b, void *base, size_t size_bytes)
 {
     ASSERT((uintptr_t)base % BLOCK_BYTES == 0);
     ASSERT(size_bytes % BLOCK_BYTES == 0);
-    size_t pages = size_bytes >> BUDDY_MIN_SHIFT;
+    ASSERT(size_bytes >> BUDDY_MIN_SHIFT < NO_PAGE);
     *b = (struct buddy){.base = base, .size_bytes = size_bytes, .free_bytes = size_bytes};
-    b->order = calloc(MAX(pages, (size_t)1), 1);
-    if (b->order == NULL)
+    size_t pages = pages_of(b);
+    b->order = calloc(MAX(pages, (size_t)1), sizeof(*b->order));
+    b->links = calloc(MAX(pages, (size_t)1), sizeof(*b->links));
+    if (b->order == NULL || b->links == NULL) {
+        buddy_fini(b);
         return -ENOMEM;
+    }
     for (unsigned i = 0; i < BUDDY_ORDERS; i++)
-        list_init(&b->free_lists[i]);
+        b->free_heads[i] = NO_PAGE;
     for (size_t page = 0; page < pages;) { /* largest aligned blocks that fit */
         unsigned order = page == 0 ? BUDDY_ORDERS - 1 : (unsigned)__builtin_ctzl(page);
         while (page + ((size_t)1 << order) > pages)
             order--;
-        block_release(b, page, order);
+        free_push(b, (uint32_t)page, order);
         page += (size_t)1 << order;
     }
     return 0;
@@ -55,43 +88,48 @@ int buddy_init(struct buddy *b, void *base, size_t size_bytes)
 void buddy_fini(struct buddy *b)
 {
     free(b->order);
+    free(b->links);
     b->order = NULL;
+    b->links = NULL;
 }
+
+/* ---- blocks ---- */
 
 void *buddy_alloc(struct buddy *b, size_t len_bytes)
 {
     unsigned want = order_for(len_bytes), order = want;
-    while (order < BUDDY_ORDERS && list_empty(&b->free_lists[order]))
+    while (order < BUDDY_ORDERS && b->free_heads[order] == NO_PAGE)
         order++;
     if (order >= BUDDY_ORDERS)
         return NULL;
-    struct list_node *node = list_pop_head(&b->free_lists[order]);
-    size_t page = page_of(b, node);
+    uint32_t page = b->free_heads[order];
+    free_remove(b, page, order);
     while (order > want) {
         order--;
-        block_release(b, page + ((size_t)1 << order), order);
+        free_push(b, page + (UINT32_C(1) << order), order);
     }
     b->order[page] = (uint8_t)(want + 1);
     b->free_bytes -= (size_t)BLOCK_BYTES << want;
-    return node;
+    return b->base + ((size_t)page << BUDDY_MIN_SHIFT);
 }
 
 void buddy_free(struct buddy *b, void *block)
 {
-    size_t pages = b->size_bytes >> BUDDY_MIN_SHIFT, page = page_of(b, block);
+    size_t pages = pages_of(b);
+    uint32_t page = page_of(b, block);
     ASSERT(page < pages);
     ASSERT(b->order[page] != 0 && (b->order[page] & FREE_BIT) == 0);
     unsigned order = b->order[page] - 1u;
     b->free_bytes += (size_t)BLOCK_BYTES << order;
+    b->order[page] = 0;
     for (; order + 1 < BUDDY_ORDERS; order++) {
-        size_t mate = page ^ ((size_t)1 << order);
+        uint32_t mate = page ^ (UINT32_C(1) << order);
         if (mate >= pages || b->order[mate] != (uint8_t)((order + 1) | FREE_BIT))
             break;
-        list_remove((struct list_node *)(void *)(b->base + (mate << BUDDY_MIN_SHIFT)));
-        b->order[mate] = b->order[page] = 0;
+        free_remove(b, mate, order);
         page = MIN(page, mate);
     }
-    block_release(b, page, order);
+    free_push(b, page, order);
 }
 
 void buddy_trim(struct buddy *b, void *run, size_t run_bytes, size_t keep_bytes)

@@ -1,5 +1,7 @@
 /* buddy.h: power-of-two allocator over one region (Knowlton 1965): 4 KiB .. region size.
  * Every block is aligned to its size, so all are fit for direct I/O. O(log n), no system calls.
+ * It keeps its notes (9 bytes a page) outside the region, and splits a larger block only when no
+ * smaller one is free, from its start: memory that was never needed is never touched.
  * buddy_alloc returns NULL when nothing large enough is free: back-pressure, not an error.
  * The region is borrowed until buddy_fini. Threads: one owner. */
 #ifndef CORE_BASE_BUDDY_H
@@ -8,16 +10,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "core/base/list.h"
-
 #define BUDDY_MIN_SHIFT 12u
 #define BUDDY_ORDERS 28u /* up to 4 KiB << 27 = 512 GiB */
+
+struct buddy_link;
 
 struct buddy {
     char *base;
     size_t size_bytes, free_bytes;
     uint8_t *order; /* per 4 KiB page that starts a block: order + 1, high bit when free; else 0 */
-    struct list_node free_lists[BUDDY_ORDERS]; /* nodes live inside the free blocks */
+    struct buddy_link *links;          /* per page that starts a free block: its neighbours */
+    uint32_t free_heads[BUDDY_ORDERS]; /* of the lists of free blocks: first pages */
 };
 
 /* base aligned to 4 KiB, size a multiple of it; any size, not only powers of two. 0 or -ENOMEM. */

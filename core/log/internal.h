@@ -193,6 +193,12 @@ struct group { /* one journal write and the runs recorded in it */
     uint32_t extents_n, extents_cap;
 };
 
+struct journal_fill { /* journal_fill.c */
+    struct env_op op;
+    uint64_t from_pos, to_pos; /* of the last piece, in the ring */
+    bool failed;
+};
+
 struct journal {
     unsigned id;
     struct env_file *file;
@@ -207,6 +213,8 @@ struct journal {
     uint64_t claims_end, failed_run_seq; /* UINT64_MAX, 0: none has */
     uint64_t mark_ns;                    /* when to write one that says so, if nothing else comes */
     bool checkpointed;                   /* the superblocks say so */
+    bool filled, filled_noted;           /* all of the ring has been written; they say so */
+    struct journal_fill fill;
     uint32_t last_crc;
     struct group groups[GROUPS];
     unsigned first_group, groups_n; /* in flight, oldest first */
@@ -338,9 +346,15 @@ bool journal_idle(const struct log_store *s);
 uint64_t journal_used_bytes(const struct log_store *s);
 int journal_raise_incarnation(struct log_store *s);
 int journal_note_checkpoint(struct log_store *s);
+int journal_note_filled(struct log_store *s);
 void group_part_done(struct group *g, int rc);
 uint64_t journal_deadline_ns(const struct log_store *s);
 void store_fail(struct log_store *s, int rc, const char *what);
+
+/* journal_fill.c */
+void journal_fill_pump(struct log_store *s);
+bool journal_fill_busy(const struct log_store *s);
+bool journal_fill_in_the_way(const struct journal *j, uint64_t virtual_pos);
 
 /* files.c */
 #define NAMES_JOB_STEPS 8u

@@ -60,6 +60,8 @@ static struct group *group_begin(struct log_store *s)
         store_want_cycle(s);
         return NULL;
     }
+    if (journal_fill_in_the_way(j, head))
+        return NULL;
     struct group *g = &j->groups[(j->first_group + j->groups_n) % GROUPS];
     ASSERT(g->state == GROUP_FREE);
     g->used_bytes = sizeof(struct journal_header);
@@ -440,6 +442,7 @@ static int supers_write(struct log_store *s, uint8_t *block)
         .incarnation = j->incarnation,
         .ring_bytes = j->ring_bytes,
         .checkpointed = j->checkpointed,
+        .filled = j->filled,
     };
     journal_super_encode(&super, block);
     for (unsigned which = 0; which < 2; which++) {
@@ -459,7 +462,7 @@ static int journal_make(struct log_store *s, const char *path, uint8_t *block)
     j->ring_bytes = block_floor(s->config.journal_bytes);
     struct env_name_step make[] = {
         {.kind = ENV_STEP_UNLINK, .path = temp},
-        {.kind = ENV_STEP_PREWRITE, .path = temp, .size_bytes = j->ring_bytes + JOURNAL_RING_START},
+        {.kind = ENV_STEP_CREATE, .path = temp, .size_bytes = j->ring_bytes + JOURNAL_RING_START},
     };
     int rc = env_names_wait(s->env, make, 2);
     if (rc != 0)
@@ -490,6 +493,7 @@ static int journal_adopt(struct log_store *s, uint64_t size_bytes, uint8_t *bloc
     j->incarnation = super[newest].incarnation;
     j->ring_bytes = super[newest].ring_bytes;
     j->checkpointed = super[newest].checkpointed != 0;
+    j->filled = j->filled_noted = super[newest].filled != 0;
     if (!ok[0] || !ok[1])
         log_warn("journal %u: superblock %d is damaged, the other one is used", j->id, ok[0]);
     if (size_bytes < j->ring_bytes + JOURNAL_RING_START) {
@@ -540,6 +544,14 @@ int journal_note_checkpoint(struct log_store *s)
     if (s->journal.checkpointed)
         return 0;
     s->journal.checkpointed = true;
+    return supers_write(s, s->journal.groups[0].buf);
+}
+
+/* Else the next start would have to write what is ahead of the head again. */
+int journal_note_filled(struct log_store *s)
+{
+    if (!s->journal.filled || s->journal.filled_noted)
+        return 0;
     return supers_write(s, s->journal.groups[0].buf);
 }
 

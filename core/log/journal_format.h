@@ -37,7 +37,9 @@
 struct journal_super { /* blocks 0 and 1, the same; written one after the other */
     uint64_t magic, journal_id, incarnation, ring_bytes;
     uint64_t checkpointed; /* 1: without a checkpoint this journal cannot be read */
-    uint32_t crc, pad;
+    uint32_t crc;
+    uint32_t
+        filled; /* 1: every block of the ring has been written, the file has no reserved ones */
 };
 struct journal_header { /* first bytes of every journal write, and its last */
     uint64_t magic, journal_id, incarnation, seq, virtual_pos, durable_seq;

@@ -29,7 +29,7 @@ struct log_config {
     const char *journal_dir;
     const char *const *data_dirs; /* indexed as meta_partition.dir */
     unsigned data_dirs_n;
-    uint64_t journal_bytes;    /* whole ring, prewritten */
+    uint64_t journal_bytes;    /* whole ring, its space reserved */
     uint64_t direct_min_bytes; /* a run of at least this goes straight to its segment */
     unsigned shards_n;         /* journals 0 .. shards_n-1 are in use; what others hold of this
                                 * shard's partitions is taken over (id % shards_n) */

@@ -182,6 +182,7 @@ void log_store_pump(struct log_store *s)
     destage_pump(s);
     checkpoint_pump(s);
     journal_pump(s);
+    journal_fill_pump(s);
     load_pump(s);
     fetch_pump(s);
     scrub_pump(s);
@@ -206,8 +207,9 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
 
 static bool store_quiet(const struct log_store *s)
 {
-    return journal_idle(s) && s->destages_n == 0 && s->jobs_n == 0 && !s->checkpoint.busy &&
-           list_empty(&s->destage_ready) && list_empty(&s->notify) && !scrub_busy(s);
+    return journal_idle(s) && !journal_fill_busy(s) && s->destages_n == 0 && s->jobs_n == 0 &&
+           !s->checkpoint.busy && list_empty(&s->destage_ready) && list_empty(&s->notify) &&
+           !scrub_busy(s);
 }
 
 static void settle(struct log_store *s)
@@ -329,13 +331,16 @@ int log_store_close(struct log_store *s)
         sync_rc = sync_data_dirs(s, failed_before);
     if (sync_rc == 0)
         sync_rc = checkpoint_write_full(s);
+    if (sync_rc == 0)
+        sync_rc = journal_note_filled(s);
     store_free(s);
     return rc != 0 ? rc : sync_rc;
 }
 
 static bool io_in_flight(const struct log_store *s)
 {
-    if (!journal_idle(s) || s->destages_n > 0 || s->jobs_n > 0 || s->checkpoint.busy)
+    if (!journal_idle(s) || journal_fill_busy(s) || s->destages_n > 0 || s->jobs_n > 0 ||
+        s->checkpoint.busy)
         return true;
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)

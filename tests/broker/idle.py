@@ -1,12 +1,13 @@
-"""What it costs to do nothing, and how many system calls a MiB takes."""
+"""What it costs to do nothing, how much memory is resident, and how many system calls a MiB takes."""
 import os
 import re
 import signal
+import struct
 import time
 
 from lib.broker import CLOCK_TICKS, Broker
 from lib.clients import need_command
-from lib.kafka_wire import (API_VERSIONS, FETCH, Connection, batch, create_topics, fetch_body,
+from lib.kafka_wire import (API_VERSIONS, FETCH, Connection, batch, create_topics, fetch, fetch_body,
                             frame, header, leader_connection, produce)
 from lib.testcase import alone, params, timeout
 
@@ -14,7 +15,21 @@ MIB = 1 << 20
 IDLE_S = 5
 
 
+def bytes_written(broker):
+    with open(f"/proc/{broker.pid}/io") as counters:
+        return int(re.search(r"^write_bytes: (\d+)$", counters.read(), re.MULTILINE).group(1))
+
+
+def wait_until_it_writes_nothing(broker):
+    """A new journal is written through behind the start."""
+    before = -1
+    while before != bytes_written(broker):
+        before = bytes_written(broker)
+        time.sleep(0.5)
+
+
 def ticks_of_idling(broker):
+    wait_until_it_writes_nothing(broker)
     begin = broker.cpu_seconds()
     time.sleep(IDLE_S)
     return round((broker.cpu_seconds() - begin) * CLOCK_TICKS)
@@ -35,7 +50,6 @@ def test_idle_broker_uses_no_cpu(who):
                 connection.send(frame(header(FETCH, 4) + fetch_body(
                     "quiet", 0, number % 4, wait_ms=60_000, min_bytes=1)))
             connections.append(connection)
-        time.sleep(1)
         ticks = ticks_of_idling(broker)
         print(f"{ticks} ticks of CPU in {IDLE_S} s")
         assert ticks <= 1, f"{ticks} ticks of 1/{CLOCK_TICKS} s in {IDLE_S} s"
@@ -52,9 +66,90 @@ def test_idle_after_work():
         with leader_connection(broker, "busy") as connection:
             for _ in range(300):
                 assert produce(connection, "busy", batch([b"x" * 1000]))[0] == 0
-            time.sleep(2)
             ticks = ticks_of_idling(broker)
         assert ticks <= 1, f"{ticks} ticks of 1/{CLOCK_TICKS} s in {IDLE_S} s"
+
+
+def first_answer_s(begin, broker):
+    with Connection(broker) as connection:
+        assert connection.request(API_VERSIONS, 0, b"") is not None
+    return time.monotonic() - begin
+
+
+def fresh_start_s():
+    broker = Broker()
+    begin = time.monotonic()
+    with broker:
+        return first_answer_s(begin, broker)
+
+
+def restart_s(broker):
+    broker.stop()
+    begin = time.monotonic()
+    broker.start()
+    return first_answer_s(begin, broker)
+
+
+@alone
+def test_start_to_first_answer():
+    """The best of three: in an empty directory, and with 100 partitions after a clean stop."""
+    fresh = min(fresh_start_s() for _ in range(3))
+    with Broker() as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["many"], 100)
+        again = min(restart_s(broker) for _ in range(3))
+    print(f"{fresh:.3f} s, with 100 partitions {again:.3f} s")
+    assert max(fresh, again) <= 0.2
+
+
+def resident_mib(broker):
+    return broker.rss() / MIB
+
+
+def test_idle_memory():
+    """Memory is resident where it was used, not what may be used: at defaults and two shards, fresh
+    and after a start with data."""
+    with Broker() as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["quiet"], 4)
+        fresh = resident_mib(broker)
+        for partition in range(4):
+            with leader_connection(broker, "quiet", partition) as connection:
+                assert produce(connection, "quiet", batch([b"x" * 100]), partition)[0] == 0
+        one_each = resident_mib(broker)
+        broker.stop()
+        broker.start()
+        again = resident_mib(broker)
+        print(f"{fresh:.0f} MiB, with a record in each partition {one_each:.0f} MiB, "
+              f"started again {again:.0f} MiB")
+        assert max(fresh, one_each, again) <= 64
+
+
+def read_all(broker, topic):
+    offset = high = 0
+    with leader_connection(broker, topic) as connection:
+        while offset == 0 or offset < high:
+            error, high, data = fetch(connection, topic, offset, max_bytes=4 << 20)
+            assert error == 0 and data
+            while len(data) > 12 and len(data) >= 12 + struct.unpack_from(">i", data, 8)[0]:
+                base, length = struct.unpack_from(">qi", data)
+                offset = base + struct.unpack_from(">i", data, 23)[0] + 1
+                data = data[12 + length:]
+
+
+def test_memory_under_load_is_what_was_configured():
+    """Produced, and read again from memory and from disk: several times what there is."""
+    memory_mib, load_mib = 64, 256
+    with Broker(shards=1, memory=f"{memory_mib}M", options={"journal.bytes": "64m"}) as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["counted"])
+        base = resident_mib(broker)
+        produce_mib(broker, load_mib, 1000 << 10)
+        read_all(broker, "counted")
+        loaded = resident_mib(broker)
+        print(f"{base:.0f} MiB idle, {loaded:.0f} MiB after {load_mib} MiB of load")
+        assert loaded > memory_mib / 2, "the load was not seen"
+        assert loaded <= memory_mib + 24
 
 
 class Calls:

@@ -1,11 +1,13 @@
 #include "test_uring_fixture.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/base/bytes.h"
@@ -114,12 +116,13 @@ Test(uring_files, fixed_buffers_are_used_and_not_needed)
         struct env *env;
         features.fixed_buffers = fixed == 1;
         cr_assert_eq(env_uring_create(&config, &env), 0);
-        cr_assert_eq(env_uring_has_fixed(env), fixed == 1);
+        cr_assert_not(env_uring_has_fixed(env)); /* not before it is used */
         struct env_file *file = file_make(env, dir_name(&dir, fixed ? "f" : "g"), MIB);
         pattern_fill(arena, MIB, 5);
         cr_assert_eq(env_write_wait(env, file, arena + 4096, 65536, 0, ENV_DSYNC), 65536);
         cr_assert_eq(env_read_wait(env, file, outside, 65536, 0), 65536);
         cr_assert_eq(memcmp(outside, arena + 4096, 65536), 0);
+        cr_assert_eq(env_uring_has_fixed(env), fixed == 1);
         /* To the very end of the region. */
         cr_assert_eq(env_read_wait(env, file, arena + MIB - 65536, 65536, 0), 65536);
         cr_assert_eq(memcmp(outside, arena + MIB - 65536, 65536), 0);
@@ -127,6 +130,94 @@ Test(uring_files, fixed_buffers_are_used_and_not_needed)
         env_destroy(env);
     }
     free(outside);
+    free(arena);
+    dir_remove(&dir);
+}
+
+static size_t resident_bytes(unsigned char *base, size_t bytes)
+{
+    unsigned char pages[16 * MIB / 4096];
+    size_t n = 0;
+    cr_assert_leq(bytes / 4096, sizeof(pages));
+    cr_assert_eq(mincore(base, bytes, pages), 0);
+    for (size_t i = 0; i < bytes / 4096; i++)
+        n += pages[i] & 1;
+    return n * 4096;
+}
+
+/* Slab by slab, where it is used; buffers across two slabs, in either, and in none are all right.
+ */
+Test(uring_files, memory_is_registered_as_it_is_used)
+{
+    enum { ALL = 16 * MIB, SLAB = 2 * MIB };
+    struct test_dir dir;
+    dir_make(&dir);
+    unsigned char *arena =
+        mmap(NULL, ALL, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *copy = blocks_make(MIB, 7);
+    struct iovec regions[2] = {{arena, ALL - MIB}, {arena + ALL - MIB, MIB}};
+    struct env_uring_config config = {.fixed = regions, .fixed_n = 2};
+    struct env *env;
+    cr_assert_neq(arena, MAP_FAILED);
+    cr_assert_eq(env_uring_create(&config, &env), 0);
+    struct env_file *file = file_make(env, dir_name(&dir, "f"), MIB);
+    cr_assert_eq(resident_bytes(arena, ALL), 0u);
+    cr_assert_eq(env_write_wait(env, file, arena, 4096, 0, 0), 4096);
+    cr_assert(env_uring_has_fixed(env));
+    cr_assert_geq(resident_bytes(arena, SLAB), SLAB);
+    cr_assert_eq(resident_bytes(arena + SLAB, ALL - SLAB), 0u);
+    size_t places[] = {0, SLAB - MIB, SLAB - MIB / 2, SLAB, ALL - 2 * MIB, ALL - MIB};
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < 6; i++) {
+            pattern_fill(arena + places[i], MIB, round * 6 + i);
+            cr_assert_eq(env_write_wait(env, file, arena + places[i], MIB, 0, 0), MIB);
+            memset(arena + places[i], 0, MIB);
+            cr_assert_eq(env_read_wait(env, file, arena + places[i], MIB, 0), MIB);
+            cr_assert(pattern_is(arena + places[i], MIB, round * 6 + i));
+            cr_assert_eq(env_read_wait(env, file, copy, MIB, 0), MIB);
+            cr_assert(pattern_is(copy, MIB, round * 6 + i));
+        }
+    }
+    env_file_close(env, file);
+    env_destroy(env);
+    munmap(arena, ALL);
+    free(copy);
+    dir_remove(&dir);
+}
+
+/* Root's limit of pinned memory binds nobody who has root's capabilities. */
+static void limit_pinned_memory(size_t bytes)
+{
+    struct rlimit limit = {bytes, bytes};
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+    cr_assert_eq(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+    cr_assert_eq(syscall(SYS_capset, &head, none), 0);
+}
+
+/* More than may be pinned: the rest is read and written as it is. */
+Test(uring_files, memory_that_may_not_be_registered)
+{
+    enum { ALL = 16 * MIB };
+    struct test_dir dir;
+    dir_make(&dir);
+    unsigned char *arena = blocks_make(ALL, 8);
+    struct iovec region = {arena, ALL};
+    struct env_uring_config config = {.fixed = &region, .fixed_n = 1};
+    struct env *env;
+    limit_pinned_memory(MIB);
+    cr_assert_eq(env_uring_create(&config, &env), 0);
+    struct env_file *file = file_make(env, dir_name(&dir, "f"), MIB);
+    for (unsigned at = 0; at < ALL; at += MIB) {
+        pattern_fill(arena + at, MIB, at);
+        cr_assert_eq(env_write_wait(env, file, arena + at, MIB, 0, 0), MIB);
+        memset(arena + at, 0, MIB);
+        cr_assert_eq(env_read_wait(env, file, arena + at, MIB, 0), MIB);
+        cr_assert(pattern_is(arena + at, MIB, at));
+    }
+    cr_assert_not(env_uring_has_fixed(env));
+    env_file_close(env, file);
+    env_destroy(env);
     free(arena);
     dir_remove(&dir);
 }
