@@ -151,7 +151,7 @@ struct plog {
     struct list_node destage_link; /* store.destage_ready */
     struct list_node behind_link;  /* store.behind: stable whole blocks to destage */
     struct list_node notify_link;  /* store.notify: stable end moved */
-    struct list_node tail_link;    /* store.big_tails: its last chunk is larger than a block */
+    struct list_node tail_link;    /* store.big_tails: its last chunk may be shrunk to a block */
     struct list_node waiting;      /* log_append, by end_offset */
     struct list_node watches;
     struct epoch_entry *epochs;
@@ -250,8 +250,9 @@ struct log_store {
     int failed;            /* -errno: the journal is gone */
     uint64_t behind_bytes; /* stable, not destaged */
     uint64_t lent_bytes;   /* of chunks that readers hold */
-    struct pool *pools;    /* one a data dir */
-    struct scrub *scrub;   /* NULL: off */
+    uint64_t unfilled_bytes; /* of chunks, still to be written */
+    struct pool *pools;      /* one a data dir */
+    struct scrub *scrub;     /* NULL: off */
     bool memory_freed;
 };
 
@@ -265,6 +266,7 @@ void chunk_unref(struct chunk *c);
 void chunk_lend(struct chunk *c);
 void chunk_return(struct chunk *c);
 uint64_t store_lend_room(const struct log_store *s);
+void plog_tail_moved(struct plog *p);
 void seg_mark_clean(struct segment *seg);
 void seg_drop_chunks(struct segment *seg);
 void *store_alloc(struct log_store *s, size_t bytes);

@@ -123,6 +123,7 @@ void seg_set_stable(struct segment *seg, uint64_t pos)
     ASSERT(pos >= seg->stable_pos);
     s->behind_bytes += pos - seg->stable_pos;
     seg->stable_pos = pos;
+    plog_tail_moved(p);
     uint64_t blocks = plog_whole_blocks_behind(p);
     if (blocks > 0 && !list_linked(&p->behind_link))
         list_push_tail(&s->behind, &p->behind_link);
@@ -140,6 +141,7 @@ void seg_set_destaged(struct segment *seg, uint64_t pos)
     segment_unpin(seg);
     seg_mark_clean(seg);
     p->store->memory_freed = true; /* its tail may be shrunk now */
+    plog_tail_moved(p);
     if (plog_whole_blocks_behind(p) == 0)
         list_remove(&p->behind_link);
 }

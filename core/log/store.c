@@ -34,6 +34,7 @@ static void store_free(struct log_store *s)
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL; it = 0)
         plog_destroy(p);
+    ASSERT(s->unfilled_bytes == 0 || s->abandoned); /* readers may have chunks still */
     scrub_fini(s);
     journal_close(s);
     checkpoint_fini(s);
