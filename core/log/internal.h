@@ -140,6 +140,8 @@ struct plog {
     char *name; /* "topic-index" */
     char *path; /* data dir / name */
     unsigned dir;
+    bool lazy; /* in store.lazy, until due_ns or until somebody looks at its end */
+    uint64_t due_ns, watched_ns;
     bool in_cycle;  /* the running cycle waits for it */
     bool dir_ready; /* directory and partition.metadata exist */
     struct topic_config config;
@@ -147,7 +149,7 @@ struct plog {
     int64_t log_start, end_offset, stable_offset;
     int64_t recovered_offset; /* what the checkpoint counted already: replay does not count twice */
     struct list_node segments;
-    struct list_node dirty_link;   /* store.dirty: bytes to queue */
+    struct list_node dirty_link;   /* store.dirty, or store.lazy: bytes to queue */
     struct list_node destage_link; /* store.destage_ready */
     struct list_node behind_link;  /* store.behind: stable whole blocks to destage */
     struct list_node notify_link;  /* store.notify: stable end moved */
@@ -236,7 +238,7 @@ struct log_store {
     struct journal journal;
     struct checkpointer checkpoint;
     struct map plogs; /* by number */
-    struct list_node dirty, destage_ready, behind, notify, clean, big_tails, memory_waiters,
+    struct list_node dirty, lazy, destage_ready, behind, notify, clean, big_tails, memory_waiters,
         disk_waiters, load_waiting;
     unsigned destages_n, jobs_n;
     bool cycle;              /* destage what was behind at its start, then checkpoint */
@@ -319,11 +321,16 @@ struct segment *plog_roll(struct plog *p);
 struct segment *plog_first_open(const struct plog *p);
 void seg_set_stable(struct segment *seg, uint64_t pos);
 void seg_set_destaged(struct segment *seg, uint64_t pos);
-void plog_mark_dirty(struct plog *p);
 void plog_want_destage(struct plog *p);
 void plog_notify(struct plog *p);
 void store_run_notifications(struct log_store *s);
 void plog_fence(struct plog *p, int rc, const char *what);
+
+/* due.c */
+void plog_mark_dirty(struct plog *p);
+void due_all(struct log_store *s);
+void due_pump(struct log_store *s);
+uint64_t due_deadline_ns(const struct log_store *s);
 
 /* journal.c */
 int journal_open(struct log_store *s, char *reason, size_t reason_size);

@@ -146,12 +146,6 @@ void seg_set_destaged(struct segment *seg, uint64_t pos)
         list_remove(&p->behind_link);
 }
 
-void plog_mark_dirty(struct plog *p)
-{
-    if (!list_linked(&p->dirty_link))
-        list_push_tail(&p->store->dirty, &p->dirty_link);
-}
-
 /* The active segment takes no more; a new one, without a file yet, follows. NULL: no memory. */
 struct segment *plog_roll(struct plog *p)
 {
@@ -303,6 +297,7 @@ void plog_watch_set(struct plog *p, struct plog_watch *w)
 {
     ASSERT(!list_linked(&w->link));
     list_push_tail(&p->watches, &w->link);
+    plog_hurry(p);
 }
 
 void plog_watch_clear(struct plog_watch *w)
@@ -379,6 +374,7 @@ static int append_duplicate(struct plog *p, const struct producer_batch *origina
     if (!wait_stable || original->last_offset < p->stable_offset)
         return 1;
     wait_for(p, a, original->last_offset + 1, on_done);
+    plog_mark_dirty(p); /* somebody waits now for what may have had time */
     return 0;
 }
 
@@ -422,16 +418,15 @@ int plog_append(struct plog *p, uint8_t *batch, const struct batch_header *heade
     uint64_t pos = seg->end_pos;
     seg_write_bytes(seg, batch, h.len_bytes);
     plog_note_batch(p, seg, pos, &h);
-    plog_mark_dirty(p);
     s->counters.appends++;
     s->counters.append_bytes += h.len_bytes;
     a->base_offset = h.base_offset;
     if (p->config.write_caching)
         plog_notify(p);
-    if (!wait_stable)
-        return 1;
-    wait_for(p, a, p->end_offset, on_done);
-    return 0;
+    if (wait_stable)
+        wait_for(p, a, p->end_offset, on_done);
+    plog_mark_dirty(p);
+    return wait_stable ? 0 : 1;
 }
 
 /* ---- identity ---- */
