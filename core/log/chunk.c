@@ -7,6 +7,7 @@
 
 #define CHUNK_FAST_NS 1000000000ull /* filled faster than this: the next one is twice as large */
 #define CHUNK_SLOW_NS 10000000000ull
+#define UNFILLED_PART 8 /* with more of the memory waiting to be filled, chunks become smaller */
 
 void chunk_ref(struct chunk *c)
 {
@@ -19,6 +20,7 @@ static void chunk_free(struct chunk *c)
     ASSERT(c->refs == 0);
     list_remove(&c->link);
     list_remove(&c->clean_link);
+    s->unfilled_bytes -= c->cap_bytes - c->fill_bytes;
     buddy_free_run(s->config.memory, c->block, (size_t)(c->data - c->block) + c->cap_bytes);
     s->memory_freed = true;
     free(c);
@@ -32,6 +34,8 @@ void chunk_unref(struct chunk *c)
     c->store->memory_freed = true; /* it may be evicted, or shrunk */
     if (c->seg == NULL)
         chunk_free(c);
+    else
+        plog_tail_moved(c->seg->plog);
 }
 
 /* References of readers: they last for as long as a client likes. */
@@ -75,6 +79,12 @@ void seg_drop_chunks(struct segment *seg)
         chunk_drop(container_of(it, struct chunk, link));
 }
 
+static void chunk_filled(struct chunk *c, uint32_t fill_bytes)
+{
+    c->store->unfilled_bytes -= fill_bytes - c->fill_bytes;
+    c->fill_bytes = fill_bytes;
+}
+
 void seg_mark_clean(struct segment *seg)
 {
     struct log_store *s = seg->plog->store;
@@ -84,6 +94,7 @@ void seg_mark_clean(struct segment *seg)
                      (seg->state == SEGMENT_SEALED && seg->destaged_pos == seg->end_pos);
         if (clean && !list_linked(&c->clean_link)) {
             list_push_tail(&s->clean, &c->clean_link);
+            chunk_filled(c, c->cap_bytes); /* nothing will be written behind it */
             s->memory_freed = true;
         }
     }
@@ -107,6 +118,15 @@ static struct chunk *seg_tail_chunk(const struct segment *seg)
     return list_empty(&seg->chunks) ? NULL : container_of(seg->chunks.prev, struct chunk, link);
 }
 
+/* Something of what keeps its last chunk from being shrunk has ended: worth another look. */
+void plog_tail_moved(struct plog *p)
+{
+    const struct segment *seg = plog_active(p);
+    const struct chunk *c = seg == NULL ? NULL : seg_tail_chunk(seg);
+    if (c != NULL && c->cap_bytes > BLOCK_BYTES && !list_linked(&p->tail_link))
+        list_push_tail(&p->store->big_tails, &p->tail_link);
+}
+
 static struct chunk *chunk_make(struct segment *seg, uint64_t pos, void *data, uint32_t cap_bytes)
 {
     struct chunk *c = calloc(1, sizeof(*c));
@@ -119,13 +139,8 @@ static struct chunk *chunk_make(struct segment *seg, uint64_t pos, void *data, u
                         .pos = pos,
                         .cap_bytes = cap_bytes};
     list_push_tail(&seg->chunks, &c->link);
+    c->store->unfilled_bytes += cap_bytes;
     return c;
-}
-
-static void tail_is_big(struct plog *p)
-{
-    if (!list_linked(&p->tail_link))
-        list_push_tail(&p->store->big_tails, &p->tail_link);
 }
 
 /* A partition that has come to rest keeps the block that is not in its file yet, not the large
@@ -136,9 +151,9 @@ static bool tail_shrink(struct plog *p)
     struct segment *seg = plog_active(p);
     struct chunk *c = seg == NULL ? NULL : seg_tail_chunk(seg);
     uint8_t kept[BLOCK_BYTES];
-    if (c == NULL || p->reserving || c->cap_bytes <= BLOCK_BYTES || c->refs > 0 ||
-        seg->state != SEGMENT_OPEN || seg->stable_pos != seg->end_pos ||
-        c->pos > seg->destaged_pos || seg->end_pos - seg->destaged_pos >= BLOCK_BYTES)
+    if (c == NULL || c->cap_bytes <= BLOCK_BYTES || c->refs > 0 || seg->state != SEGMENT_OPEN ||
+        seg->stable_pos != seg->end_pos || c->pos > seg->destaged_pos ||
+        seg->end_pos - seg->destaged_pos >= BLOCK_BYTES)
         return false;
     uint32_t len = (uint32_t)(seg->end_pos - seg->destaged_pos);
     memcpy(kept, c->data + (seg->destaged_pos - c->pos), len);
@@ -150,18 +165,21 @@ static bool tail_shrink(struct plog *p)
     c = chunk_make(seg, seg->destaged_pos, data, BLOCK_BYTES);
     ASSERT(c != NULL);
     memcpy(c->data, kept, len);
-    c->fill_bytes = len;
+    chunk_filled(c, len);
     return true;
 }
 
+/* Those that cannot be shrunk leave the list until something of them moves: with memory short and
+ * thousands of partitions at work, nobody may look at all of them for each chunk. */
 static bool shrink_one(struct log_store *s)
 {
-    list_for_each(it, &s->big_tails) {
+    list_for_each_safe(it, next, &s->big_tails) {
         struct plog *p = container_of(it, struct plog, tail_link);
-        if (!tail_shrink(p))
+        if (p->reserving)
             continue;
         list_remove(&p->tail_link);
-        return true;
+        if (tail_shrink(p))
+            return true;
     }
     return false;
 }
@@ -182,9 +200,10 @@ static uint32_t chunk_size_for(struct plog *p, uint64_t want_bytes)
     if (p->store->recovering) /* its rate is not known, and memory has to do for all */
         return (uint32_t)MIN(buddy_round(want_bytes), (uint64_t)CHUNK_BYTES_MAX);
     uint64_t now = env_now_ns(p->store->env), age = now - p->chunk_made_ns;
-    if (p->chunk_made_ns != 0 && age < CHUNK_FAST_NS)
+    bool crowded = p->store->unfilled_bytes > p->store->config.memory->size_bytes / UNFILLED_PART;
+    if (p->chunk_made_ns != 0 && age < CHUNK_FAST_NS && !crowded)
         p->chunk_bytes = MIN(p->chunk_bytes * 2, CHUNK_BYTES_MAX);
-    else if (age > CHUNK_SLOW_NS)
+    else if (age > CHUNK_SLOW_NS || crowded)
         p->chunk_bytes = MAX(p->chunk_bytes / 2, CHUNK_BYTES_MIN);
     p->chunk_made_ns = now;
     uint64_t size = MIN(buddy_round(want_bytes), (uint64_t)CHUNK_BYTES_MAX);
@@ -201,8 +220,7 @@ static struct chunk *chunk_add(struct segment *seg, uint64_t pos, uint64_t want_
     struct chunk *c = data == NULL ? NULL : chunk_make(seg, pos, data, cap);
     if (c == NULL && data != NULL)
         buddy_free(s->config.memory, data);
-    if (c != NULL && cap > BLOCK_BYTES)
-        tail_is_big(seg->plog);
+    plog_tail_moved(seg->plog);
     return c;
 }
 
@@ -239,7 +257,7 @@ void seg_write_bytes(struct segment *seg, const uint8_t *data, uint64_t len_byte
         uint32_t at = (uint32_t)(seg->end_pos - c->pos);
         uint32_t piece = (uint32_t)MIN(len_bytes, (uint64_t)(c->cap_bytes - at));
         memcpy(c->data + at, data, piece);
-        c->fill_bytes = at + piece;
+        chunk_filled(c, at + piece);
         seg->end_pos += piece;
         data += piece;
         len_bytes -= piece;
@@ -266,9 +284,9 @@ int log_place_take(struct plog *p, uint32_t before_bytes, uint32_t len_bytes, ui
         return -ENOENT;
     struct chunk *c = calloc(1, sizeof(*c));
     uint8_t *block = c == NULL ? NULL : store_alloc(s, bytes);
-    if (block == NULL) { /* who waits for memory already is not to be overtaken, nor overtakes */
+    if (block == NULL) {
         free(c);
-        return c != NULL && list_empty(&s->memory_waiters) ? -EAGAIN : -ENOENT;
+        return c == NULL ? -ENOENT : -EAGAIN;
     }
     buddy_trim(s->config.memory, block, buddy_round(bytes), bytes);
     s->place_bytes += bytes;
@@ -318,6 +336,7 @@ static void seg_trim_tail(struct segment *seg, uint64_t pos)
     size_t front = (size_t)(c->data - c->block);
     buddy_trim(s->config.memory, c->block, front + c->cap_bytes, front + cap);
     c->cap_bytes = cap;
+    s->unfilled_bytes -= less;
     if (c->lent > 0)
         s->lent_bytes -= less;
     s->memory_freed = true;
@@ -345,8 +364,9 @@ void seg_adopt(struct segment *seg, const uint8_t *data, uint64_t len_bytes,
     buddy_trim(s->config.memory, c->block, place->block_bytes, front + cap);
     list_push_tail(&seg->chunks, &c->link);
     chunk_ref(c);
-    tail_is_big(seg->plog);
     seg->end_pos += fill;
+    s->unfilled_bytes += cap - fill;
+    plog_tail_moved(seg->plog);
     s->place_bytes -= place->block_bytes;
     s->counters.adopted_bytes += fill;
     place->adopted = true;

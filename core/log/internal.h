@@ -141,6 +141,8 @@ struct plog {
     char *name; /* "topic-index" */
     char *path; /* data dir / name */
     unsigned dir;
+    bool lazy; /* in store.lazy, until due_ns or until somebody looks at its end */
+    uint64_t due_ns, watched_ns;
     bool in_cycle;  /* the running cycle waits for it */
     bool dir_ready; /* directory and partition.metadata exist */
     struct topic_config config;
@@ -148,11 +150,11 @@ struct plog {
     int64_t log_start, end_offset, stable_offset;
     int64_t recovered_offset; /* what the checkpoint counted already: replay does not count twice */
     struct list_node segments;
-    struct list_node dirty_link;   /* store.dirty: bytes to queue */
+    struct list_node dirty_link;   /* store.dirty, or store.lazy: bytes to queue */
     struct list_node destage_link; /* store.destage_ready */
     struct list_node behind_link;  /* store.behind: stable whole blocks to destage */
     struct list_node notify_link;  /* store.notify: stable end moved */
-    struct list_node tail_link;    /* store.big_tails: its last chunk is larger than a block */
+    struct list_node tail_link;    /* store.big_tails: its last chunk may be shrunk to a block */
     struct list_node waiting;      /* log_append, by end_offset */
     struct list_node watches;
     struct epoch_entry *epochs;
@@ -245,7 +247,7 @@ struct log_store {
     struct journal journal;
     struct checkpointer checkpoint;
     struct map plogs; /* by number */
-    struct list_node dirty, destage_ready, behind, notify, clean, big_tails, memory_waiters,
+    struct list_node dirty, lazy, destage_ready, behind, notify, clean, big_tails, memory_waiters,
         disk_waiters, load_waiting;
     unsigned destages_n, jobs_n;
     bool cycle;              /* destage what was behind at its start, then checkpoint */
@@ -259,9 +261,10 @@ struct log_store {
     int failed;            /* -errno: the journal is gone */
     uint64_t behind_bytes; /* stable, not destaged */
     uint64_t lent_bytes;   /* of chunks that readers hold */
-    uint64_t place_bytes;  /* of places that are no chunks yet */
-    struct pool *pools;    /* one a data dir */
-    struct scrub *scrub;   /* NULL: off */
+    uint64_t place_bytes;    /* of places that are no chunks yet */
+    uint64_t unfilled_bytes; /* of chunks, still to be written */
+    struct pool *pools;      /* one a data dir */
+    struct scrub *scrub;     /* NULL: off */
     bool memory_freed;
 };
 
@@ -279,6 +282,7 @@ void chunk_unref(struct chunk *c);
 void chunk_lend(struct chunk *c);
 void chunk_return(struct chunk *c);
 uint64_t store_lend_room(const struct log_store *s);
+void plog_tail_moved(struct plog *p);
 void seg_mark_clean(struct segment *seg);
 void seg_drop_chunks(struct segment *seg);
 void *store_alloc(struct log_store *s, size_t bytes);
@@ -331,12 +335,17 @@ struct segment *plog_roll(struct plog *p);
 struct segment *plog_first_open(const struct plog *p);
 void seg_set_stable(struct segment *seg, uint64_t pos);
 void seg_set_destaged(struct segment *seg, uint64_t pos);
-void plog_mark_dirty(struct plog *p);
 void plog_want_destage(struct plog *p);
 int plog_refuses(const struct plog *p);
 void plog_notify(struct plog *p);
 void store_run_notifications(struct log_store *s);
 void plog_fence(struct plog *p, int rc, const char *what);
+
+/* due.c */
+void plog_mark_dirty(struct plog *p);
+void due_all(struct log_store *s);
+void due_pump(struct log_store *s);
+uint64_t due_deadline_ns(const struct log_store *s);
 
 /* journal.c */
 int journal_open(struct log_store *s, char *reason, size_t reason_size);

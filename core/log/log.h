@@ -1,14 +1,14 @@
 /* log.h: the partition logs of one shard: a journal for group commit, segments for the data.
  *
  * Happy path: plog_append() copies a validated batch into the partition's memory and assigns its
- *   offsets; log_store_pump(), once a turn, turns all that came into one journal write (and direct
- *   runs into segments); when it is durable the stable offset moves and waiting appends finish.
- *   plog_read() lends memory or reads segments; nothing unstable is ever visible (but for topics
- *   with write.caching).
- * Failure: a failed journal write fences the whole store, a failed segment write its partition:
- *   appends answer -EIO from then on, reads of what is stable go on.
- * Contract: see README.md in this folder for the protocol of journal, checkpoint and recovery.
- * Threads: one shard owns a store; every call and callback runs there. */
+ *   offsets; log_store_pump(), once a turn, turns all that came and that somebody waits for into
+ * one journal write (and direct runs into segments), what nobody waits for some ms later; when it
+ * is durable the stable offset moves and waiting appends finish. plog_read() lends memory or reads
+ * segments; nothing unstable is ever visible (but for topics with write.caching). Failure: a failed
+ * journal write fences the whole store, a failed segment write its partition: appends answer -EIO
+ * from then on, reads of what is stable go on. Contract: see README.md in this folder for the
+ * protocol of journal, checkpoint and recovery. Threads: one shard owns a store; every call and
+ * callback runs there. */
 #ifndef CORE_LOG_LOG_H
 #define CORE_LOG_LOG_H
 
@@ -173,6 +173,8 @@ void plog_epoch_end(const struct plog *, int32_t epoch, int32_t *ret_epoch, int6
 /* Leader epoch of the record at offset. */
 int32_t plog_epoch_at(const struct plog *, int64_t offset);
 
+/* Somebody looks at the end of the log: what he cannot see yet is made stable at once. */
+void plog_hurry(struct plog *);
 /* Called (once per set) when the visible end moves or the partition goes away. */
 struct plog_watch {
     struct list_node link; /* private; list_linked(): set */

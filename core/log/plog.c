@@ -123,6 +123,7 @@ void seg_set_stable(struct segment *seg, uint64_t pos)
     ASSERT(pos >= seg->stable_pos);
     s->behind_bytes += pos - seg->stable_pos;
     seg->stable_pos = pos;
+    plog_tail_moved(p);
     uint64_t blocks = plog_whole_blocks_behind(p);
     if (blocks > 0 && !list_linked(&p->behind_link))
         list_push_tail(&s->behind, &p->behind_link);
@@ -140,14 +141,9 @@ void seg_set_destaged(struct segment *seg, uint64_t pos)
     segment_unpin(seg);
     seg_mark_clean(seg);
     p->store->memory_freed = true; /* its tail may be shrunk now */
+    plog_tail_moved(p);
     if (plog_whole_blocks_behind(p) == 0)
         list_remove(&p->behind_link);
-}
-
-void plog_mark_dirty(struct plog *p)
-{
-    if (!list_linked(&p->dirty_link))
-        list_push_tail(&p->store->dirty, &p->dirty_link);
 }
 
 /* The active segment takes no more; a new one, without a file yet, follows. NULL: no memory. */
@@ -301,6 +297,7 @@ void plog_watch_set(struct plog *p, struct plog_watch *w)
 {
     ASSERT(!list_linked(&w->link));
     list_push_tail(&p->watches, &w->link);
+    plog_hurry(p);
 }
 
 void plog_watch_clear(struct plog_watch *w)
@@ -382,6 +379,7 @@ static int append_duplicate(struct plog *p, const struct producer_batch *origina
     if (!wait_stable || original->last_offset < p->stable_offset)
         return 1;
     wait_for(p, a, original->last_offset + 1, on_done);
+    plog_mark_dirty(p); /* somebody waits now for what may have had time */
     return 0;
 }
 
@@ -429,16 +427,15 @@ int plog_append(struct plog *p, uint8_t *batch, const struct batch_header *heade
     else
         seg_write_bytes(seg, batch, h.len_bytes);
     plog_note_batch(p, seg, pos, &h);
-    plog_mark_dirty(p);
     s->counters.appends++;
     s->counters.append_bytes += h.len_bytes;
     a->base_offset = h.base_offset;
     if (p->config.write_caching)
         plog_notify(p);
-    if (!wait_stable)
-        return 1;
-    wait_for(p, a, p->end_offset, on_done);
-    return 0;
+    if (wait_stable)
+        wait_for(p, a, p->end_offset, on_done);
+    plog_mark_dirty(p);
+    return wait_stable ? 0 : 1;
 }
 
 /* ---- identity ---- */

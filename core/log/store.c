@@ -21,9 +21,9 @@ static struct log_store *store_create(struct env *env, unsigned journal_id,
     s->journal.id = journal_id;
     s->retry_ns = UINT64_MAX;
     map_init(&s->plogs);
-    struct list_node *lists[] = {&s->dirty,        &s->destage_ready, &s->behind,
-                                 &s->notify,       &s->clean,         &s->memory_waiters,
-                                 &s->disk_waiters, &s->load_waiting,  &s->big_tails};
+    struct list_node *lists[] = {
+        &s->dirty,          &s->destage_ready, &s->behind,       &s->notify,    &s->clean,
+        &s->memory_waiters, &s->disk_waiters,  &s->load_waiting, &s->big_tails, &s->lazy};
     for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
     return s;
@@ -34,6 +34,7 @@ static void store_free(struct log_store *s)
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL; it = 0)
         plog_destroy(p);
+    ASSERT(s->unfilled_bytes == 0 || s->abandoned); /* readers may have chunks still */
     scrub_fini(s);
     journal_close(s);
     checkpoint_fini(s);
@@ -181,6 +182,7 @@ void log_store_pump(struct log_store *s)
     run_memory_waiters(s);
     destage_pump(s);
     checkpoint_pump(s);
+    due_pump(s);
     journal_pump(s);
     journal_fill_pump(s);
     load_pump(s);
@@ -195,6 +197,7 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
     if (!list_empty(&s->notify) || destage || cycle_over) /* left by the end of the last pump */
         return 0;
     uint64_t deadline = MIN(s->retry_ns, MIN(journal_deadline_ns(s), scrub_deadline_ns(s)));
+    deadline = MIN(deadline, due_deadline_ns(s));
     if (!list_empty(&s->disk_waiters))
         deadline = MIN(deadline, env_now_ns(s->env) + DISK_WAIT_NS);
     bool waits = !list_empty(&s->memory_waiters) || !list_empty(&s->dirty) || s->unsettled;
@@ -315,6 +318,7 @@ static int close_all_active(struct log_store *s)
 int log_store_close(struct log_store *s)
 {
     scrub_stop(s);
+    due_all(s);
     settle(s);
     uint64_t failed_before;
     int count_rc = flushes_failed(s, &failed_before);

@@ -212,6 +212,8 @@ static void share_read(struct fetch_share *share)
         plog_watch_clear(&part->watch);
         struct plog *p = part_check(part);
         uint32_t max_bytes = MIN(left, (uint32_t)MAX(part->want.max_bytes, 0));
+        if (p != NULL && part->want.offset >= part->high_watermark)
+            plog_hurry(p);
         if (p == NULL || part->want.offset >= part->high_watermark || (max_bytes == 0 && !first))
             continue;
         uint32_t used = part_read(part, p, max_bytes, first);

@@ -88,6 +88,7 @@ static void item_run(struct offsets_item *item)
     }
     switch (item->asked->timestamp) {
     case AT_LATEST:
+        plog_hurry(p);
         item->told->offset = plog_high_watermark(p);
         item->told->leader_epoch = plog_leader_epoch(p);
         break;
