@@ -88,6 +88,7 @@ struct net { /* shard->net */
     struct shard *shard;
     struct list_node conns, dirty, starved;
     struct list_node small_waiting, large_waiting; /* for memory, by the size of the frame */
+    struct log_waiter log_waiter;                  /* some of them wait for memory of the log */
     struct list_node dead; /* struct request.link: released at the end of the turn */
     unsigned conns_n, conns_max;
     unsigned requests_n; /* alive, with or without a connection */
@@ -132,6 +133,7 @@ void pressure_arm(struct net *net); /* once a turn */
 void pressure_fini(struct net *net);
 
 /* ---- server.c ---- */
+void net_wait_log_memory(struct net *net); /* for a frame that is going to wait */
 /* A log line that a client can cause: at most so many a second on each shard. */
 __attribute__((format(printf, 2, 3))) void net_log(struct net *net, const char *fmt, ...);
 

@@ -162,6 +162,20 @@ static void memory_retry(struct list_node *waiting)
     }
 }
 
+static void on_log_memory(struct log_waiter *w)
+{
+    struct net *net = container_of(w, struct net, log_waiter);
+    memory_retry(&net->small_waiting);
+    memory_retry(&net->large_waiting);
+}
+
+void net_wait_log_memory(struct net *net)
+{
+    net->log_waiter.run = on_log_memory;
+    if (!list_linked(&net->log_waiter.link))
+        log_store_wait_memory(net->shard->logs, &net->log_waiter);
+}
+
 static void on_starved_timer(struct shard_timer *t)
 {
     struct net *net = container_of(t, struct net, starved_timer);
@@ -293,6 +307,7 @@ void net_fini(struct shard *s)
     shard_timer_clear(s, &net->idle_timer);
     shard_timer_clear(s, &net->starved_timer);
     pressure_fini(net);
+    list_remove(&net->log_waiter.link);
     data_shard_fini(s);
     conn_requests_fini(net);
     for (struct conn_send *send; (send = net->sends_free) != NULL;) {

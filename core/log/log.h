@@ -97,8 +97,8 @@ struct log_place {
     bool adopted;
 };
 /* For a batch of len_bytes with before_bytes and after_bytes around it; *ret_batch is where the
- * batch is to begin. -ENOENT: receive it elsewhere (too small, others wait for memory, the
- * partition takes nothing); -EAGAIN: all memory is in use, ask again next turn. */
+ * batch is to begin. -ENOENT: receive it elsewhere (it is small, many are on their way already, the
+ * partition takes nothing); -EAGAIN: all memory is in use (log_store_wait_memory). */
 int log_place_take(struct plog *, uint32_t before_bytes, uint32_t len_bytes, uint32_t after_bytes,
                    struct log_place *ret, uint8_t **ret_batch);
 /* Nobody looks at it any more; also when there is none. What was adopted stays in the log. */
