@@ -107,7 +107,7 @@ static bool evict_one(struct log_store *s)
         if (c->refs > 0)
             continue;
         chunk_free(c);
-        s->counters.evictions++;
+        counter_add(&s->counters.evictions, 1);
         return true;
     }
     return false;
