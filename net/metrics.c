@@ -69,6 +69,8 @@ const struct metric metrics[] = {
     COUNTER("append_records_total", log.append_records, "Records appended."),
     COUNTER("append_batches_total", log.appends, "Record batches appended."),
     COUNTER("append_bytes_total", log.append_bytes, "Bytes of these batches."),
+    COUNTER("append_adopted_bytes_total", log.adopted_bytes,
+            "Of these, received where they stay: not copied."),
     COUNTER("append_duplicates_total", log.duplicates,
             "Batches of idempotent producers that were there already."),
 

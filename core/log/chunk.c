@@ -368,7 +368,7 @@ void seg_adopt(struct segment *seg, const uint8_t *data, uint64_t len_bytes,
     s->unfilled_bytes += cap - fill;
     plog_tail_moved(seg->plog);
     s->place_bytes -= place->block_bytes;
-    s->counters.adopted_bytes += fill;
+    counter_add(&s->counters.adopted_bytes, fill);
     place->adopted = true;
 }
 

@@ -46,9 +46,9 @@ struct log_config {
 /* Since opening; others may counter_read() them. */
 struct log_counters {
     uint64_t appends, append_records, append_bytes, duplicates; /* appends: batches */
-    uint64_t adopted_bytes; /* of these, received where they stay */
-    uint64_t groups;                                            /* journal writes */
-    uint64_t journal_bytes, runs, run_bytes;                    /* batches, by their way to disk */
+    uint64_t adopted_bytes;                  /* of these, received where they stay */
+    uint64_t groups;                         /* journal writes */
+    uint64_t journal_bytes, runs, run_bytes; /* batches, by their way to disk */
     uint64_t destage_bytes, checkpoints;
     uint64_t reads_hot, reads_disk, disk_read_bytes, evictions, memory_waits;
     uint64_t damaged_stretches, lost_offsets; /* found since the start; each is named in the log */
