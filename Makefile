@@ -47,6 +47,7 @@ DEPS_tools     := core/base core/batch core/log core/meta core/shard io numa net
 
 LIBS_core/base  := -lisal -lm
 LIBS_core/batch := -lz -llz4 -lzstd -lsnappy
+LIBS_net        := -lmicrohttpd
 LIBS_io         := -luring
 LIBS_numa       := -lhwloc -lnuma -ljson-c
 LIBS_bench/stat := -lz -lm

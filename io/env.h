@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "core/base/counter.h"
 #include "core/base/list.h"
 
 struct env;
@@ -134,9 +135,15 @@ struct env_ops {
     void (*destroy)(struct env *);
 };
 
-struct env_counters { /* since creation */
-    uint64_t turns, syscalls, submissions, completions;
-    uint64_t read_bytes, write_bytes, flushes, sent_bytes, received_bytes, messages;
+enum env_egress { ENV_EGRESS_SEND, ENV_EGRESS_SEND_ZC, ENV_EGRESS_SPLICE, ENV_EGRESS_PATHS };
+
+/* Since creation; others may counter_read() them. */
+struct env_counters {
+    uint64_t turns, syscalls;
+    uint64_t submissions, completions; /* entries of the ring's queues */
+    uint64_t read_bytes, write_bytes, flushes, received_bytes, messages;
+    uint64_t egress_bytes[ENV_EGRESS_PATHS]; /* that sockets took, by the way they went */
+    uint64_t zc_copied, zc_not_copied;       /* what the usage reports of SEND_ZC say; each one */
 };
 
 struct env {

@@ -1374,7 +1374,7 @@ static int send_effect(struct mem_world *w, struct mem_op *m)
     for (unsigned i = 0; i < m->iov_n; i++)
         if (m->iov[i].iov_len > 0)
             sink_append(sink_of(w, m->sock), m->iov[i].iov_base, m->iov[i].iov_len);
-    m->env->base.counters.sent_bytes += m->len_bytes;
+    m->env->base.counters.egress_bytes[ENV_EGRESS_SEND] += m->len_bytes;
     trace_mix(w, iov_crc(m->iov, m->iov_n), (uint64_t)m->sock);
     return m->res;
 }

@@ -210,7 +210,6 @@ static bool prepare(struct uring_env *u)
         kinds[op->kind].prepare(u, op, sqe);
         io_uring_sqe_set_data(sqe, op);
         u->in_kernel++;
-        u->env.counters.submissions++;
     }
     return all && u->bell_armed && u->bufs.returned_n == 0;
 }
@@ -221,9 +220,11 @@ static int enter(struct uring_env *u, unsigned wait_n, uint64_t timeout_ns)
     struct __kernel_timespec ts = {.tv_sec = (long long)(timeout_ns / 1000000000u),
                                    .tv_nsec = (long long)(timeout_ns % 1000000000u)};
     bool timed = wait_n > 0 && timeout_ns != UINT64_MAX;
-    u->env.counters.syscalls++;
-    return compat_enter(&u->ring, compat_sq_flush(&u->ring), wait_n,
-                        u->enter_flags | IORING_ENTER_GETEVENTS, timed ? &ts : NULL);
+    int rc = compat_enter(&u->ring, compat_sq_flush(&u->ring), wait_n,
+                          u->enter_flags | IORING_ENTER_GETEVENTS, timed ? &ts : NULL);
+    counter_add(&u->env.counters.syscalls, 1);
+    counter_add(&u->env.counters.submissions, rc > 0 ? (unsigned)rc : 0);
+    return rc;
 }
 
 static bool kernel_has_work(const struct uring_env *u)
@@ -264,7 +265,6 @@ static void reap_one(struct uring_env *u, const struct io_uring_cqe *cqe)
         struct env_op *op = (struct env_op *)(uintptr_t)cqe->user_data;
         if ((cqe->flags & IORING_CQE_F_MORE) == 0)
             u->in_kernel--;
-        u->env.counters.completions++;
         kinds[op->kind].complete(u, op, cqe->res, cqe->flags);
     } else if (tag == URING_TAG_BELL) {
         u->bell_armed = false;
@@ -283,6 +283,7 @@ static void reap(struct uring_env *u)
         n++;
     }
     io_uring_cq_advance(&u->ring, n);
+    counter_add(&u->env.counters.completions, n);
 }
 
 /* What the helper thread could not do: the devices are the group's. */
@@ -321,7 +322,7 @@ static void run_messages(struct uring_env *u)
     uring_post_collect(u->group, u->env.index, &batch);
     while ((node = list_pop_head(&batch)) != NULL) {
         struct env_msg *msg = container_of(node, struct env_msg, link);
-        u->env.counters.messages++;
+        counter_add(&u->env.counters.messages, 1);
         msg->run(u->env.shard, msg);
     }
 }
@@ -354,7 +355,7 @@ static void run_done(struct uring_env *u)
 static void uring_turn(struct env *env, uint64_t deadline_ns)
 {
     struct uring_env *u = uring_env_of(env);
-    env->counters.turns++;
+    counter_add(&env->counters.turns, 1);
     submit_and_wait(u, deadline_ns);
     u->now_ns = clock_now_ns();
     uring_fixed_pump(&u->fixed);
@@ -520,7 +521,7 @@ static int defaults_fill(struct uring_env *u, const struct env_uring_config *con
 
 int env_uring_create(const struct env_uring_config *config, struct env **ret)
 {
-    struct uring_env *u = calloc(1, sizeof(*u));
+    struct uring_env *u = counter_calloc(sizeof(*u));
     if (u == NULL)
         return -ENOMEM;
     list_init(&u->pending);

@@ -68,7 +68,7 @@ void uring_rw_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sq
 
 static void read_went_on(struct uring_env *u, struct env_op *op, uint64_t total_bytes)
 {
-    u->env.counters.read_bytes += total_bytes - op->done_bytes;
+    counter_add(&u->env.counters.read_bytes, total_bytes - op->done_bytes);
     /* Nothing more, or an end that no device could make: end of file. Else ask again from the last
      * whole block, which tells a device's short transfer from the end of the file. */
     bool end = total_bytes == op->len_bytes || total_bytes % SECTOR_BYTES != 0 ||
@@ -83,7 +83,7 @@ static void read_went_on(struct uring_env *u, struct env_op *op, uint64_t total_
 
 static void write_went_on(struct uring_env *u, struct env_op *op, uint64_t total_bytes)
 {
-    u->env.counters.write_bytes += total_bytes - op->done_bytes;
+    counter_add(&u->env.counters.write_bytes, total_bytes - op->done_bytes);
     if (total_bytes == op->len_bytes) {
         uring_op_finish(u, op, (int)total_bytes);
         return;
@@ -125,6 +125,6 @@ void uring_flush_complete(struct uring_env *u, struct env_op *op, int res, unsig
     (void)cqe_flags;
     if (uring_op_retry(u, op, res))
         return;
-    u->env.counters.flushes++;
+    counter_add(&u->env.counters.flushes, 1);
     uring_op_finish(u, op, res < 0 ? res : 0);
 }

@@ -177,7 +177,7 @@ void uring_recv_complete(struct uring_env *u, struct env_op *op, int res, unsign
         uring_op_finish(u, op, res);
         return;
     }
-    u->env.counters.received_bytes += (unsigned)res;
+    counter_add(&u->env.counters.received_bytes, (unsigned)res);
     op->done_bytes += (unsigned)res;
     ASSERT(op->done_bytes <= op->len_bytes);
     if ((op->flags & ENV_RECV_ALL) != 0 && res > 0 && op->done_bytes < op->len_bytes)
@@ -211,7 +211,7 @@ void uring_recv_any_complete(struct uring_env *u, struct env_op *op, int res, un
         ASSERT(lent && (unsigned)res <= u->bufs.bytes_each);
         op->buf = uring_bufs_at(&u->bufs, id);
         op->buf_id = id;
-        u->env.counters.received_bytes += (unsigned)res;
+        counter_add(&u->env.counters.received_bytes, (unsigned)res);
     }
     uring_op_finish(u, op, res);
 }
@@ -246,7 +246,7 @@ void uring_send_complete(struct uring_env *u, struct env_op *op, int res, unsign
         uring_op_finish(u, op, res);
         return;
     }
-    u->env.counters.sent_bytes += (unsigned)res;
+    counter_add(&u->env.counters.egress_bytes[ENV_EGRESS_SEND], (unsigned)res);
     op->done_bytes += (unsigned)res;
     ASSERT(op->done_bytes <= op->len_bytes);
     if (op->done_bytes == op->len_bytes)

@@ -19,6 +19,7 @@ const struct net_api net_apis[] = {
     {60, 0, 2, 0, describe_cluster_handle},
 };
 const unsigned net_apis_count = ARRAY_LEN(net_apis);
+_Static_assert(ARRAY_LEN(net_apis) <= NET_APIS_MAX, "a counter each");
 
 const struct net_api *net_api_find(int16_t key)
 {

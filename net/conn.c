@@ -16,22 +16,29 @@ static void conn_read(struct conn *c);
 
 /* ---- open and close ---- */
 
+static void conn_refuse(struct net *net, int sock)
+{
+    counter_add(&net->counters.conns_refused, 1);
+    env_sock_close(net->shard->env, sock);
+}
+
 void conn_open(struct net *net, int sock)
 {
+    counter_add(&net->counters.conns_accepted, 1);
     if (net->stopping) {
-        env_sock_close(net->shard->env, sock);
+        conn_refuse(net, sock);
         return;
     }
-    if (net->conns_n >= net->conns_max) {
+    if (net->counters.conns_open >= net->conns_max) {
         net_log(net, "shard %u: connection refused: its share of max.connections, %u, is in use",
                 net->shard->index, net->conns_max);
-        env_sock_close(net->shard->env, sock);
+        conn_refuse(net, sock);
         return;
     }
     struct conn *c = calloc(1, sizeof(*c));
     if (c == NULL) {
         net_log(net, "shard %u: connection refused: no memory", net->shard->index);
-        env_sock_close(net->shard->env, sock);
+        conn_refuse(net, sock);
         return;
     }
     int one = 1; /* replies are batched here; nothing may wait for more bytes in the kernel */
@@ -41,7 +48,7 @@ void conn_open(struct net *net, int sock)
     c->active_ns = env_now_ns(net->shard->env);
     list_init(&c->order);
     list_push_tail(&net->conns, &c->link);
-    net->conns_n++;
+    counter_add(&net->counters.conns_open, 1);
     conn_read(c);
 }
 
@@ -53,7 +60,8 @@ static void conn_free_if_quiet(struct conn *c)
     list_remove(&c->link);
     list_remove(&c->dirty);
     list_remove(&c->wait);
-    net->conns_n--;
+    counter_set(&net->counters.conns_open, net->counters.conns_open - 1);
+    counter_add(&net->counters.conns_closed, 1);
     env_sock_close(net->shard->env, c->sock);
     free(c->stash);
     free(c);
@@ -152,6 +160,7 @@ static bool frame_begin(struct conn *c, const uint8_t *p, uint32_t n)
     c->incoming = conn_request_create(net, (uint32_t)len, p, n);
     if (c->incoming == NULL) {
         c->pause = CONN_PAUSED_MEMORY;
+        counter_add(&net->counters.memory_waits, 1);
         if (!list_linked(&c->wait))
             list_push_tail((uint32_t)len > CONN_SMALL_FRAME_BYTES ? &net->large_waiting
                                                                   : &net->small_waiting,
@@ -242,6 +251,7 @@ static void on_recv_any(struct env_op *op)
         env_recv_return(net->shard->env, op);
         conn_read(c);
     } else if (op->res == -ENOBUFS && c->state == CONN_OPEN) {
+        counter_add(&net->counters.buffer_waits, 1);
         list_push_tail(&net->starved, &c->wait);
     } else {
         conn_read_ended(c, op->res);

@@ -84,13 +84,24 @@ struct net_listener {
     int sock;
 };
 
+/* Since net_init; others may counter_read() them. */
+struct net_counters {
+    uint64_t requests[NET_APIS_MAX];                      /* by row of net_apis */
+    uint64_t requests_failed;                             /* closed their connection */
+    uint64_t conns_open;                                  /* now */
+    uint64_t conns_accepted, conns_refused, conns_closed; /* refused ones are accepted ones, too */
+    uint64_t memory_waits;                                /* a frame did not find memory */
+    uint64_t buffer_waits;                                /* no receive buffer was free */
+};
+
 struct net { /* shard->net */
     struct shard *shard;
     struct list_node conns, dirty, starved;
     struct list_node small_waiting, large_waiting; /* for memory, by the size of the frame */
     struct log_waiter log_waiter;                  /* some of them wait for memory of the log */
     struct list_node dead; /* struct request.link: released at the end of the turn */
-    unsigned conns_n, conns_max;
+    struct net_counters counters;
+    unsigned conns_max;
     unsigned requests_n; /* alive, with or without a connection */
     uint32_t frame_bytes_max;
     size_t small_reserve_bytes; /* of the memory for requests, for small frames only */

@@ -81,6 +81,7 @@ struct net_api { /* one row of the table in net/api.c */
 };
 extern const struct net_api net_apis[];
 extern const unsigned net_apis_count;
+#define NET_APIS_MAX 64u                         /* what counts by API has room for */
 const struct net_api *net_api_find(int16_t key); /* NULL: not served */
 
 struct request {

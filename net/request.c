@@ -175,6 +175,7 @@ void conn_request_dispatch(struct conn_request *x)
         request_fail(r, why);
         return;
     }
+    counter_add(&x->net->counters.requests[r->api - net_apis], 1);
     if (r->api->handle == api_versions_handle &&
         (r->version < 0 || r->version > r->api->max_version)) {
         r->version = 0;
@@ -237,6 +238,7 @@ void request_fail(struct request *r, const char *why)
                 api != NULL ? api->name : "request", r->version, why);
         conn_drain(r->conn);
     }
+    counter_add(&request_of(r)->net->counters.requests_failed, 1);
     request_of(r)->failed = true;
     request_answered(r);
 }

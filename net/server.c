@@ -238,7 +238,7 @@ static uint32_t frame_bytes_max(const struct net *net)
 
 int net_init(struct shard *s, const struct net_config *config)
 {
-    struct net *net = calloc(1, sizeof(*net));
+    struct net *net = counter_calloc(sizeof(*net));
     if (net == NULL)
         return -ENOMEM;
     net->listeners = calloc(MAX(config->listen_socks_n, 1u), sizeof(*net->listeners));
@@ -292,7 +292,7 @@ bool net_stopped(const struct shard *s)
     for (unsigned i = 0; i < net->listeners_n; i++)
         if (net->listeners[i].op.busy)
             return false;
-    return net->conns_n == 0 && net->requests_n == 0;
+    return net->counters.conns_open == 0 && net->requests_n == 0;
 }
 
 void net_abort(struct shard *s)

@@ -218,6 +218,7 @@ need_command criterion "test -e /usr/include/criterion/criterion.h" libcriterion
 need_command java have_java17 default-jdk-headless
 need_command maven "command -v mvn" maven
 need_command node "command -v node && command -v npm" nodejs npm
+need_command prometheus-client "/usr/bin/python3 -c 'import prometheus_client.parser'" python3-prometheus-client
 need_command python-venv have_venv python3-venv python3-pip
 install_go
 

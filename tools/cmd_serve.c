@@ -243,7 +243,20 @@ static int listen_all(const struct serve_config *config, struct serve_setup *set
     return 0;
 }
 
-static void start_log(const struct serve_setup *setup, const struct machine *m)
+/* Apart from what clients get; -1: not wanted. */
+static int listen_metrics(const struct serve_config *config, int *ret_sock)
+{
+    *ret_sock = -1;
+    if (config->metrics_host == NULL)
+        return 0;
+    int rc = listen_patiently(config->metrics_host, config->metrics_port, ret_sock);
+    return rc == 0 ? 0
+                   : fail("listen on %s:%u (metrics.listen): %s", config->metrics_host,
+                          config->metrics_port, strerror(-rc));
+}
+
+static void start_log(const struct serve_config *config, const struct serve_setup *setup,
+                      const struct machine *m)
 {
     static const char *const modes[] = {"shard", "numa", "host"};
     const struct broker *b = &setup->broker;
@@ -264,6 +277,8 @@ static void start_log(const struct serve_setup *setup, const struct machine *m)
              f->msg_ring ? "yes" : "no", f->send_zc ? "there" : "no");
     for (unsigned i = 0; i < setup->dirs.data_n; i++)
         log_info("data directory %s", setup->dirs.data[i].path);
+    if (config->metrics_host != NULL)
+        log_info("metrics on http://%s:%u/metrics", config->metrics_host, config->metrics_port);
     log_info("journals in %s, %llu MiB a shard", setup->dirs.journal.path,
              (unsigned long long)(b->log.journal_bytes >> 20));
 }
@@ -275,14 +290,14 @@ static int serve_with_dirs(const struct serve_config *config, struct machine *m,
     if (dirs_open(&setup->dirs, config->data_dirs, config->data_dirs_n, config->journal_dir,
                   (unsigned)config->lock_timeout_ms, reason, sizeof(reason)) < 0)
         return fail("%s", reason);
-    int exit_code = listen_all(config, setup);
-    if (exit_code == 0) {
-        start_log(setup, m);
-        exit_code = serve_run(setup);
+    int exit_code = 1;
+    if (listen_all(config, setup) == 0) {
+        if (listen_metrics(config, &setup->metrics_sock) == 0) {
+            start_log(config, setup, m);
+            exit_code = serve_run(setup);
+        }
         for (unsigned i = 0; i < setup->broker.nodes_n; i++)
             close(setup->listen_socks[i]);
-    } else {
-        exit_code = 1;
     }
     dirs_close(&setup->dirs);
     return exit_code;

@@ -34,7 +34,9 @@ struct serve_config {
     /* addresses: numbers or names, without brackets; ports from 1 */
     const char *listen_host, *advertised_host;
     uint16_t listen_port, advertised_port;
-    int advertise; /* enum advertise_mode */
+    int advertise;            /* enum advertise_mode */
+    const char *metrics_host; /* NULL: no metrics */
+    uint16_t metrics_port;
     int64_t node_id;
     const char *rack; /* NULL: none */
 
@@ -66,7 +68,7 @@ struct serve_config {
 
     struct { /* private: what the fields above are derived from */
         const char *listeners, *advertised_listeners, *advertised_host, *protocol_map;
-        const char *controller_names, *log_dirs, *log_dir;
+        const char *controller_names, *log_dirs, *log_dir, *metrics_listen;
         int64_t broker_id, retention_minutes, retention_hours, roll_hours, jitter_hours;
     } raw;
     struct arena arena; /* private: all strings */

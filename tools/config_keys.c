@@ -55,6 +55,9 @@
     X("memory.bytes", false, CONFIG_SIZE, memory_bytes, "0", 0, 64 * TIB, NULL,                    \
       "memory of all shards together; 0: a quarter of what is allowed, at most 256 MiB a shard")   \
     X("egress", false, CONFIG_WORD, egress, "auto", 0, 0, "auto|send", "how responses are sent")   \
+    X("metrics.listen", false, CONFIG_TEXT, raw.metrics_listen, "", 0, 0, NULL,                    \
+      "HOST:PORT of /metrics (Prometheus), /metrics.json and /healthz over HTTP; a PORT alone is " \
+      "on 127.0.0.1; empty: off")                                                                  \
     X("log.level", false, CONFIG_WORD, log_level, "info", 0, 0, "error|warn|info|debug",           \
       "what is logged on stderr")                                                                  \
     X("num.partitions", true, CONFIG_NUMBER, num_partitions, "1", 1, META_PARTITIONS_MAX, NULL,    \

@@ -42,16 +42,13 @@ static bool is_controllers(struct config_parse *p, const char *name)
     return false;
 }
 
-/* NAME://HOST:PORT, HOST possibly empty or [IPv6]. NULL, or what is wrong. */
-static const char *listener_parse(struct config_parse *p, const char *text, struct listener *ret)
+/* HOST:PORT, HOST possibly empty or [IPv6]. NULL, or what is wrong. */
+static const char *address_parse(struct config_parse *p, const char *text, const char **ret_host,
+                                 uint16_t *ret_port)
 {
-    static const char form[] = "must have the form PLAINTEXT://HOST:PORT";
-    const char *scheme_end = strstr(text, "://");
-    if (scheme_end == NULL || scheme_end == text)
-        return form;
-    const char *host = scheme_end + 3, *colon = strrchr(host, ':');
+    const char *host = text, *colon = strrchr(host, ':');
     if (colon == NULL)
-        return form;
+        return "must end in :PORT";
     size_t host_len = (size_t)(colon - host);
     if (host_len >= 2 && host[0] == '[' && colon[-1] == ']') {
         host++;
@@ -65,10 +62,23 @@ static const char *listener_parse(struct config_parse *p, const char *text, stru
         return "the port must be from 1 to 65535";
     if (host_len > HOST_LEN_MAX || strcspn(host, " \t/[]@") < host_len)
         return "the host is not a name or an address";
+    *ret_host = arena_printf(&p->c->arena, "%.*s", (int)host_len, host);
+    *ret_port = (uint16_t)port;
+    p->no_memory |= *ret_host == NULL;
+    return p->no_memory ? "out of memory" : NULL;
+}
+
+/* NAME://HOST:PORT. NULL, or what is wrong. */
+static const char *listener_parse(struct config_parse *p, const char *text, struct listener *ret)
+{
+    const char *scheme_end = strstr(text, "://");
+    if (scheme_end == NULL || scheme_end == text || strrchr(scheme_end + 3, ':') == NULL)
+        return "must have the form PLAINTEXT://HOST:PORT";
+    const char *reason = address_parse(p, scheme_end + 3, &ret->host, &ret->port);
+    if (reason != NULL)
+        return reason;
     ret->name = arena_printf(&p->c->arena, "%.*s", (int)(scheme_end - text), text);
-    ret->host = arena_printf(&p->c->arena, "%.*s", (int)host_len, host);
-    ret->port = (uint16_t)port;
-    p->no_memory |= ret->name == NULL || ret->host == NULL;
+    p->no_memory |= ret->name == NULL;
     return p->no_memory ? "out of memory" : NULL;
 }
 
@@ -157,6 +167,25 @@ static int ports_check(struct config_parse *p)
     return 0;
 }
 
+/* Who asks for no address gets one that only this machine reaches. */
+static int metrics_listen_parse(struct config_parse *p)
+{
+    struct serve_config *c = p->c;
+    const char *text = c->raw.metrics_listen, *reason;
+    if (text == NULL)
+        return 0;
+    if (text[strspn(text, "0123456789")] == '\0')
+        text = arena_printf(&c->arena, ":%s", text);
+    reason =
+        text == NULL ? "out of memory" : address_parse(p, text, &c->metrics_host, &c->metrics_port);
+    if (reason != NULL)
+        return config_bad(p, &p->settings[config_key_find("metrics.listen")], "metrics.listen",
+                          reason);
+    if (*c->metrics_host == '\0')
+        c->metrics_host = "127.0.0.1";
+    return 0;
+}
+
 int config_listen(struct config_parse *p)
 {
     struct serve_config *c = p->c;
@@ -179,6 +208,8 @@ int config_listen(struct config_parse *p)
     }
     c->advertised_port = advertised.port;
     c->advertised_host = is_wildcard(advertised.host) ? own_name(p) : advertised.host;
-    rc = advertised_host_check(p);
+    rc = metrics_listen_parse(p);
+    if (rc == 0)
+        rc = advertised_host_check(p);
     return rc != 0 ? rc : ports_check(p);
 }

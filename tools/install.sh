@@ -3,7 +3,7 @@
 # Exit code 0: all is there; 1: a package cannot be had.
 set -u
 packages=(gcc make pkg-config liburing-dev libnuma-dev libhwloc-dev libisal-dev zlib1g-dev liblz4-dev
-    libzstd-dev libsnappy-dev libjson-c-dev librdkafka-dev gnuplot-nox
+    libzstd-dev libsnappy-dev libjson-c-dev libmicrohttpd-dev librdkafka-dev gnuplot-nox
     libcriterion-dev clang libclang-rt-14-dev clang-format clang-tidy kcat python3 git)
 missing=()
 for package in "${packages[@]}"; do

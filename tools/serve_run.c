@@ -15,8 +15,10 @@
 #include "core/base/bytes.h"
 #include "core/base/logger.h"
 #include "io/env_uring.h"
+#include "net/metrics_http.h"
 #include "net/net.h"
 #include "numa/mem.h"
+#include "tools/cmd_version.h"
 #include "tools/serve_meta.h"
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -48,7 +50,9 @@ struct serve {
     struct serve_meta meta;
     pthread_barrier_t barrier;
     atomic_uint failed, listening, drained, ended;
-    int event_fd; /* main thread: something changed */
+    int event_fd;                 /* main thread: something changed */
+    struct metrics_http *metrics; /* main thread; NULL: off, or not now */
+    const struct shard *shards[BROKER_SHARDS_MAX];
 };
 
 static void main_wake(struct serve *v)
@@ -230,12 +234,15 @@ static void runner_close_meta(struct runner *r)
 static void counters_log(const struct runner *r)
 {
     const struct env_counters *c = &r->env->counters;
+    uint64_t sent = 0;
+    for (unsigned i = 0; i < ENV_EGRESS_PATHS; i++)
+        sent += c->egress_bytes[i];
     log_info("shard %u: %llu turns, %llu system calls, %llu operations; bytes: %llu received, %llu "
              "written, %llu read, %llu sent; %llu flushes, %llu messages",
              r->shard.index, (unsigned long long)c->turns, (unsigned long long)c->syscalls,
              (unsigned long long)c->submissions, (unsigned long long)c->received_bytes,
              (unsigned long long)c->write_bytes, (unsigned long long)c->read_bytes,
-             (unsigned long long)c->sent_bytes, (unsigned long long)c->flushes,
+             (unsigned long long)sent, (unsigned long long)c->flushes,
              (unsigned long long)c->messages);
 }
 
@@ -304,8 +311,29 @@ static void ready_print(const struct serve_setup *setup)
     fflush(stdout);
 }
 
+/* All shards listen. */
+static void metrics_start(struct serve *v)
+{
+    if (v->setup->metrics_sock < 0)
+        return;
+    for (unsigned i = 0; i < v->shards_n; i++)
+        v->shards[i] = &v->runners[i].shard;
+    struct metrics_http_config config = {v->setup->metrics_sock, v->shards, v->shards_n,
+                                         penstock_version()};
+    int rc = metrics_http_start(&config, &v->metrics);
+    if (rc < 0)
+        log_error("no metrics: %s", strerror(-rc));
+}
+
+static void metrics_stop(struct serve *v)
+{
+    metrics_http_stop(v->metrics);
+    v->metrics = NULL;
+}
+
 static void stop_all(struct serve *v)
 {
+    metrics_stop(v); /* it looks at the shards */
     for (unsigned i = 0; i < v->shards_n; i++) {
         v->runners[i].stop_msg.run = on_stop;
         env_uring_group_wake(v->group, i, &v->runners[i].stop_msg);
@@ -325,6 +353,7 @@ static void main_wait(struct serve *v, int signal_fd)
         struct signalfd_siginfo info;
         if ((fds[0].revents & POLLIN) && read(v->event_fd, &count, sizeof(count)) > 0 &&
             !told_ready && !stopping && atomic_load(&v->listening) == v->shards_n) {
+            metrics_start(v);
             ready_print(v->setup);
             told_ready = true;
         }

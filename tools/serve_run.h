@@ -22,6 +22,7 @@ struct serve_setup { /* borrowed until serve_run returns */
     const struct io_features *features;
     struct serve_dirs dirs;
     int listen_socks[BROKER_SHARDS_MAX]; /* one a node */
+    int metrics_sock;                    /* listens for metrics_http; -1: no metrics */
     const char *ready_host;              /* what the ready line names */
     uint16_t ready_port;
 };

@@ -5,6 +5,7 @@
 
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
+#include "core/base/counter.h"
 
 #define FREE_BIT 0x80u
 #define NO_PAGE UINT32_MAX
@@ -109,7 +110,7 @@ void *buddy_alloc(struct buddy *b, size_t len_bytes)
         free_push(b, page + (UINT32_C(1) << order), order);
     }
     b->order[page] = (uint8_t)(want + 1);
-    b->free_bytes -= (size_t)BLOCK_BYTES << want;
+    counter_set(&b->free_bytes, b->free_bytes - ((size_t)BLOCK_BYTES << want));
     return b->base + ((size_t)page << BUDDY_MIN_SHIFT);
 }
 
@@ -120,7 +121,7 @@ void buddy_free(struct buddy *b, void *block)
     ASSERT(page < pages);
     ASSERT(b->order[page] != 0 && (b->order[page] & FREE_BIT) == 0);
     unsigned order = b->order[page] - 1u;
-    b->free_bytes += (size_t)BLOCK_BYTES << order;
+    counter_add(&b->free_bytes, (size_t)BLOCK_BYTES << order);
     b->order[page] = 0;
     for (; order + 1 < BUDDY_ORDERS; order++) {
         uint32_t mate = page ^ (UINT32_C(1) << order);

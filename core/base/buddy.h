@@ -17,7 +17,8 @@ struct buddy_link;
 
 struct buddy {
     char *base;
-    size_t size_bytes, free_bytes;
+    size_t size_bytes;
+    uint64_t free_bytes; /* others may counter_read() it */
     uint8_t *order; /* per 4 KiB page that starts a block: order + 1, high bit when free; else 0 */
     struct buddy_link *links;          /* per page that starts a free block: its neighbours */
     uint32_t free_heads[BUDDY_ORDERS]; /* of the lists of free blocks: first pages */

@@ -235,7 +235,7 @@ static void checkpoint_end(struct log_store *s, int rc)
     if (c->full)
         s->unsettled = false;
     c->generation++;
-    s->counters.checkpoints++;
+    counter_add(&s->counters.checkpoints, 1);
     ASSERT(c->tail_pos >= s->journal.tail_pos);
     s->journal.tail_pos = c->tail_pos;
     if (c->durable_next_seq > s->journal.failed_run_seq)

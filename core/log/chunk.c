@@ -107,7 +107,7 @@ static bool evict_one(struct log_store *s)
         if (c->refs > 0)
             continue;
         chunk_free(c);
-        s->counters.evictions++;
+        counter_add(&s->counters.evictions, 1);
         return true;
     }
     return false;
@@ -368,7 +368,7 @@ void seg_adopt(struct segment *seg, const uint8_t *data, uint64_t len_bytes,
     s->unfilled_bytes += cap - fill;
     plog_tail_moved(seg->plog);
     s->place_bytes -= place->block_bytes;
-    s->counters.adopted_bytes += fill;
+    counter_add(&s->counters.adopted_bytes, fill);
     place->adopted = true;
 }
 

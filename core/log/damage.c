@@ -11,8 +11,8 @@
 
 void plog_name_loss(const struct plog *p, int64_t from_offset, int64_t to_offset, const char *where)
 {
-    p->store->counters.damaged_stretches++;
-    p->store->counters.lost_offsets += (uint64_t)(to_offset - from_offset);
+    counter_add(&p->store->counters.damaged_stretches, 1);
+    counter_add(&p->store->counters.lost_offsets, (uint64_t)(to_offset - from_offset));
     log_error("%s: offsets %lld to %lld are lost: %s", p->name, (long long)from_offset,
               (long long)to_offset - 1, where);
 }

@@ -73,7 +73,7 @@ static void io_finish(struct seg_io *io, int rc)
     if (rc < 0) {
         plog_leave_cycle(p);
     } else if (!p->removed) {
-        s->counters.destage_bytes += io->to_pos - io->from_pos;
+        counter_add(&s->counters.destage_bytes, io->to_pos - io->from_pos);
         seg_set_destaged(seg, io->to_pos);
         if (seg->state == SEGMENT_OPEN && seg_destage_work(seg) < DESTAGE_CHUNK_BYTES)
             plog_leave_cycle(p); /* it has written all that was stable at the start */
@@ -86,6 +86,8 @@ static void io_finish(struct seg_io *io, int rc)
 static void on_segment_flushed(struct env_op *op)
 {
     struct seg_io *io = container_of(op, struct seg_io, op);
+    struct log_store *s = io->seg->plog->store;
+    counter_hist_add(&s->counters.flush_us, (env_now_ns(s->env) - io->flush_ns) / NS_PER_US);
     io_finish(io, op->res);
 }
 
@@ -97,6 +99,7 @@ static void on_segment_written(struct env_op *op)
         io_finish(io, op->res);
         return;
     }
+    io->flush_ns = env_now_ns(io->seg->plog->store->env);
     env_flush(io->seg->plog->store->env, &io->op, io->seg->file, on_segment_flushed);
 }
 

@@ -100,8 +100,8 @@ static bool fetch_try(struct seg_fetch *f)
     f->disk_end_pos = MAX(MIN(end, in_file), f->from_pos);
     f->op = (struct env_op){0};
     if (f->disk_end_pos > f->from_pos) {
-        s->counters.reads_disk++;
-        s->counters.disk_read_bytes += f->disk_end_pos - f->from_pos;
+        counter_add(&s->counters.reads_disk, 1);
+        counter_add(&s->counters.disk_read_bytes, f->disk_end_pos - f->from_pos);
         around_read(s->env, &f->around, seg->file, f->buf,
                     block_ceil(f->disk_end_pos) - f->from_pos, f->from_pos, on_fetch_read);
     } else {

@@ -20,6 +20,7 @@
 #include "core/log/log.h"
 #include "core/log/verify.h"
 
+#define NS_PER_US 1000u
 #define GROUPS 3u /* journal writes in flight */
 #define DIRECT_MIN_BYTES_MAX (1024u * 1024u)
 #define CHUNK_BYTES_MIN 4096u
@@ -114,7 +115,7 @@ struct seg_io { /* the one segment write in flight of a partition: destage or ru
     struct env_op op;
     struct segment *seg;
     struct group *group; /* of a run; NULL: destage */
-    uint64_t from_pos, to_pos, stable_to_pos;
+    uint64_t from_pos, to_pos, stable_to_pos, flush_ns;
     bool busy, final, flushing;
     struct chunk *chunks[SEG_IO_IOV_MAX];
     unsigned chunks_n;
@@ -186,7 +187,7 @@ struct group { /* one journal write and the runs recorded in it */
     enum group_state state;
     uint8_t *buf;
     uint32_t used_bytes, records_n;
-    uint64_t seq, virtual_pos;
+    uint64_t seq, virtual_pos, submit_ns;
     uint32_t prev_crc;
     unsigned pending;
     int rc;
@@ -218,6 +219,7 @@ struct journal {
     bool filled, filled_noted;           /* all of the ring has been written; they say so */
     struct journal_fill fill;
     uint32_t last_crc;
+    uint64_t appends_seen; /* counters.appends at the last write */
     struct group groups[GROUPS];
     unsigned first_group, groups_n; /* in flight, oldest first */
 };

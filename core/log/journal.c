@@ -36,6 +36,7 @@ void store_fail(struct log_store *s, int rc, const char *what)
     log_error("%s/journal.%u: %s failed (%s), no more records are taken", s->config.journal_dir,
               s->journal.id, what, strerror(-rc));
     s->failed = rc;
+    counter_set(&s->counters.failed, 1);
     s->memory_freed = true; /* who waits for memory is to be told as well */
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
@@ -174,7 +175,7 @@ static bool add_batches(struct group *g, struct segment *seg)
     record_finish(g, &rec, (uint32_t)rec.data_bytes);
     segment_pin(seg, rec.pos, g->virtual_pos);
     extent_fill(e, seg, &rec, false);
-    g->store->counters.journal_bytes += rec.data_bytes;
+    counter_add(&g->store->counters.journal_bytes, rec.data_bytes);
     return true;
 }
 
@@ -228,7 +229,8 @@ static bool add_run(struct group *g, struct segment *seg)
     extent_fill(e, seg, &rec, true);
     bool started = seg_io_start_run(p, seg, g, image_at);
     ASSERT(started);
-    g->store->counters.run_bytes += rec.data_bytes;
+    counter_add(&g->store->counters.runs, 1);
+    counter_add(&g->store->counters.run_bytes, rec.data_bytes);
     return true;
 }
 
@@ -350,7 +352,19 @@ void group_part_done(struct group *g, int rc)
 static void on_group_written(struct env_op *op)
 {
     struct group *g = container_of(op, struct group, op);
+    struct log_store *s = g->store;
+    counter_hist_add(&s->counters.group_us, (env_now_ns(s->env) - g->submit_ns) / NS_PER_US);
     group_part_done(g, op->res);
+}
+
+static void group_count(struct group *g, uint32_t len_bytes)
+{
+    struct log_store *s = g->store;
+    g->submit_ns = env_now_ns(s->env);
+    counter_add(&s->counters.groups, 1);
+    counter_hist_add(&s->counters.group_bytes, len_bytes);
+    counter_hist_add(&s->counters.group_batches, s->counters.appends - s->journal.appends_seen);
+    s->journal.appends_seen = s->counters.appends;
 }
 
 static void group_submit(struct group *g)
@@ -376,7 +390,7 @@ static void group_submit(struct group *g)
         j->records_seq = h.seq;
     j->head_pos = g->virtual_pos + len;
     j->groups_n++;
-    s->counters.groups++;
+    group_count(g, len);
     env_write(s->env, &g->op, j->file, g->buf, len, ring_position(j, g->virtual_pos), ENV_DSYNC,
               on_group_written);
 }

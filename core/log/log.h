@@ -17,6 +17,7 @@
 #include <sys/uio.h>
 
 #include "core/base/buddy.h"
+#include "core/base/counter.h"
 #include "core/base/list.h"
 #include "core/batch/batch.h"
 #include "core/meta/meta.h"
@@ -42,13 +43,22 @@ struct log_config {
     uint32_t place_min_bytes;        /* batches from this on get a place; 0: none does */
 };
 
+/* Since opening; others may counter_read() them. */
 struct log_counters {
-    uint64_t appends, append_bytes, adopted_bytes, duplicates, groups, journal_bytes, run_bytes,
-        destage_bytes;
-    uint64_t reads_hot, reads_disk, disk_read_bytes, checkpoints, evictions, memory_waits;
+    uint64_t appends, append_records, append_bytes, duplicates; /* appends: batches */
+    uint64_t adopted_bytes;                  /* of these, received where they stay */
+    uint64_t groups;                         /* journal writes */
+    uint64_t journal_bytes, runs, run_bytes; /* batches, by their way to disk */
+    uint64_t destage_bytes, checkpoints;
+    uint64_t reads_hot, reads_disk, disk_read_bytes, evictions, memory_waits;
     uint64_t damaged_stretches, lost_offsets; /* found since the start; each is named in the log */
     uint64_t scrub_bytes, scrub_passes;
     uint64_t scrub_damages; /* damaged stretches and files, again in each pass */
+    uint64_t partitions, partitions_fenced, failed; /* now; failed: the journal is gone */
+    struct counter_hist group_bytes;                /* as written, of each journal write */
+    struct counter_hist group_batches;              /* appended since the one before */
+    struct counter_hist group_us; /* from its making until it is seen to be durable */
+    struct counter_hist flush_us; /* the same of a segment's flush */
 };
 
 /* ---- store ---- */

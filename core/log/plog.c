@@ -41,6 +41,7 @@ struct plog *plog_create(struct log_store *s, const struct meta_topic *topic, in
         free(p);
         return NULL;
     }
+    counter_set(&s->counters.partitions, s->plogs.count);
     return p;
 }
 
@@ -63,6 +64,10 @@ void plog_destroy(struct plog *p)
     list_remove(&p->notify_link);
     list_remove(&p->tail_link);
     map_remove(&p->store->plogs, p->number);
+    counter_set(&p->store->counters.partitions, p->store->plogs.count);
+    if (p->fenced != 0)
+        counter_set(&p->store->counters.partitions_fenced,
+                    p->store->counters.partitions_fenced - 1);
     producers_fini(p);
     free(p->epochs);
     free(p->name);
@@ -247,9 +252,11 @@ void plog_notify(struct plog *p)
 
 void plog_fence(struct plog *p, int rc, const char *what)
 {
-    if (p->fenced == 0)
+    if (p->fenced == 0) {
         log_error("%s: %s failed (%s), the partition takes no more records", p->name, what,
                   strerror(-rc));
+        counter_add(&p->store->counters.partitions_fenced, 1);
+    }
     p->fenced = rc;
     p->store->memory_freed = true; /* who waits for memory is to be told as well */
     plog_notify(p);
@@ -372,7 +379,7 @@ static int append_checks(struct plog *p, const struct batch_header *h)
 static int append_duplicate(struct plog *p, const struct producer_batch *original, bool wait_stable,
                             struct log_append *a, log_append_fn on_done)
 {
-    p->store->counters.duplicates++;
+    counter_add(&p->store->counters.duplicates, 1);
     a->duplicate = true;
     a->base_offset = original->base_offset;
     a->append_time_ms = original->append_time_ms;
@@ -407,7 +414,7 @@ int plog_append(struct plog *p, uint8_t *batch, const struct batch_header *heade
     bool adopt = seg != NULL && seg_can_adopt(seg, batch, h.len_bytes, a->place);
     if (seg == NULL || (!adopt && seg_reserve(seg, h.len_bytes) != 0) ||
         plog_epoch_note(p, p->leader_epoch, p->end_offset) != 0) {
-        s->counters.memory_waits++;
+        counter_add(&s->counters.memory_waits, 1);
         return -EAGAIN;
     }
     a->append_time_ms = -1;
@@ -427,8 +434,9 @@ int plog_append(struct plog *p, uint8_t *batch, const struct batch_header *heade
     else
         seg_write_bytes(seg, batch, h.len_bytes);
     plog_note_batch(p, seg, pos, &h);
-    s->counters.appends++;
-    s->counters.append_bytes += h.len_bytes;
+    counter_add(&s->counters.appends, 1);
+    counter_add(&s->counters.append_records, (uint32_t)h.record_count);
+    counter_add(&s->counters.append_bytes, h.len_bytes);
     a->base_offset = h.base_offset;
     if (p->config.write_caching)
         plog_notify(p);

@@ -91,7 +91,7 @@ static bool read_hot(struct segment *seg, struct plog_read *r)
     }
     r->iov_n = n;
     r->len_bytes = (uint32_t)(end - pos);
-    seg->plog->store->counters.reads_hot++;
+    counter_add(&seg->plog->store->counters.reads_hot, 1);
     return true;
 }
 

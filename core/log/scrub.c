@@ -89,7 +89,7 @@ struct scrub {
 static void damage_found(struct scrub *c, uint64_t from, uint64_t to, int64_t first, int64_t next)
 {
     const char *name = c->seg->plog->name;
-    c->store->counters.scrub_damages++;
+    counter_add(&c->store->counters.scrub_damages, 1);
     if (c->lines++ >= SCRUB_LINES_MAX)
         return;
     if (first >= next)
@@ -349,7 +349,7 @@ static void open_failed(struct scrub *c, int rc)
         c->next_ns = env_now_ns(c->store->env) + SCRUB_RETRY_NS;
         return;
     }
-    c->store->counters.scrub_damages++;
+    counter_add(&c->store->counters.scrub_damages, 1);
     log_error("%s: scrub: %s cannot be opened: %s", c->seg->plog->name, c->path, strerror(-rc));
     segment_done(c);
 }
@@ -392,7 +392,7 @@ static void read_take(struct scrub *c, int res)
     } else if (res < 0) {
         walk_unreadable(w, c->buf_pos);
     } else {
-        c->store->counters.scrub_bytes += (uint64_t)res;
+        counter_add(&c->store->counters.scrub_bytes, (uint64_t)res);
         if (c->buf_pos + (uint64_t)res < to) /* the file has been cut */
             to = w->end_pos = c->buf_pos + (uint64_t)res;
         walk_feed(c, c->buf, c->buf_pos, to);
@@ -467,7 +467,7 @@ static void pass_end(struct scrub *c, uint64_t now)
     c->numbers = NULL;
     c->passing = false;
     c->next_ns = MAX(now, c->began_ns) + s->config.scrub_interval_ms * NS_PER_MS;
-    s->counters.scrub_passes++;
+    counter_add(&s->counters.scrub_passes, 1);
     if (bytes > 0 || damages > 0)
         log_info("shard %u: scrub: %" PRIu64 " bytes of sealed segments read in %" PRIu64
                  " s, %" PRIu64 " damaged places",

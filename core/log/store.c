@@ -12,7 +12,7 @@
 static struct log_store *store_create(struct env *env, unsigned journal_id,
                                       const struct log_config *config)
 {
-    struct log_store *s = calloc(1, sizeof(*s));
+    struct log_store *s = counter_calloc(sizeof(*s));
     if (s == NULL)
         return NULL;
     s->env = env;

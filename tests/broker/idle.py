@@ -9,6 +9,7 @@ from lib.broker import CLOCK_TICKS, Broker
 from lib.clients import need_command
 from lib.kafka_wire import (API_VERSIONS, FETCH, Connection, batch, create_topics, fetch, fetch_body,
                             frame, header, leader_connection, produce)
+from lib.metrics import metrics_broker, scrape
 from lib.testcase import alone, params, timeout
 
 MIB = 1 << 20
@@ -38,8 +39,9 @@ def ticks_of_idling(broker):
 @alone
 @params("nobody", "connections", "consumers")
 def test_idle_broker_uses_no_cpu(who):
-    """At most one tick in five seconds: alone, with 50 connections, with 50 long polls waiting."""
-    with Broker() as broker:
+    """At most one tick in five seconds: alone, with 50 connections, with 50 long polls waiting; and
+    metrics that somebody has asked for once."""
+    with metrics_broker() as broker:
         with Connection(broker) as connection:
             create_topics(connection, ["quiet"], 4)
         connections = []
@@ -50,6 +52,7 @@ def test_idle_broker_uses_no_cpu(who):
                 connection.send(frame(header(FETCH, 4) + fetch_body(
                     "quiet", 0, number % 4, wait_ms=60_000, min_bytes=1)))
             connections.append(connection)
+        assert scrape(broker).total("connections") == len(connections)
         ticks = ticks_of_idling(broker)
         print(f"{ticks} ticks of CPU in {IDLE_S} s")
         assert ticks <= 1, f"{ticks} ticks of 1/{CLOCK_TICKS} s in {IDLE_S} s"

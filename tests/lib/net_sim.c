@@ -251,7 +251,7 @@ static void send_start(struct net_sim *sim, struct env_op *op)
             memcpy(to, op->iov[i].iov_base, op->iov[i].iov_len);
     parcel_send(&sim->to_broker, sim->now_ns + sim->config.latency_ns, PARCEL_DATA, k->number, data,
                 op->len_bytes);
-    sim->env.counters.sent_bytes += op->len_bytes;
+    sim->env.counters.egress_bytes[ENV_EGRESS_SEND] += op->len_bytes;
     op_finish(sim, op, (int)op->len_bytes);
 }
 

@@ -1258,7 +1258,7 @@ Test(env_mem, sends_arrive_in_order_with_the_bytes_they_had_when_released)
         cr_assert_arr_eq(got, "hello world", 11, "seed %lu %.12s", (unsigned long)seed, got);
         cr_assert(got[11] == '!' || (got[11] == '?' && !was_released));
         reuse_seen += got[11] == '?';
-        cr_assert_eq(r.env->counters.sent_bytes, 12);
+        cr_assert_eq(r.env->counters.egress_bytes[ENV_EGRESS_SEND], 12);
         rig_stop(&r);
     }
     cr_assert_gt(late, 40, "mostly not yet released when done");

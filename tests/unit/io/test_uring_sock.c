@@ -333,7 +333,7 @@ Test(uring_sock, send_to_a_slow_reader, .init = setup_all, .fini = teardown, .ti
     cr_assert_lt(longest_ns, 500000000u, "a turn took %lu ns", (unsigned long)longest_ns);
     pthread_join(thread, NULL);
     cr_assert(pattern_is(reader.got, BYTES, 11));
-    cr_assert_eq(env->counters.sent_bytes, BYTES);
+    cr_assert_eq(env->counters.egress_bytes[ENV_EGRESS_SEND], BYTES);
     /* One buffer, and none. */
     env_sendv(env, &w.op, server, iov, 1, on_waited, on_waited_released);
     cr_assert_eq(wait_for(env, &w, 2), (int)iov[0].iov_len);

@@ -457,7 +457,7 @@ Test(conn, many_idle_connections_hold_no_request_memory, .timeout = 60)
         turn();
     }
     const struct net *net = server.shard.net;
-    for (unsigned i = 0; net->conns_n < MANY; i++) {
+    for (unsigned i = 0; net->counters.conns_open < MANY; i++) {
         cr_assert_lt(i, TURNS_MAX);
         turn();
     }
@@ -480,7 +480,7 @@ Test(conn, more_connections_than_allowed_are_closed, .timeout = 60)
         fds[i] = client_open();
         turns(QUIET_TURNS);
     }
-    cr_assert_eq(net->conns_n, 3);
+    cr_assert_eq(net->counters.conns_open, 3);
     cr_assert_eq(client_reply(fds[4]), -1);
     close(fds[0]);
     turns(QUIET_TURNS);

@@ -335,6 +335,37 @@ Test(config, listeners)
         expect_error(RUN("-o", (char *)bad[i]), "-o: ", "penstock serve", "");
 }
 
+Test(config, metrics_listen)
+{
+    static const struct {
+        const char *set, *host;
+        uint16_t port;
+    } good[] = {
+        {"metrics.listen=9192", "127.0.0.1", 9192},         {"metrics.listen=:1", "127.0.0.1", 1},
+        {"metrics.listen=0.0.0.0:65535", "0.0.0.0", 65535}, {"metrics.listen=[::1]:80", "::1", 80},
+        {"metrics.listen=a-b.c:80", "a-b.c", 80},           {"metrics.listen=", NULL, 0}};
+    static const char *const bad[] = {"metrics.listen=x",
+                                      "metrics.listen=0",
+                                      "metrics.listen=65536",
+                                      "metrics.listen=x:0",
+                                      "metrics.listen=x:-1",
+                                      "metrics.listen=::1:80",
+                                      "metrics.listen=http://x:80",
+                                      "metrics.listen=x y:80",
+                                      "metrics.listen=99999999999999999999"};
+    for (unsigned i = 0; i < ARRAY_LEN(good); i++) {
+        struct run r = RUN("-o", (char *)good[i].set);
+        cr_assert_eq(r.rc, 0, "%s", r.err);
+        cr_assert_eq(r.c.metrics_host == NULL, good[i].host == NULL, "%s", good[i].set);
+        if (good[i].host != NULL)
+            cr_assert_str_eq(r.c.metrics_host, good[i].host);
+        cr_assert_eq(r.c.metrics_port, good[i].port);
+        run_end(&r);
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(bad); i++)
+        expect_error(RUN("-o", (char *)bad[i]), "-o: ", "metrics.listen", "");
+}
+
 Test(config, advertised_address)
 {
     struct run r = RUN("--listen", "0.0.0.0:9000", "-o",
