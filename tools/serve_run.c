@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -25,9 +26,13 @@
 #define STOP_POLL_MS 10u
 #define RECV_BUFFERS 256u
 #define RECV_BUFFER_BYTES (16u << 10)
+#define STACK_BYTES ((size_t)8 << 20) /* as Linux gives a program; only touched pages cost */
+#define STACK_GUARD_BYTES ((size_t)64 << 10)
 
-struct runner { /* one shard's thread */
+struct runner { /* one shard's thread; lies with its stack on the shard's NUMA node */
     struct serve *serve;
+    struct mem_region home; /* guard page, stack, this */
+    unsigned index;
     struct shard shard;
     struct env *env;
     struct mem_region memory;
@@ -43,7 +48,7 @@ struct runner { /* one shard's thread */
 struct serve {
     struct serve_setup *setup;
     struct env_uring_group *group;
-    struct runner *runners;
+    struct runner **runners;
     unsigned shards_n;
     struct serve_meta meta;
     pthread_barrier_t barrier;
@@ -64,7 +69,7 @@ static void main_wake(struct serve *v)
 static int runner_prepare(struct runner *r)
 {
     const struct serve_setup *setup = r->serve->setup;
-    unsigned index = (unsigned)(r - r->serve->runners);
+    unsigned index = r->index;
     const struct placement_shard *place = &setup->placement->shards[index];
     int lock_fds[META_DIRS_MAX + 1];
     int rc = mem_pin_thread((int)place->pu_os_index);
@@ -149,9 +154,9 @@ static bool runner_step(struct runner *r, int (*step)(struct runner *))
 
 static bool runner_start(struct runner *r)
 {
-    bool first = r == &r->serve->runners[0];
-    return runner_step(r, runner_prepare) && runner_step(r, first ? runner_open_meta : NULL) &&
-           runner_step(r, runner_open) && runner_step(r, runner_listen);
+    return runner_step(r, runner_prepare) &&
+           runner_step(r, r->index == 0 ? runner_open_meta : NULL) && runner_step(r, runner_open) &&
+           runner_step(r, runner_listen);
 }
 
 /* ---- stop, on the shard's thread ---- */
@@ -259,7 +264,7 @@ static void runner_give_up(struct runner *r)
     pthread_barrier_wait(&r->serve->barrier);
     if (r->opened)
         shard_abandon(&r->shard);
-    if (r == &r->serve->runners[0]) {
+    if (r->index == 0) {
         if (r->shard.controller != NULL)
             r->serve->meta.image = shard_fini_controller(&r->shard);
         serve_meta_close(&r->serve->meta);
@@ -271,7 +276,7 @@ static void *runner_main(void *arg)
 {
     struct runner *r = arg;
     char name[16];
-    snprintf(name, sizeof(name), "shard-%u", (unsigned)(r - r->serve->runners) % 10000);
+    snprintf(name, sizeof(name), "shard-%u", r->index % 10000);
     pthread_setname_np(pthread_self(), name);
     if (runner_start(r)) {
         if (atomic_fetch_add(&r->serve->listening, 1) + 1 == r->serve->shards_n)
@@ -307,8 +312,8 @@ static void ready_print(const struct serve_setup *setup)
 static void stop_all(struct serve *v)
 {
     for (unsigned i = 0; i < v->shards_n; i++) {
-        v->runners[i].stop_msg.run = on_stop;
-        env_uring_group_wake(v->group, i, &v->runners[i].stop_msg);
+        v->runners[i]->stop_msg.run = on_stop;
+        env_uring_group_wake(v->group, i, &v->runners[i]->stop_msg);
     }
 }
 
@@ -340,16 +345,67 @@ static void main_wait(struct serve *v, int signal_fd)
     }
 }
 
+/* Whoever touches a page first, it is on the shard's node: the main thread touches the top of the
+ * stack, where the thread's own variables lie. */
+static int runner_map(struct serve *v, unsigned index)
+{
+    const struct placement_shard *place = &v->setup->placement->shards[index];
+    struct mem_region home;
+    int rc = mem_map_plain(STACK_GUARD_BYTES + STACK_BYTES + sizeof(struct runner),
+                           (int)place->node_os_index, &home);
+    if (rc < 0)
+        return rc;
+    struct runner *r = (void *)((char *)home.base + STACK_GUARD_BYTES + STACK_BYTES);
+    r->serve = v;
+    r->home = home;
+    r->index = index;
+    v->runners[index] = r;
+    return mprotect(home.base, STACK_GUARD_BYTES, PROT_NONE) < 0 ? -errno : 0;
+}
+
+static int runners_map(struct serve *v)
+{
+    int rc = 0;
+    v->runners = calloc(v->shards_n, sizeof(struct runner *));
+    if (v->runners == NULL)
+        return -ENOMEM;
+    for (unsigned i = 0; i < v->shards_n && rc == 0; i++)
+        rc = runner_map(v, i);
+    return rc;
+}
+
+static void runners_unmap(struct serve *v)
+{
+    for (unsigned i = 0; v->runners != NULL && i < v->shards_n; i++) {
+        struct mem_region home =
+            v->runners[i] != NULL ? v->runners[i]->home : (struct mem_region){0};
+        mem_unmap(&home);
+    }
+    free(v->runners);
+}
+
+static int thread_start(struct runner *r)
+{
+    pthread_attr_t attr;
+    int rc = pthread_attr_init(&attr);
+    if (rc != 0)
+        return rc;
+    rc = pthread_attr_setstack(&attr, (char *)r->home.base + STACK_GUARD_BYTES, STACK_BYTES);
+    if (rc == 0)
+        rc = pthread_create(&r->thread, &attr, runner_main, r);
+    pthread_attr_destroy(&attr);
+    return rc;
+}
+
 static int threads_start(struct serve *v)
 {
     for (unsigned i = 0; i < v->shards_n; i++) {
-        struct runner *r = &v->runners[i];
+        struct runner *r = v->runners[i];
         const struct broker *b = &v->setup->broker;
         const struct broker_node *node = &b->nodes[b->node_of_shard[i]];
-        r->serve = v;
         if (node->first_shard == i) /* the others of its node are dealt their connections */
             r->net = (struct net_config){&v->setup->listen_socks[b->node_of_shard[i]], 1};
-        int rc = pthread_create(&r->thread, NULL, runner_main, r);
+        int rc = thread_start(r);
         if (rc != 0) { /* those that run wait at a barrier that will never be complete */
             fprintf(stderr, "penstock: thread for shard %u: %s\n", i, strerror(rc));
             _exit(1);
@@ -361,9 +417,9 @@ static int threads_start(struct serve *v)
 static int result_tell(const struct serve *v)
 {
     for (unsigned i = 0; i < v->shards_n; i++) {
-        if (v->runners[i].rc >= 0)
+        if (v->runners[i]->rc >= 0)
             continue;
-        fprintf(stderr, "penstock: %s\n", v->runners[i].reason);
+        fprintf(stderr, "penstock: %s\n", v->runners[i]->reason);
         return 1;
     }
     log_info("stopped");
@@ -381,7 +437,7 @@ static int serve_threads(struct serve *v, int signal_fd)
     threads_start(v);
     main_wait(v, signal_fd);
     for (unsigned i = 0; i < v->shards_n; i++)
-        pthread_join(v->runners[i].thread, NULL);
+        pthread_join(v->runners[i]->thread, NULL);
     pthread_barrier_destroy(&v->barrier);
     env_uring_group_destroy(v->group);
     return result_tell(v);
@@ -397,12 +453,12 @@ int serve_run(struct serve_setup *setup)
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* before threads, which inherit it */
     int exit_code = 1, signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     v.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    v.runners = calloc(v.shards_n, sizeof(*v.runners));
-    if (signal_fd < 0 || v.event_fd < 0 || v.runners == NULL)
-        fprintf(stderr, "penstock: %s\n", strerror(errno));
+    int rc = signal_fd < 0 || v.event_fd < 0 ? -errno : runners_map(&v);
+    if (rc < 0)
+        fprintf(stderr, "penstock: %s\n", strerror(-rc));
     else
         exit_code = serve_threads(&v, signal_fd);
-    free(v.runners);
+    runners_unmap(&v);
     close(v.event_fd);
     close(signal_fd);
     return exit_code;
