@@ -136,6 +136,7 @@ struct env_ops {
 
 struct env_counters { /* since creation */
     uint64_t turns, syscalls, submissions, completions;
+    uint64_t polled; /* reads whose completion was fetched from the device, without an interrupt */
     uint64_t read_bytes, write_bytes, flushes, sent_bytes, received_bytes, messages;
 };
 

@@ -42,8 +42,10 @@ const struct doctor_rung doctor_rungs[] = {
      "whether zero copy works cannot be seen, so it is never chosen by itself", KERNEL("6.2")},
     {"splice", AT(splice), false, "read and send", "data from disk passes through memory",
      KERNEL("5.7")},
-    {"NAPI busy polling", AT(napi), false, "interrupts", "some microseconds of latency",
-     KERNEL("6.9")},
+    {"polled rings (IOPOLL), with busy.poll.us", AT(iopoll), true, "interrupts",
+     "some microseconds of latency, and an interrupt for each read", KERNEL("5.1")},
+    {"NAPI busy polling, with busy.poll.us", AT(napi), true, "interrupts",
+     "some microseconds of latency", KERNEL("6.9")},
 };
 const unsigned doctor_rungs_n = ARRAY_LEN(doctor_rungs);
 

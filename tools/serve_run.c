@@ -89,6 +89,7 @@ static int runner_prepare(struct runner *r)
                                       .fixed_n = 1,
                                       .lock_fds = lock_fds,
                                       .lock_fds_n = dirs_lock_fds(&setup->dirs, lock_fds),
+                                      .busy_poll_us = setup->busy_poll_us,
                                       .recv_buffers = RECV_BUFFERS,
                                       .recv_buffer_bytes = RECV_BUFFER_BYTES,
                                       .shard = &r->shard,
@@ -236,12 +237,12 @@ static void counters_log(const struct runner *r)
 {
     const struct env_counters *c = &r->env->counters;
     log_info("shard %u: %llu turns, %llu system calls, %llu operations; bytes: %llu received, %llu "
-             "written, %llu read, %llu sent; %llu flushes, %llu messages",
+             "written, %llu read, %llu sent; %llu flushes, %llu messages, %llu polled",
              r->shard.index, (unsigned long long)c->turns, (unsigned long long)c->syscalls,
              (unsigned long long)c->submissions, (unsigned long long)c->received_bytes,
              (unsigned long long)c->write_bytes, (unsigned long long)c->read_bytes,
              (unsigned long long)c->sent_bytes, (unsigned long long)c->flushes,
-             (unsigned long long)c->messages);
+             (unsigned long long)c->messages, (unsigned long long)c->polled);
 }
 
 static void runner_stop(struct runner *r)
