@@ -1,5 +1,5 @@
-# penstock: see README.md. Targets: all run test test-all sim sim-soak sim-mutants crash vm-crash fuzz
-#   bench-kafka bench-compare bench-drivers asan layers format lint clean.
+# penstock: see README.md. Targets: all run test test-all sim sim-soak sim-mutants crash vm-crash vm-test
+#   fuzz bench-kafka bench-compare bench-drivers asan layers format lint clean.
 #   V=1 shows the commands; CC=clang builds with clang (into build/clang); SANITIZE=1 is `make asan`;
 #   FUZZER=1 is what `make fuzz` builds with (clang, into build/fuzz).
 MAKEFLAGS += --no-builtin-rules --no-print-directory
@@ -228,6 +228,11 @@ vm-crash: deps
 	$(Q)tests/install.sh --vm
 	$(Q)$(MAKE) all vm-programs
 	$(Q)tests/vm/run.py --build $(BUILD) $(ARGS)
+# Two NUMA nodes, NVMe that is polled, a network to the outside (tests/vm/README.md). ARGS="--fs xfs"
+vm-test: deps
+	$(Q)tests/install.sh --vm
+	$(Q)$(MAKE) all
+	$(Q)tests/vm/test.py --build $(BUILD) $(ARGS)
 
 # Apache Kafka 4 for comparison: in the foreground, or side by side with penstock under one load.
 bench-kafka:
@@ -252,7 +257,7 @@ lint:
 	$(Q)clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(ALL_C))) -- $(filter-out -MMD -MP,$(CFLAGS))
 
 .PHONY: all FORCE units clean asan deps run test test-all test-programs asan-test-programs layers format lint fuzz fuzz-programs \
-	sim sim-soak sim-mutants crash crash-programs vm-crash vm-programs bench-kafka bench-compare bench-drivers
+	sim sim-soak sim-mutants crash crash-programs vm-crash vm-test vm-programs bench-kafka bench-compare bench-drivers
 asan:
 	$(Q)$(MAKE) SANITIZE=1 all
 

@@ -140,7 +140,8 @@ enum env_egress { ENV_EGRESS_SEND, ENV_EGRESS_SEND_ZC, ENV_EGRESS_SPLICE, ENV_EG
 /* Since creation; others may counter_read() them. */
 struct env_counters {
     uint64_t turns, syscalls;
-    uint64_t submissions, completions; /* entries of the ring's queues */
+    uint64_t submissions, completions; /* entries of the rings' queues */
+    uint64_t polled; /* reads whose completion was fetched from the device, without an interrupt */
     uint64_t read_bytes, write_bytes, flushes, received_bytes, messages;
     uint64_t egress_bytes[ENV_EGRESS_PATHS]; /* that sockets took, by the way they went */
     uint64_t zc_copied, zc_not_copied;       /* what the usage reports of SEND_ZC say; each one */

@@ -202,14 +202,15 @@ static bool prepare(struct uring_env *u)
         uring_bufs_prepare(&u->bufs, URING_TAG_QUIET);
     struct list_node *node;
     while ((node = list_head(&u->pending)) != NULL) {
-        struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+        struct env_op *op = container_of(node, struct env_op, link);
+        bool polled = uring_poll_takes(&u->poll, op);
+        struct io_uring_sqe *sqe = io_uring_get_sqe(polled ? &u->poll.ring : &u->ring);
         if (sqe == NULL)
             return false;
-        struct env_op *op = container_of(node, struct env_op, link);
         list_remove(node);
         kinds[op->kind].prepare(u, op, sqe);
         io_uring_sqe_set_data(sqe, op);
-        u->in_kernel++;
+        *(polled ? &u->poll.in_flight : &u->in_kernel) += 1;
     }
     return all && u->bell_armed && u->bufs.returned_n == 0;
 }
@@ -233,23 +234,60 @@ static bool kernel_has_work(const struct uring_env *u)
     return (flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN)) != 0;
 }
 
+static void enter_polled(struct uring_env *u)
+{
+    if (u->poll.in_flight == 0)
+        return;
+    counter_add(&u->env.counters.syscalls, 1);
+    uring_poll_enter(&u->poll, 0);
+}
+
 static bool has_callbacks(struct uring_env *u)
 {
     return !list_empty(&u->done) || !list_empty(&u->self);
 }
 
-/* The one system call of the turn; more only when the queue is too small for what is queued. */
+static bool has_completions(const struct uring_env *u)
+{
+    return io_uring_cq_ready(&u->ring) > 0 ||
+           (u->poll.in_flight > 0 && io_uring_cq_ready(&u->poll.ring) > 0);
+}
+
+/* Look for work for a while; as long as a device has to be asked, until it has answered. True if
+ * there is some, or the deadline is over: then do not sleep. */
+static bool busy_poll(struct uring_env *u, uint64_t deadline_ns)
+{
+    if (u->busy_ns == 0)
+        return false;
+    if (compat_sq_flush(&u->ring) > 0 || kernel_has_work(u))
+        enter(u, 0, 0);
+    uint64_t now_ns = clock_now_ns(), end_ns = now_ns + u->busy_ns;
+    while (!has_completions(u) && !kernel_has_work(u) && !uring_post_any(u->group, u->env.index)) {
+        if (now_ns >= deadline_ns)
+            return true;
+        if (u->poll.in_flight == 0 && now_ns >= end_ns)
+            return false;
+        enter_polled(u);
+        now_ns = clock_now_ns();
+    }
+    return true;
+}
+
+/* The one system call of the turn; more only when the queue is too small for what is queued, or to
+ * poll. */
 static void submit_and_wait(struct uring_env *u, uint64_t deadline_ns)
 {
     bool all = prepare(u);
     while (!all) {
         if (enter(u, 0, 0) < 0)
             break; /* -EBUSY, -EAGAIN: completions must be taken first, which comes next */
+        enter_polled(u);
         all = prepare(u);
     }
+    enter_polled(u);
     uint64_t now_ns = deadline_ns == 0 || deadline_ns == UINT64_MAX ? 0 : clock_now_ns();
-    bool wait = all && deadline_ns > now_ns && !has_callbacks(u) &&
-                io_uring_cq_ready(&u->ring) == 0 && uring_post_sleep(u->group, u->env.index);
+    bool wait = all && deadline_ns > now_ns && !has_callbacks(u) && !has_completions(u) &&
+                !busy_poll(u, deadline_ns) && uring_post_sleep(u->group, u->env.index);
     if (wait) {
         enter(u, 1, deadline_ns == UINT64_MAX ? UINT64_MAX : deadline_ns - now_ns);
         uring_post_awake(u->group, u->env.index);
@@ -286,13 +324,42 @@ static void reap(struct uring_env *u)
     counter_add(&u->env.counters.completions, n);
 }
 
+static void reap_polled(struct uring_env *u)
+{
+    struct io_uring_cqe *cqe;
+    unsigned head, n = 0;
+    if (u->poll.in_flight == 0)
+        return;
+    io_uring_for_each_cqe(&u->poll.ring, head, cqe)
+    {
+        struct env_op *op = (struct env_op *)(uintptr_t)cqe->user_data;
+        if (cqe->res == -EOPNOTSUPP) { /* refused before anything was done: not by polling, then */
+            op->file->poll_bytes_max = 0;
+            uring_op_again(u, op);
+        } else {
+            kinds[op->kind].complete(u, op, cqe->res, cqe->flags);
+        }
+        n++;
+    }
+    io_uring_cq_advance(&u->poll.ring, n);
+    u->poll.in_flight -= n;
+    counter_add(&u->env.counters.completions, n);
+    counter_add(&u->env.counters.polled, n);
+}
+
+static void file_add(struct uring_env *u, struct env_file *file)
+{
+    uring_files_add(&u->files, file);
+    file->poll_bytes_max = file->buffered ? 0 : uring_poll_limit(&u->poll, file->fd);
+}
+
 /* What the helper thread could not do: the devices are the group's. */
 static void step_settle(struct uring_env *u, struct env_name_step *step)
 {
     if (step->kind == ENV_STEP_CREATE || step->kind == ENV_STEP_PREWRITE ||
         step->kind == ENV_STEP_OPEN) {
         step->ret_file->losses.device = uring_group_device(u->group, step->device);
-        uring_files_add(&u->files, step->ret_file);
+        file_add(u, step->ret_file);
     }
     if (step->kind == ENV_STEP_STAT)
         step->ret_flushes_failed = losses_counted(uring_group_device(u->group, step->device));
@@ -360,6 +427,7 @@ static void uring_turn(struct env *env, uint64_t deadline_ns)
     u->now_ns = clock_now_ns();
     uring_fixed_pump(&u->fixed);
     reap(u);
+    reap_polled(u);
     names_reap(u);
     run_messages(u);
     run_done(u);
@@ -379,6 +447,12 @@ static void discard_connects(const struct list_node *ops)
  * device) completes in its own time. Completions are counted, not looked at. */
 static void drain(struct uring_env *u)
 {
+    while (u->poll.in_flight > 0) {
+        uring_poll_enter(&u->poll, 1);
+        unsigned n = io_uring_cq_ready(&u->poll.ring);
+        io_uring_cq_advance(&u->poll.ring, n);
+        u->poll.in_flight -= n;
+    }
     while (u->in_kernel > 0 || u->bell_armed) {
         struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
         if (sqe != NULL) {
@@ -420,6 +494,7 @@ static void uring_destroy(struct env *env)
     discard_connects(&u->pending);
     discard_connects(&u->done);
     io_uring_queue_exit(&u->ring);
+    uring_poll_fini(&u->poll);
     uring_files_fini(&u->files);
     uring_fixed_fini(&u->fixed);
     uring_bufs_fini(&u->bufs);
@@ -477,6 +552,19 @@ static int ring_open(struct uring_env *u, unsigned entries)
     return 0;
 }
 
+/* Where the shard has time to look for work, the network cards and disks are polled, too. */
+static void polling_init(struct uring_env *u, const struct env_uring_config *config)
+{
+    struct compat_napi napi = {.busy_poll_to = config->busy_poll_us, .prefer_busy_poll = 1};
+    u->busy_ns = (uint64_t)config->busy_poll_us * 1000;
+    if (u->busy_ns == 0)
+        return;
+    if (u->features.napi)
+        io_uring_register((unsigned)u->ring.ring_fd, COMPAT_REGISTER_NAPI, &napi, 1);
+    if (u->features.iopoll)
+        uring_poll_init(&u->poll, u->features.single_issuer, config->lock_fds, config->lock_fds_n);
+}
+
 static int parts_init(struct uring_env *u, const struct env_uring_config *config)
 {
     int rc = uring_files_init(&u->files, &u->ring, &u->features, config);
@@ -486,6 +574,8 @@ static int parts_init(struct uring_env *u, const struct env_uring_config *config
     if (rc == 0)
         rc = uring_bufs_init(&u->bufs, &u->ring, u->features.buf_ring, config->recv_buffers,
                              config->recv_buffer_bytes);
+    if (rc == 0)
+        polling_init(u, config);
     u->msgs = calloc(u->ring.sq.ring_entries, sizeof(*u->msgs));
     u->wakes = calloc((u->env.count + 63) / 64, sizeof(*u->wakes));
     if (rc == 0 && (u->msgs == NULL || u->wakes == NULL))
@@ -549,6 +639,7 @@ int env_uring_create(const struct env_uring_config *config, struct env **ret)
 err_ring:
     ASSERT(rc < 0);
     io_uring_queue_exit(&u->ring);
+    uring_poll_fini(&u->poll);
     uring_files_fini(&u->files);
     uring_fixed_fini(&u->fixed);
     uring_bufs_fini(&u->bufs);

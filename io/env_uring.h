@@ -42,6 +42,7 @@ struct env_uring_config {
      * write of a killed process has landed; refusing that is an error. */
     const int *lock_fds;
     unsigned lock_fds_n;
+    unsigned busy_poll_us; /* look for work so long before each sleep; 0: sleep at once */
     unsigned recv_buffers, recv_buffer_bytes; /* for env_recv_any; 0: none, it says -ENOBUFS */
     void *shard;                              /* handed to message handlers */
     const struct io_features *features;       /* NULL: probes for itself */

@@ -279,6 +279,7 @@ static void features_try(struct io_features *ret)
     ret->defer_taskrun = ring_makes(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                                     IORING_SETUP_TASKRUN_FLAG);
     ret->coop_taskrun = ring_makes(IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
+    ret->iopoll = ring_makes(IORING_SETUP_IOPOLL);
     t.memory = mmap(NULL, TRIAL_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (t.memory == MAP_FAILED)
         return;

@@ -31,6 +31,7 @@ struct io_features {
     bool send_zc_copied; /* seen here: loopback sends are copied anyway */
     bool splice;
     bool napi;
+    bool iopoll; /* rings that poll; whether a device has queues for them: io/uring_poll.h */
     uint64_t memlock_bytes;                     /* RLIMIT_MEMLOCK; UINT64_MAX: no limit */
     uint64_t nofile;                            /* RLIMIT_NOFILE, soft */
     uint64_t nofile_max;                        /* ... and hard */

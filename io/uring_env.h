@@ -21,6 +21,7 @@
 #include "io/uring_files.h"
 #include "io/uring_fixed.h"
 #include "io/uring_names.h"
+#include "io/uring_poll.h"
 #include "io/uring_post.h"
 
 /* The low three bits of user_data; an op's address has none of them. */
@@ -53,11 +54,13 @@ struct uring_env {
     uint64_t *wakes; /* bit map of the shards posted to since the last submission */
     bool bell_armed;
     uint64_t bell_value; /* where the bell's read goes */
+    uint64_t busy_ns;    /* to look for work before it sleeps */
 
     struct uring_files files;
     struct uring_fixed fixed;
     struct uring_bufs bufs;
     struct uring_names names;
+    struct uring_poll poll; /* on: there may be work for it */
 };
 
 static inline struct uring_env *uring_env_of(struct env *env)

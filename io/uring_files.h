@@ -21,7 +21,8 @@ struct env_file {
     int fd;
     int slot; /* in the table, or -1 */
     struct file_losses losses;
-    bool buffered; /* O_DIRECT was refused */
+    bool buffered;           /* O_DIRECT was refused */
+    uint32_t poll_bytes_max; /* reads up to this go into uring_poll's ring; 0: none */
 };
 
 struct uring_files {

@@ -266,6 +266,11 @@ static bool box_any(const struct env_uring_group *group, const struct mailbox *b
     return atomic_load_explicit(&box->outside, memory_order_relaxed);
 }
 
+bool uring_post_any(const struct env_uring_group *group, unsigned index)
+{
+    return box_any(group, group->boxes[index]);
+}
+
 bool uring_post_sleep(struct env_uring_group *group, unsigned index)
 {
     struct mailbox *box = group->boxes[index];

@@ -40,6 +40,8 @@ void uring_post(struct env_uring_group *group, unsigned from, unsigned to, struc
 bool uring_post_settle(struct env_uring_group *group, unsigned to);
 /* Moves all messages for this shard to the end of ret, each pair's in order. */
 void uring_post_collect(struct env_uring_group *group, unsigned index, struct list_node *ret);
+/* Whether there are messages for this shard. */
+bool uring_post_any(const struct env_uring_group *group, unsigned index);
 /* About to block: false if there are messages already, and then do not. */
 bool uring_post_sleep(struct env_uring_group *group, unsigned index);
 void uring_post_awake(struct env_uring_group *group, unsigned index);

@@ -18,9 +18,9 @@ unsigned uring_iov_at(const struct env_op *op, size_t *ret_skip_bytes)
     return i;
 }
 
-static void sqe_set_file(struct io_uring_sqe *sqe, const struct env_file *file)
+static void sqe_set_file(struct io_uring_sqe *sqe, const struct env_file *file, bool polled)
 {
-    if (file->slot >= 0) {
+    if (file->slot >= 0 && !polled) {
         sqe->fd = file->slot;
         sqe->flags |= IOSQE_FIXED_FILE;
     } else {
@@ -29,10 +29,10 @@ static void sqe_set_file(struct io_uring_sqe *sqe, const struct env_file *file)
 }
 
 static void prepare_single(struct uring_env *u, const struct env_op *op, struct io_uring_sqe *sqe,
-                           void *base, size_t len_bytes, uint64_t offset_bytes)
+                           void *base, size_t len_bytes, uint64_t offset_bytes, bool polled)
 {
     unsigned len = (unsigned)len_bytes; /* an op is below 2 GiB: env_submit */
-    int fixed = uring_fixed_find(&u->fixed, base, len_bytes);
+    int fixed = polled ? -1 : uring_fixed_find(&u->fixed, base, len_bytes);
     if (op->kind == ENV_OP_READ && fixed >= 0)
         io_uring_prep_read_fixed(sqe, -1, base, len, offset_bytes, fixed);
     else if (op->kind == ENV_OP_READ)
@@ -50,18 +50,20 @@ void uring_rw_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sq
     size_t skip;
     unsigned i = uring_iov_at(op, &skip), left = op->iov_n - i;
     uint64_t offset_bytes = op->offset_bytes + op->done_bytes;
+    /* Files and memory are registered with the shard's own ring only. */
+    bool polled = uring_poll_takes(&u->poll, op);
     if (left == 0) {
         io_uring_prep_nop(sqe);
         return;
     }
     if (left == 1 || skip > 0)
         prepare_single(u, op, sqe, (char *)op->iov[i].iov_base + skip, op->iov[i].iov_len - skip,
-                       offset_bytes);
+                       offset_bytes, polled);
     else if (op->kind == ENV_OP_READ)
         io_uring_prep_readv(sqe, -1, &op->iov[i], MIN(left, (unsigned)IOV_MAX), offset_bytes);
     else
         io_uring_prep_writev(sqe, -1, &op->iov[i], MIN(left, (unsigned)IOV_MAX), offset_bytes);
-    sqe_set_file(sqe, op->file);
+    sqe_set_file(sqe, op->file, polled);
     if (op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) != 0)
         sqe->rw_flags = RWF_DSYNC;
 }
@@ -117,7 +119,7 @@ void uring_flush_prepare(struct uring_env *u, struct env_op *op, struct io_uring
 {
     (void)u;
     io_uring_prep_fsync(sqe, -1, IORING_FSYNC_DATASYNC);
-    sqe_set_file(sqe, op->file);
+    sqe_set_file(sqe, op->file, false);
 }
 
 void uring_flush_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags)

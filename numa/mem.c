@@ -90,9 +90,19 @@ static bool thp_is_on(void)
            strstr(line, "[never]") == NULL;
 }
 
+static int map_plain(size_t bytes, int node, struct mem_region *region)
+{
+    if (bytes > SIZE_MAX / 2)
+        return -ENOMEM;
+    *region = (struct mem_region){.len_bytes = round_up_u64(bytes, (size_t)sysconf(_SC_PAGESIZE)),
+                                  .node = node,
+                                  .rung = MEM_PLAIN};
+    region->base = map_anonymous(region->len_bytes, 0);
+    return region->base == NULL ? -ENOMEM : 0;
+}
+
 static int map_ladder(size_t bytes, int node, struct mem_region *region)
 {
-    size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
     if (bytes > SIZE_MAX / 2)
         return -ENOMEM;
     size_t huge_len_bytes = round_up_u64(bytes, HUGE_BYTES);
@@ -106,10 +116,7 @@ static int map_ladder(size_t bytes, int node, struct mem_region *region)
         return 0;
     if (region->base != NULL)
         munmap(region->base, huge_len_bytes);
-    region->len_bytes = round_up_u64(bytes, page_bytes);
-    region->base = map_anonymous(region->len_bytes, 0);
-    region->rung = MEM_PLAIN;
-    return region->base == NULL ? -ENOMEM : 0;
+    return map_plain(bytes, node, region);
 }
 
 /* Preferred, not strict: a node that is full costs speed, not the broker. */
@@ -128,12 +135,13 @@ static int bind_to_node(struct mem_region *region)
     return err == EPERM || err == ENOSYS ? 0 : -err;
 }
 
-int mem_map(size_t bytes, int node, struct mem_region *ret)
+static int map_on_node(int (*map)(size_t, int, struct mem_region *), size_t bytes, int node,
+                       struct mem_region *ret)
 {
     struct mem_region region;
     if (bytes == 0 || node < MEM_NODE_ANY || node >= NODES_MAX)
         return -EINVAL;
-    int rc = map_ladder(bytes, node, &region);
+    int rc = map(bytes, node, &region);
     if (rc < 0)
         return rc;
     rc = node == MEM_NODE_ANY ? 0 : bind_to_node(&region);
@@ -143,6 +151,19 @@ int mem_map(size_t bytes, int node, struct mem_region *ret)
     }
     *ret = region;
     return 0;
+}
+
+int mem_map(size_t bytes, int node, struct mem_region *ret)
+{
+    return map_on_node(map_ladder, bytes, node, ret);
+}
+
+int mem_map_plain(size_t bytes, int node, struct mem_region *ret)
+{
+    int rc = map_on_node(map_plain, bytes, node, ret);
+    if (rc == 0)
+        madvise(ret->base, ret->len_bytes, MADV_NOHUGEPAGE); /* refused where there are none */
+    return rc;
 }
 
 void mem_unmap(struct mem_region *region)

@@ -28,6 +28,8 @@ struct mem_region {
 };
 
 int mem_map(size_t bytes, int node, struct mem_region *ret);
+/* Small pages only, for what is big but mostly never touched: a stack. */
+int mem_map_plain(size_t bytes, int node, struct mem_region *ret);
 
 /* Does nothing for a zeroed region; zeroes it. */
 void mem_unmap(struct mem_region *region);

@@ -183,6 +183,8 @@ install_vm() {
     need_command busybox "command -v busybox" busybox-static
     need_command mkfs.xfs "test -e /sbin/mkfs.xfs" xfsprogs
     need_command mkfs.ext4 "test -e /sbin/mkfs.ext4" e2fsprogs
+    need_command ip "command -v ip" iproute2
+    need_command kcat "command -v kcat" kcat
     ls "$kernel"/boot/vmlinuz-* > /dev/null 2>&1 && return
     say "the kernel of the virtual machine"
     if unpack_kernel "$kernel" > "$log.step" 2>&1; then

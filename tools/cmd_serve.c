@@ -310,6 +310,7 @@ static int serve_on(const struct serve_config *config, struct machine *m)
         return fail("%s", strerror(ENOMEM));
     setup->placement = &m->placement;
     setup->features = &m->features;
+    setup->busy_poll_us = (unsigned)config->busy_poll_us;
     broker_fill(config, (unsigned)m->placement.n_shards, &setup->broker);
     int rc = nodes_fill(config, &m->placement, &setup->broker);
     if (rc == 0) {

@@ -14,6 +14,7 @@
 #include "numa/placement.h"
 #include "numa/topo.h"
 #include "numa/topo_render.h"
+#include "tools/options.h"
 
 enum { EXIT_USAGE = 2 };
 
@@ -37,38 +38,6 @@ struct topo_options {
     const char *cpus, *synthetic, *xml;
     bool help;
 };
-
-/* A decimal number and at most one of k, m, g, t. */
-static int parse_size(const char *text, uint64_t *ret_bytes)
-{
-    static const char suffixes[] = "kmgt";
-    char *end;
-    if (*text < '0' || *text > '9')
-        return -EINVAL;
-    errno = 0;
-    unsigned long long v = strtoull(text, &end, 10);
-    const char *suffix = *end == '\0' ? NULL : strchr(suffixes, *end | 0x20);
-    if (errno != 0 || (*end != '\0' && (suffix == NULL || end[1] != '\0')))
-        return -EINVAL;
-    unsigned shift = suffix == NULL ? 0 : 10 * (unsigned)(suffix - suffixes + 1);
-    if (v == 0 || v > UINT64_MAX >> shift)
-        return -EINVAL;
-    *ret_bytes = (uint64_t)v << shift;
-    return 0;
-}
-
-static int parse_shards(const char *text, unsigned *ret)
-{
-    char *end;
-    if (*text < '0' || *text > '9')
-        return -EINVAL;
-    errno = 0;
-    unsigned long v = strtoul(text, &end, 10);
-    if (errno != 0 || *end != '\0' || v == 0 || v > PLACEMENT_SHARDS_MAX)
-        return -EINVAL;
-    *ret = (unsigned)v;
-    return 0;
-}
 
 static int bad_value(const char *option, const char *value)
 {
@@ -96,9 +65,9 @@ static int parse_options(int argc, char **argv, struct topo_options *ret)
             ret->render = topo_json;
         else if (c == 'v')
             ret->render = topo_svg;
-        else if (c == 's' && parse_shards(optarg, &ret->settings.shards) < 0)
+        else if (c == 's' && option_count(optarg, PLACEMENT_SHARDS_MAX, &ret->settings.shards) < 0)
             return bad_value("shards", optarg);
-        else if (c == 'm' && parse_size(optarg, &ret->settings.memory_bytes) < 0)
+        else if (c == 'm' && option_size(optarg, &ret->settings.memory_bytes) < 0)
             return bad_value("memory", optarg);
         else if (c == 'c')
             ret->cpus = optarg;

@@ -52,6 +52,9 @@
       "threads, each on its own core; 0: one for each core that is allowed")                       \
     X("cpus", false, CONFIG_TEXT, cpus, "", 0, 0, NULL,                                            \
       "CPUs to use of those allowed, e.g. 0-3,8; empty: all")                                      \
+    X("busy.poll.us", false, CONFIG_NUMBER, busy_poll_us, "0", 0, 1000000, NULL,                   \
+      "how long a shard looks for work before it sleeps, polling network cards and NVMe disks "    \
+      "that can be polled; lower latency, and a core that is never idle under load; 0: never")     \
     X("memory.bytes", false, CONFIG_SIZE, memory_bytes, "0", 0, 64 * TIB, NULL,                    \
       "memory of all shards together; 0: a quarter of what is allowed, at most 256 MiB a shard")   \
     X("egress", false, CONFIG_WORD, egress, "auto", 0, 0, "auto|send", "how responses are sent")   \

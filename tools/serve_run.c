@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -27,9 +28,13 @@
 #define STOP_POLL_MS 10u
 #define RECV_BUFFERS 256u
 #define RECV_BUFFER_BYTES (16u << 10)
+#define STACK_BYTES ((size_t)8 << 20) /* as Linux gives a program; only touched pages cost */
+#define STACK_GUARD_BYTES ((size_t)64 << 10)
 
-struct runner { /* one shard's thread */
+struct runner { /* one shard's thread; lies with its stack on the shard's NUMA node */
     struct serve *serve;
+    struct mem_region home; /* guard page, stack, this */
+    unsigned index;
     struct shard shard;
     struct env *env;
     struct mem_region memory;
@@ -45,7 +50,7 @@ struct runner { /* one shard's thread */
 struct serve {
     struct serve_setup *setup;
     struct env_uring_group *group;
-    struct runner *runners;
+    struct runner **runners;
     unsigned shards_n;
     struct serve_meta meta;
     pthread_barrier_t barrier;
@@ -68,7 +73,7 @@ static void main_wake(struct serve *v)
 static int runner_prepare(struct runner *r)
 {
     const struct serve_setup *setup = r->serve->setup;
-    unsigned index = (unsigned)(r - r->serve->runners);
+    unsigned index = r->index;
     const struct placement_shard *place = &setup->placement->shards[index];
     int lock_fds[META_DIRS_MAX + 1];
     int rc = mem_pin_thread((int)place->pu_os_index);
@@ -88,6 +93,7 @@ static int runner_prepare(struct runner *r)
                                       .fixed_n = 1,
                                       .lock_fds = lock_fds,
                                       .lock_fds_n = dirs_lock_fds(&setup->dirs, lock_fds),
+                                      .busy_poll_us = setup->busy_poll_us,
                                       .recv_buffers = RECV_BUFFERS,
                                       .recv_buffer_bytes = RECV_BUFFER_BYTES,
                                       .shard = &r->shard,
@@ -153,9 +159,9 @@ static bool runner_step(struct runner *r, int (*step)(struct runner *))
 
 static bool runner_start(struct runner *r)
 {
-    bool first = r == &r->serve->runners[0];
-    return runner_step(r, runner_prepare) && runner_step(r, first ? runner_open_meta : NULL) &&
-           runner_step(r, runner_open) && runner_step(r, runner_listen);
+    return runner_step(r, runner_prepare) &&
+           runner_step(r, r->index == 0 ? runner_open_meta : NULL) && runner_step(r, runner_open) &&
+           runner_step(r, runner_listen);
 }
 
 /* ---- stop, on the shard's thread ---- */
@@ -238,12 +244,12 @@ static void counters_log(const struct runner *r)
     for (unsigned i = 0; i < ENV_EGRESS_PATHS; i++)
         sent += c->egress_bytes[i];
     log_info("shard %u: %llu turns, %llu system calls, %llu operations; bytes: %llu received, %llu "
-             "written, %llu read, %llu sent; %llu flushes, %llu messages",
+             "written, %llu read, %llu sent; %llu flushes, %llu messages, %llu polled",
              r->shard.index, (unsigned long long)c->turns, (unsigned long long)c->syscalls,
              (unsigned long long)c->submissions, (unsigned long long)c->received_bytes,
              (unsigned long long)c->write_bytes, (unsigned long long)c->read_bytes,
              (unsigned long long)sent, (unsigned long long)c->flushes,
-             (unsigned long long)c->messages);
+             (unsigned long long)c->messages, (unsigned long long)c->polled);
 }
 
 static void runner_stop(struct runner *r)
@@ -266,7 +272,7 @@ static void runner_give_up(struct runner *r)
     pthread_barrier_wait(&r->serve->barrier);
     if (r->opened)
         shard_abandon(&r->shard);
-    if (r == &r->serve->runners[0]) {
+    if (r->index == 0) {
         if (r->shard.controller != NULL)
             r->serve->meta.image = shard_fini_controller(&r->shard);
         serve_meta_close(&r->serve->meta);
@@ -278,7 +284,7 @@ static void *runner_main(void *arg)
 {
     struct runner *r = arg;
     char name[16];
-    snprintf(name, sizeof(name), "shard-%u", (unsigned)(r - r->serve->runners) % 10000);
+    snprintf(name, sizeof(name), "shard-%u", r->index % 10000);
     pthread_setname_np(pthread_self(), name);
     if (runner_start(r)) {
         if (atomic_fetch_add(&r->serve->listening, 1) + 1 == r->serve->shards_n)
@@ -317,7 +323,7 @@ static void metrics_start(struct serve *v)
     if (v->setup->metrics_sock < 0)
         return;
     for (unsigned i = 0; i < v->shards_n; i++)
-        v->shards[i] = &v->runners[i].shard;
+        v->shards[i] = &v->runners[i]->shard;
     struct metrics_http_config config = {v->setup->metrics_sock, v->shards, v->shards_n,
                                          penstock_version()};
     int rc = metrics_http_start(&config, &v->metrics);
@@ -335,8 +341,8 @@ static void stop_all(struct serve *v)
 {
     metrics_stop(v); /* it looks at the shards */
     for (unsigned i = 0; i < v->shards_n; i++) {
-        v->runners[i].stop_msg.run = on_stop;
-        env_uring_group_wake(v->group, i, &v->runners[i].stop_msg);
+        v->runners[i]->stop_msg.run = on_stop;
+        env_uring_group_wake(v->group, i, &v->runners[i]->stop_msg);
     }
 }
 
@@ -369,16 +375,67 @@ static void main_wait(struct serve *v, int signal_fd)
     }
 }
 
+/* Whoever touches a page first, it is on the shard's node: the main thread touches the top of the
+ * stack, where the thread's own variables lie. */
+static int runner_map(struct serve *v, unsigned index)
+{
+    const struct placement_shard *place = &v->setup->placement->shards[index];
+    struct mem_region home;
+    int rc = mem_map_plain(STACK_GUARD_BYTES + STACK_BYTES + sizeof(struct runner),
+                           (int)place->node_os_index, &home);
+    if (rc < 0)
+        return rc;
+    struct runner *r = (void *)((char *)home.base + STACK_GUARD_BYTES + STACK_BYTES);
+    r->serve = v;
+    r->home = home;
+    r->index = index;
+    v->runners[index] = r;
+    return mprotect(home.base, STACK_GUARD_BYTES, PROT_NONE) < 0 ? -errno : 0;
+}
+
+static int runners_map(struct serve *v)
+{
+    int rc = 0;
+    v->runners = calloc(v->shards_n, sizeof(struct runner *));
+    if (v->runners == NULL)
+        return -ENOMEM;
+    for (unsigned i = 0; i < v->shards_n && rc == 0; i++)
+        rc = runner_map(v, i);
+    return rc;
+}
+
+static void runners_unmap(struct serve *v)
+{
+    for (unsigned i = 0; v->runners != NULL && i < v->shards_n; i++) {
+        struct mem_region home =
+            v->runners[i] != NULL ? v->runners[i]->home : (struct mem_region){0};
+        mem_unmap(&home);
+    }
+    free(v->runners);
+}
+
+static int thread_start(struct runner *r)
+{
+    pthread_attr_t attr;
+    int rc = pthread_attr_init(&attr);
+    if (rc != 0)
+        return rc;
+    rc = pthread_attr_setstack(&attr, (char *)r->home.base + STACK_GUARD_BYTES, STACK_BYTES);
+    if (rc == 0)
+        rc = pthread_create(&r->thread, &attr, runner_main, r);
+    pthread_attr_destroy(&attr);
+    return rc;
+}
+
 static int threads_start(struct serve *v)
 {
     for (unsigned i = 0; i < v->shards_n; i++) {
-        struct runner *r = &v->runners[i];
+        struct runner *r = v->runners[i];
         const struct broker *b = &v->setup->broker;
         const struct broker_node *node = &b->nodes[b->node_of_shard[i]];
-        r->serve = v;
         if (node->first_shard == i) /* the others of its node are dealt their connections */
             r->net = (struct net_config){&v->setup->listen_socks[b->node_of_shard[i]], 1};
-        int rc = pthread_create(&r->thread, NULL, runner_main, r);
+        int rc = thread_start(r);
         if (rc != 0) { /* those that run wait at a barrier that will never be complete */
             fprintf(stderr, "penstock: thread for shard %u: %s\n", i, strerror(rc));
             _exit(1);
@@ -390,9 +447,9 @@ static int threads_start(struct serve *v)
 static int result_tell(const struct serve *v)
 {
     for (unsigned i = 0; i < v->shards_n; i++) {
-        if (v->runners[i].rc >= 0)
+        if (v->runners[i]->rc >= 0)
             continue;
-        fprintf(stderr, "penstock: %s\n", v->runners[i].reason);
+        fprintf(stderr, "penstock: %s\n", v->runners[i]->reason);
         return 1;
     }
     log_info("stopped");
@@ -410,7 +467,7 @@ static int serve_threads(struct serve *v, int signal_fd)
     threads_start(v);
     main_wait(v, signal_fd);
     for (unsigned i = 0; i < v->shards_n; i++)
-        pthread_join(v->runners[i].thread, NULL);
+        pthread_join(v->runners[i]->thread, NULL);
     pthread_barrier_destroy(&v->barrier);
     env_uring_group_destroy(v->group);
     return result_tell(v);
@@ -426,12 +483,12 @@ int serve_run(struct serve_setup *setup)
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* before threads, which inherit it */
     int exit_code = 1, signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
     v.event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    v.runners = calloc(v.shards_n, sizeof(*v.runners));
-    if (signal_fd < 0 || v.event_fd < 0 || v.runners == NULL)
-        fprintf(stderr, "penstock: %s\n", strerror(errno));
+    int rc = signal_fd < 0 || v.event_fd < 0 ? -errno : runners_map(&v);
+    if (rc < 0)
+        fprintf(stderr, "penstock: %s\n", strerror(-rc));
     else
         exit_code = serve_threads(&v, signal_fd);
-    free(v.runners);
+    runners_unmap(&v);
     close(v.event_fd);
     close(signal_fd);
     return exit_code;

@@ -5,10 +5,10 @@
 : "${OUT:=/tmp}"
 broker_pid=
 
-broker_start() { # DATA BOOTSTRAP
+broker_start() { # DATA BOOTSTRAP [OPTION]...: later options win
     : > "$OUT/broker.out"
     penstock serve --data "$1" --listen "$2" --shards 2 --memory 128m -o journal.bytes=16m \
-        -o log.segment.bytes=2m -o log.segment.delete.delay.ms=500 \
+        -o log.segment.bytes=2m -o log.segment.delete.delay.ms=500 $(shift 2 && echo "$@") \
         > "$OUT/broker.out" 2> "$OUT/broker.err" &
     broker_pid=$!
     turns=0

@@ -1,12 +1,14 @@
 """The laboratory: a virtual machine of qemu with a kernel, an initramfs and disks of our own.
 
-    lab = Lab(build)                       # LabMissing with the reason, when something is not there
-    lab.run(["record", ...], disks, port, console, timeout_s, files={"job/plan": path})
+    lab = Lab(build, POWER_CUTS)           # LabMissing with the reason, when something is not there
+    lab.run(["record", ...], [*SMALL, *disk(...), *port_to_file(path)], console, timeout_s,
+            files={"job/plan": path})
 
 Happy path: the kernel is Debian's cloud kernel, unpacked under build/vm by tests/install.sh --vm; the
-  initramfs is packed anew for each run from busybox, our programs with the shared libraries that
-  they name, and the few modules in MODULES with what those need. run() returns when the machine is
-  off and its console says "vm: ... s: done".
+  initramfs is packed anew for each run from busybox and what a Kit names: our programs with the
+  shared libraries that they name, scripts of this folder, kernel modules with what those need.
+  run() returns when the machine is off and its console says "vm: ... s: done"; start() and finish()
+  are its two halves, for who has something to do with the machine meanwhile.
 Failure: LabMissing for what cannot be had, LabError for a machine that failed or did not end.
 Nothing in it needs KVM.
 """
@@ -17,12 +19,11 @@ import re
 import shutil
 import stat
 import subprocess
+from collections import namedtuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-MODULES = ["virtio_blk", "dm-log-writes", "loop", "xfs"]
-PROGRAMS = ["penstock", "tests/vm-mapper", "tests/vm-produce", "tests/vm-check",
-            "tests/vm-replay"]
-SCRIPTS = ["broker.sh", "points.sh"]
+Kit = namedtuple("Kit", "programs scripts modules")
+SMALL = ["-smp", "2", "-m", "2048"]
 DONE = re.compile(r"^vm: [\d.]+ s: done\s*$")
 QEMU = "qemu-system-x86_64"
 # Emulated: works everywhere, also where there is a /dev/kvm that does not. qemu 7.2 spoils the flags
@@ -86,9 +87,26 @@ def libraries(program):
     return re.findall(r"(?:=> |^\s*)(/\S+)", said, re.MULTILINE)
 
 
+def disk(device, path, number, *limits):
+    """device as -device names it, limits: further words for -drive."""
+    # unsafe: what the machine flushes need not be on the host's disk; only what it sent counts
+    drive = [f"file={path},format=raw,if=none,id=d{number},cache=unsafe", *limits]
+    return ["-drive", ",".join(drive), "-device", f"{device},drive=d{number}"]
+
+
+def port_to_file(path):
+    """What the guest writes to its port goes to this file."""
+    return port_to(f"file,path={path}")
+
+
+def port_to(chardev):
+    return ["-device", "virtio-serial-pci", "-chardev", f"{chardev},id=port",
+            "-device", "virtserialport,chardev=port,name=port"]
+
+
 class Lab:
-    def __init__(self, build):
-        self.build = build
+    def __init__(self, build, kit):
+        self.build, self.kit = build, kit
         self.folder = os.path.join(build, "vm")
         os.makedirs(self.folder, exist_ok=True)
         kernels = sorted(glob.glob(os.path.join(self.folder, "kernel", "boot", "vmlinuz-*")))
@@ -136,12 +154,12 @@ class Lab:
         archive, order = Initramfs(), []
         archive.add_file("init", os.path.join(HERE, "init"))
         archive.add_program("bin/busybox", self.busybox)
-        for name in MODULES:
+        for name in self.kit.modules:
             self._add_module(archive, name, order)
         archive.add("modules/order", "".join(f"{name}.ko\n" for name in order).encode())
-        for name in SCRIPTS:
+        for name in self.kit.scripts:
             archive.add_file("penstock/" + name, os.path.join(HERE, name))
-        for name in PROGRAMS:
+        for name in self.kit.programs:
             archive.add_program("penstock/" + os.path.basename(name),
                                 os.path.join(self.build, name))
         for name, source in files.items():
@@ -150,27 +168,19 @@ class Lab:
 
     # -- the machine
 
-    @staticmethod
-    def _command(kernel, initramfs, arguments, disks, port, console):
-        command = [QEMU, "-machine", "q35", *CPU, "-smp", "2", "-m", "2048", "-display", "none",
-                   "-no-reboot", "-nodefaults", "-serial", f"file:{console}", "-kernel", kernel,
-                   "-initrd", initramfs, "-append",
-                   "console=ttyS0 quiet loglevel=4 panic=-1 -- " + " ".join(arguments),
-                   "-device", "virtio-serial-pci", "-chardev", f"file,id=port,path={port}",
-                   "-device", "virtserialport,chardev=port,name=port"]
-        for number, (device, path, *limits) in enumerate(disks):
-            # unsafe: what the machine flushes need not be on the host's disk; only the log counts
-            drive = [f"file={path},format=raw,if=none,id=d{number},cache=unsafe", *limits]
-            command += ["-drive", ",".join(drive), "-device", f"{device},drive=d{number}"]
-        return command
-
-    def run(self, arguments, disks, port, console, timeout_s, files=None):
-        """disks: [(device as -device names it, path, further words for -drive...)], port: the file that the guest's port writes to."""
+    def start(self, arguments, hardware, console, kernel_words="", files=None):
+        """hardware: words for qemu: processors, memory, devices; console: a file that is written."""
         initramfs = os.path.join(os.path.dirname(console), "initramfs")
         self._pack(initramfs, files or {})
-        command = self._command(self.kernel, initramfs, arguments, disks, port, console)
-        machine = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                   stderr=subprocess.STDOUT, text=True)
+        command = [QEMU, "-machine", "q35", *CPU, *hardware, "-display", "none", "-no-reboot",
+                   "-nodefaults", "-serial", f"file:{console}", "-kernel", self.kernel, "-initrd",
+                   initramfs, "-append",
+                   f"console=ttyS0 quiet loglevel=4 panic=-1 {kernel_words} -- " + " ".join(arguments)]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True)
+
+    def finish(self, machine, console, timeout_s):
+        """The console's lines, when the machine has turned itself off and all went well."""
         try:
             said, _ = machine.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
@@ -178,9 +188,13 @@ class Lab:
         finally:
             machine.kill()
             machine.wait()
-            os.unlink(initramfs)
+            os.unlink(os.path.join(os.path.dirname(console), "initramfs"))
         with open(console, errors="replace") as file:
             lines = file.read().splitlines()
         if not any(DONE.match(line) for line in lines):
             raise LabError("\n".join([f"the virtual machine failed: {said}", *lines[-60:]]))
         return lines
+
+    def run(self, arguments, hardware, console, timeout_s, files=None):
+        return self.finish(self.start(arguments, hardware, console, files=files), console,
+                           timeout_s)

@@ -21,9 +21,13 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 from lib.broker import Ports  # noqa: E402
-from vm.lab import Lab, LabError, LabMissing  # noqa: E402
+from vm.lab import Kit, Lab, LabError, LabMissing, SMALL, disk, port_to_file  # noqa: E402
 
 MIB = 1 << 20
+KIT = Kit(programs=["penstock", "tests/vm-mapper", "tests/vm-produce", "tests/vm-check",
+                    "tests/vm-replay"],
+          scripts=["broker.sh", "points.sh"],
+          modules=["virtio_blk", "dm-log-writes", "loop", "xfs"])
 DEVICE_BYTES, LOG_BYTES = 512 * MIB, 8192 * MIB
 SKIP_EXIT = 77
 BOOT_TIMEOUT_S, POINT_TIMEOUT_S = 300, 120
@@ -109,8 +113,9 @@ class Run:
         console = self.lab.run(
             ["record", GUEST_BOOTSTRAP, self.fs, *names, self.options.seconds,
              self.options.megabytes, self.options.seed, *configs],
-            [(DISKS[self.disk], device, f"throttling.iops-write={self.options.write_iops}"),
-             (DISKS["virtio"], self.log)], self.ledger,
+            [*SMALL,
+             *disk(DISKS[self.disk], device, 0, f"throttling.iops-write={self.options.write_iops}"),
+             *disk(DISKS["virtio"], self.log, 1), *port_to_file(self.ledger)],
             os.path.join(self.dir, "console"), BOOT_TIMEOUT_S + 20 * int(self.options.seconds))
         os.unlink(device)
         for line in console:
@@ -192,7 +197,8 @@ class Run:
     def check_in_guest(self):
         results = os.path.join(self.dir, "results")
         self.lab.run(["points", GUEST_BOOTSTRAP, self.fs, "/dev/vda", "/dev/vdb"],
-                     [(DISKS["virtio"], path) for path in (self.base, self.log)], results,
+                     [*SMALL, *disk(DISKS["virtio"], self.base, 0),
+                      *disk(DISKS["virtio"], self.log, 1), *port_to_file(results)],
                      os.path.join(self.dir, "console.points"),
                      BOOT_TIMEOUT_S + POINT_TIMEOUT_S * self.points,
                      files={"job/plan": self.plan, "job/ledger": self.ledger})
@@ -274,7 +280,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     print(f"seed {options.seed}", flush=True)
     try:
-        lab, good = Lab(options.build), True
+        lab, good = Lab(options.build, KIT), True
         for fs in options.fs.split(","):
             run = Run(lab, options, fs)
             run.record()
