@@ -47,6 +47,8 @@ const struct metric metrics[] = {
     COUNTER("system_calls_total", env.syscalls, "Calls of io_uring_enter."),
     COUNTER("submissions_total", env.submissions, "Operations that the kernel took from the ring."),
     COUNTER("completions_total", env.completions, "Completions that were reaped from the ring."),
+    COUNTER("polled_total", env.polled,
+            "Of these, fetched from a device that was asked, without an interrupt."),
     COUNTER("messages_total", env.messages, "Messages of other shards and of this one to itself."),
 
     {"requests_total", METRIC_COUNTER, false, AT(net.requests), "api", api_name,
