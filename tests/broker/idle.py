@@ -52,7 +52,7 @@ def test_idle_broker_uses_no_cpu(who):
                 connection.send(frame(header(FETCH, 4) + fetch_body(
                     "quiet", 0, number % 4, wait_ms=60_000, min_bytes=1)))
             connections.append(connection)
-        assert scrape(broker).total("connections") == len(connections)
+        assert scrape(broker).total("connections") >= len(connections)
         ticks = ticks_of_idling(broker)
         print(f"{ticks} ticks of CPU in {IDLE_S} s")
         assert ticks <= 1, f"{ticks} ticks of 1/{CLOCK_TICKS} s in {IDLE_S} s"

@@ -78,8 +78,9 @@ def test_figures_agree_with_what_was_done():
             assert grown("received_bytes_total") == connection.sent
             assert grown("egress_bytes_total", "send") == connection.received
             assert grown("egress_bytes_total", "splice") == 0
-            # One request at a time, each answered when it is durable: a write of its own.
-            assert grown("journal_write_bytes") == grown("journal_write_seconds") == 40
+            # One request at a time, each answered when it is durable: a write of its own. After a
+            # pause the journal also says, in a write without batches, that the last one is durable.
+            assert grown("journal_write_bytes") >= grown("journal_write_seconds") >= 40
             assert now.sum("journal_write_batches") - before.sum("journal_write_batches") == 40
             written = now.sum("journal_write_bytes") - before.sum("journal_write_bytes")
             assert written % 4096 == 0 and written > 40 * len(data), written
@@ -108,11 +109,19 @@ def check_kcat(broker):
     assert accepted >= 2 and now.total("connections") == 1 + accepted - closed
 
 
-def check_forms(broker):
-    """Nothing happens any more: Prometheus' parser reads from the text what the JSON says."""
+def both_forms(broker):
+    """Text, and the figures that JSON gave before it and after it."""
+    before = scrape(broker)
     kind, text = get(broker, "/metrics")
     assert kind == "text/plain; version=0.0.4; charset=utf-8", kind
-    figures, samples = scrape(broker), parsed(text)
+    after = scrape(broker)
+    return (after, text) if before.shards == after.shards else None
+
+
+def check_forms(broker):
+    """Nothing happens any more: Prometheus' parser reads from the text what the JSON says."""
+    figures, text = until(lambda: both_forms(broker), "the figures do not stand still")
+    samples = parsed(text)
     values = {(name, tuple(sorted(labels.items()))): value for name, labels, value, _, _ in samples}
     assert len(values) == len(samples), "a series is there twice"
     assert all(kind in ("counter", "gauge", "histogram") and text for *_, kind, text in samples)
@@ -195,9 +204,9 @@ def test_top():
         assert len(shown["shards"]) == 2 and shown["shards"][1 - leader]["records_per_second"] == 0
         assert abs(everything["in_mib_per_second"] * MIB - everything["records_per_second"] *
                    len(data) / 50) < 0.1 * everything["in_mib_per_second"] * MIB
-        assert abs(everything["journal_write_batches_mean"] - 1) < 0.01
+        assert 0.5 < everything["journal_write_batches_mean"] <= 1.001, "a write each, and pauses"
         assert 0 < everything["journal_write_p50_ms"] <= everything["journal_write_p99_ms"] < 1000
-        assert 50 < everything["journal_write_kib_mean"] < 80 and shown["cpu_percent"] > 0
+        assert 25 < everything["journal_write_kib_mean"] < 80 and shown["cpu_percent"] > 0
         assert everything["connections"] == 1 and everything["partitions"] == 2
         assert "zero_copy_not_copied_percent" not in everything, "nothing was sent so"
 
