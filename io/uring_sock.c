@@ -2,8 +2,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -80,11 +78,8 @@ void uring_accept_complete(struct uring_env *u, struct env_op *op, int res, unsi
     bool more = (cqe_flags & IORING_CQE_F_MORE) != 0;
     /* Trouble of one client is no business of the caller. */
     bool skip = res == -ECONNABORTED || res == -EPROTO || res == -EINTR;
-    if (res >= 0) {
-        int on = 1;
-        /* Fails for sockets that are not TCP, where there is nothing to switch off. */
-        setsockopt(res, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    }
+    if (res >= 0)
+        sock_tune(res);
     if (!skip)
         accept_push(st, res);
     if (!more && (skip || res >= 0))
@@ -135,12 +130,10 @@ void uring_accept_discard_all(struct uring_env *u)
 
 int uring_connect_start(struct env_op *op)
 {
-    int on = 1;
     const struct sockaddr *to = (const struct sockaddr *)&op->addr->storage;
     int fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     op->sock = fd;
     return 0;
 }
@@ -157,6 +150,8 @@ void uring_connect_complete(struct uring_env *u, struct env_op *op, int res, uns
     (void)cqe_flags;
     if (res < 0)
         close(op->sock);
+    else
+        sock_tune(op->sock);
     uring_op_finish(u, op, res < 0 ? res : op->sock);
 }
 
