@@ -55,6 +55,7 @@ struct env_op {
     bool busy;               /* submitted and on_done not yet run */
     enum env_op_kind kind;
     unsigned flags;
+    bool background;       /* in, reads: the device may serve all others first */
     struct list_node link; /* private: queue inside the environment */
     struct env_file *file;
     const struct iovec *iov; /* lent; never changed */
