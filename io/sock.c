@@ -158,6 +158,13 @@ void sock_tune(int fd)
         setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, unpaced, sizeof(unpaced) - 1);
 }
 
+void sock_abort(int fd)
+{
+    struct linger reset = {.l_onoff = 1};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    close(fd);
+}
+
 uint64_t sock_moved_bytes(int fd)
 {
     struct tcp_info info = {0};
