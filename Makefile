@@ -1,5 +1,5 @@
 # penstock: see README.md. Targets: all run test test-all sim sim-soak sim-mutants crash vm-crash vm-test
-#   fuzz bench-kafka bench-compare bench-drivers asan layers format lint clean.
+#   fuzz bench-kafka bench-compare bench-drivers bench-egress asan layers format lint clean.
 #   V=1 shows the commands; CC=clang builds with clang (into build/clang); SANITIZE=1 is `make asan`;
 #   FUZZER=1 is what `make fuzz` builds with (clang, into build/fuzz).
 MAKEFLAGS += --no-builtin-rules --no-print-directory
@@ -245,6 +245,11 @@ bench-drivers: deps
 	$(Q)$(MAKE) all
 	$(Q)bench/drivers.sh $(ARGS)
 
+# What the broker spends on a GiB sent, by the way it leaves.
+bench-egress: deps
+	$(Q)$(MAKE) all
+	$(Q)bench/egress.sh $(ARGS)
+
 # Holds every #include against the table of arrows above, and the fenced headers to their folders.
 layers:
 	$(Q)tools/layers.sh $(foreach m,$(MODULES),'$(m):$(DEPS_$(m))')
@@ -257,7 +262,7 @@ lint:
 	$(Q)clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(ALL_C))) -- $(filter-out -MMD -MP,$(CFLAGS))
 
 .PHONY: all FORCE units clean asan deps run test test-all test-programs asan-test-programs layers format lint fuzz fuzz-programs \
-	sim sim-soak sim-mutants crash crash-programs vm-crash vm-test vm-programs bench-kafka bench-compare bench-drivers
+	sim sim-soak sim-mutants crash crash-programs vm-crash vm-test vm-programs bench-kafka bench-compare bench-drivers bench-egress
 asan:
 	$(Q)$(MAKE) SANITIZE=1 all
 

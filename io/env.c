@@ -102,6 +102,14 @@ void env_sock_close(struct env *env, int sock)
     env->ops->sock_close(env, sock);
 }
 
+void env_sock_abort(struct env *env, int sock)
+{
+    if (env->ops->sock_abort != NULL)
+        env->ops->sock_abort(env, sock);
+    else
+        env->ops->sock_close(env, sock);
+}
+
 uint64_t env_sock_moved_bytes(struct env *env, int sock)
 {
     return env->ops->sock_moved_bytes == NULL ? env_now_ns(env)
@@ -131,13 +139,26 @@ void env_recv_return(struct env *env, struct env_op *op)
     op->buf = NULL;
 }
 
-void env_sendv(struct env *env, struct env_op *op, int sock, const struct iovec *iov,
-               unsigned iov_n, env_done_fn on_done, env_done_fn on_released)
+static void op_send(struct env *env, struct env_op *op, int sock, const struct iovec *iov,
+                    unsigned iov_n, unsigned flags, env_done_fn on_done, env_done_fn on_released)
 {
     op->sock = sock;
+    op->flags = flags;
     op->on_released = on_released;
     op_set_iov(op, iov, iov_n);
     op_submit(env, op, ENV_OP_SEND, on_done);
+}
+
+void env_sendv(struct env *env, struct env_op *op, int sock, const struct iovec *iov,
+               unsigned iov_n, env_done_fn on_done, env_done_fn on_released)
+{
+    op_send(env, op, sock, iov, iov_n, 0, on_done, on_released);
+}
+
+void env_sendv_zc(struct env *env, struct env_op *op, int sock, const struct iovec *iov,
+                  unsigned iov_n, env_done_fn on_done, env_done_fn on_released)
+{
+    op_send(env, op, sock, iov, iov_n, ENV_SEND_ZC, on_done, on_released);
 }
 
 static void on_wait_done(struct env_op *op)

@@ -55,6 +55,8 @@ struct env_op {
     bool busy;               /* submitted and on_done not yet run */
     enum env_op_kind kind;
     unsigned flags;
+    bool copied;     /* out, zero-copy sends, when released: the kernel has copied after all */
+    bool background; /* in, reads: the device may serve all others first */
     struct list_node link; /* private: queue inside the environment */
     struct env_file *file;
     const struct iovec *iov; /* lent; never changed */
@@ -129,6 +131,7 @@ struct env_ops {
     void (*recv_return)(struct env *, struct env_op *);
     void (*sock_shutdown)(struct env *, int sock);
     void (*sock_close)(struct env *, int sock);
+    void (*sock_abort)(struct env *, int sock);           /* NULL: as sock_close */
     uint64_t (*sock_moved_bytes)(struct env *, int sock); /* NULL: cannot say */
     void (*post)(struct env *, unsigned to, struct env_msg *);
     void (*turn)(struct env *, uint64_t deadline_ns);
@@ -216,6 +219,8 @@ void env_connect(struct env *, struct env_op *, const struct sock_addr *addr, en
 /* What is in flight on the socket ends soon, with what it had or an error; then close it. */
 void env_sock_shutdown(struct env *, int sock);
 void env_sock_close(struct env *, int sock);
+/* Closes, and what the peer has not taken yet is dropped: sends that wait for it are released. */
+void env_sock_abort(struct env *, int sock);
 /* Bytes that the peer has sent and acknowledged so far: grows as long as it takes part. An
  * environment that cannot say lets it grow with time. */
 uint64_t env_sock_moved_bytes(struct env *, int sock);
@@ -232,6 +237,11 @@ void env_recv_return(struct env *, struct env_op *);
  * submitted. on_released: the buffers may change; always once, after on_done. */
 void env_sendv(struct env *, struct env_op *, int sock, const struct iovec *iov, unsigned iov_n,
                env_done_fn on_done, env_done_fn on_released);
+/* The same; but large pieces are read from where they are when they leave, which may be long after
+ * on_done: when the peer has acknowledged them. An environment that cannot do that copies. */
+#define ENV_SEND_ZC 4u
+void env_sendv_zc(struct env *, struct env_op *, int sock, const struct iovec *iov, unsigned iov_n,
+                  env_done_fn on_done, env_done_fn on_released);
 
 /* Blocking forms for start, recovery and stop: they turn the environment until the op is done.
  * Return op.res. */

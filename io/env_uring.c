@@ -104,6 +104,8 @@ static void uring_submit(struct env *env, struct env_op *op)
         rc = uring_accept_start(u, op);
     else if (op->kind == ENV_OP_CONNECT)
         rc = uring_connect_start(op);
+    else if (op->kind == ENV_OP_SEND)
+        uring_send_start(op);
     if (rc < 0 && op->kind == ENV_OP_ACCEPT)
         op->more = false;
     if (rc < 0)
@@ -134,6 +136,12 @@ static void uring_sock_close(struct env *env, int sock)
 {
     (void)env;
     close(sock);
+}
+
+static void uring_sock_abort(struct env *env, int sock)
+{
+    (void)env;
+    sock_abort(sock);
 }
 
 static uint64_t uring_sock_moved_bytes(struct env *env, int sock)
@@ -400,13 +408,14 @@ static void op_call_back(struct uring_env *u, struct env_op *op)
         uring_accept_deliver(u, op);
         return;
     }
-    env_done_fn on_released = op->kind == ENV_OP_SEND ? op->on_released : NULL;
+    if (op->kind == ENV_OP_SEND) {
+        uring_send_deliver(op);
+        return;
+    }
     if (op_has_file(op))
         op->res = losses_end(op, &op->file->losses, op->res);
     op->busy = false;
     op->on_done(op);
-    if (on_released != NULL)
-        on_released(op); /* sends copy: the buffers are free as soon as the bytes are taken */
 }
 
 /* Only what is done by now: what the callbacks finish at once waits for the next turn. */
@@ -513,6 +522,7 @@ static const struct env_ops uring_ops = {
     .recv_return = uring_recv_return,
     .sock_shutdown = uring_sock_shutdown,
     .sock_close = uring_sock_close,
+    .sock_abort = uring_sock_abort,
     .sock_moved_bytes = uring_sock_moved_bytes,
     .post = uring_env_post,
     .turn = uring_turn,

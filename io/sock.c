@@ -5,6 +5,7 @@
 #include <linux/tcp.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -113,6 +114,55 @@ void sock_peer_name(int fd, char ret[SOCK_NAME_BYTES])
         return;
     const char *form = strchr(host, ':') != NULL ? "[%s]:%s" : "%s:%s";
     snprintf(ret, SOCK_NAME_BYTES, form, host, port);
+}
+
+static bool is_loopback(const struct sockaddr_storage *addr)
+{
+    if (addr->ss_family == AF_INET)
+        return ntohl(((const struct sockaddr_in *)addr)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    if (addr->ss_family != AF_INET6)
+        return false;
+    const struct in6_addr *ip = &((const struct sockaddr_in6 *)addr)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(ip) ||
+           (IN6_IS_ADDR_V4MAPPED(ip) && ip->s6_addr[12] == IN_LOOPBACKNET);
+}
+
+static bool same_host(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+    if (a->ss_family != b->ss_family)
+        return false;
+    if (a->ss_family == AF_INET)
+        return ((const struct sockaddr_in *)a)->sin_addr.s_addr ==
+               ((const struct sockaddr_in *)b)->sin_addr.s_addr;
+    return a->ss_family == AF_INET6 &&
+           IN6_ARE_ADDR_EQUAL(&((const struct sockaddr_in6 *)a)->sin6_addr,
+                              &((const struct sockaddr_in6 *)b)->sin6_addr);
+}
+
+static bool stays_here(int fd)
+{
+    struct sockaddr_storage own = {0}, peer = {0};
+    socklen_t own_len = sizeof(own), peer_len = sizeof(peer);
+    return getpeername(fd, (struct sockaddr *)&peer, &peer_len) == 0 &&
+           getsockname(fd, (struct sockaddr *)&own, &own_len) == 0 &&
+           (is_loopback(&peer) || same_host(&own, &peer));
+}
+
+/* Each may fail, for a socket that is no TCP one: then there is nothing to set. */
+void sock_tune(int fd)
+{
+    static const char unpaced[] = "reno"; /* always there, allowed to all */
+    int on = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (stays_here(fd))
+        setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, unpaced, sizeof(unpaced) - 1);
+}
+
+void sock_abort(int fd)
+{
+    struct linger reset = {.l_onoff = 1};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+    close(fd);
 }
 
 uint64_t sock_moved_bytes(int fd)

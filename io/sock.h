@@ -26,6 +26,12 @@ int sock_resolve(const char *host, uint16_t port, struct sock_addr *ret);
 int sock_local_port(int fd);
 /* "127.0.0.1:40312", "[::1]:40312", or "?" when it is not connected any more. */
 void sock_peer_name(int fd, char ret[SOCK_NAME_BYTES]);
+/* Settings of a connection. Nothing waits for more bytes in the kernel; and between two ends on
+ * this machine nothing is paced: what some systems do for long ways (BBR) doubles the cost of each
+ * byte here, where no queue can build up on the way. */
+void sock_tune(int fd);
+/* Closes with a reset: what the peer has not acknowledged is dropped. */
+void sock_abort(int fd);
 /* Bytes received from the peer, and acknowledged by it, since it is connected; 0: not a TCP one. */
 uint64_t sock_moved_bytes(int fd);
 

@@ -96,7 +96,11 @@ void uring_recv_prepare(struct uring_env *u, struct env_op *op, struct io_uring_
 void uring_recv_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags);
 void uring_recv_any_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe);
 void uring_recv_any_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags);
+
+/* uring_send.c */
+void uring_send_start(struct env_op *op);
 void uring_send_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe);
 void uring_send_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags);
+void uring_send_deliver(struct env_op *op);
 
 #endif

@@ -2,11 +2,15 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <linux/ioprio.h>
 
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
 
-enum { SECTOR_BYTES = 512 /* no device writes or reads less */ };
+enum {
+    SECTOR_BYTES = 512, /* no device writes or reads less */
+    IOPRIO_LOWEST = 7,
+};
 
 unsigned uring_iov_at(const struct env_op *op, size_t *ret_skip_bytes)
 {
@@ -64,6 +68,8 @@ void uring_rw_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sq
     else
         io_uring_prep_writev(sqe, -1, &op->iov[i], MIN(left, (unsigned)IOV_MAX), offset_bytes);
     sqe_set_file(sqe, op->file, polled);
+    if (op->background)
+        sqe->ioprio = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_LOWEST);
     if (op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) != 0)
         sqe->rw_flags = RWF_DSYNC;
 }

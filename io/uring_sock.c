@@ -1,9 +1,6 @@
 #include "io/uring_env.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -80,11 +77,8 @@ void uring_accept_complete(struct uring_env *u, struct env_op *op, int res, unsi
     bool more = (cqe_flags & IORING_CQE_F_MORE) != 0;
     /* Trouble of one client is no business of the caller. */
     bool skip = res == -ECONNABORTED || res == -EPROTO || res == -EINTR;
-    if (res >= 0) {
-        int on = 1;
-        /* Fails for sockets that are not TCP, where there is nothing to switch off. */
-        setsockopt(res, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    }
+    if (res >= 0)
+        sock_tune(res);
     if (!skip)
         accept_push(st, res);
     if (!more && (skip || res >= 0))
@@ -135,12 +129,10 @@ void uring_accept_discard_all(struct uring_env *u)
 
 int uring_connect_start(struct env_op *op)
 {
-    int on = 1;
     const struct sockaddr *to = (const struct sockaddr *)&op->addr->storage;
     int fd = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     op->sock = fd;
     return 0;
 }
@@ -157,6 +149,8 @@ void uring_connect_complete(struct uring_env *u, struct env_op *op, int res, uns
     (void)cqe_flags;
     if (res < 0)
         close(op->sock);
+    else
+        sock_tune(op->sock);
     uring_op_finish(u, op, res < 0 ? res : op->sock);
 }
 
@@ -214,45 +208,4 @@ void uring_recv_any_complete(struct uring_env *u, struct env_op *op, int res, un
         counter_add(&u->env.counters.received_bytes, (unsigned)res);
     }
     uring_op_finish(u, op, res);
-}
-
-/* As with files, a position inside an iovec first finishes that one alone. */
-void uring_send_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe)
-{
-    enum { FLAGS = MSG_NOSIGNAL | MSG_WAITALL };
-    size_t skip;
-    unsigned i = uring_iov_at(op, &skip), left = op->iov_n - i;
-    if (left == 0) {
-        io_uring_prep_nop(sqe);
-        return;
-    }
-    if (left == 1 || skip > 0) {
-        io_uring_prep_send(sqe, op->sock, (char *)op->iov[i].iov_base + skip,
-                           op->iov[i].iov_len - skip, FLAGS);
-        return;
-    }
-    struct msghdr *msg = &u->msgs[sqe - u->ring.sq.sqes];
-    *msg = (struct msghdr){.msg_iov = (struct iovec *)(uintptr_t)&op->iov[i],
-                           .msg_iovlen = MIN(left, (unsigned)IOV_MAX)};
-    io_uring_prep_sendmsg(sqe, op->sock, msg, FLAGS);
-}
-
-void uring_send_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags)
-{
-    (void)cqe_flags;
-    if (uring_op_retry(u, op, res))
-        return;
-    if (res < 0) {
-        uring_op_finish(u, op, res);
-        return;
-    }
-    counter_add(&u->env.counters.egress_bytes[ENV_EGRESS_SEND], (unsigned)res);
-    op->done_bytes += (unsigned)res;
-    ASSERT(op->done_bytes <= op->len_bytes);
-    if (op->done_bytes == op->len_bytes)
-        uring_op_finish(u, op, (int)op->done_bytes);
-    else if (res == 0)
-        uring_op_finish(u, op, -EIO);
-    else
-        uring_op_again(u, op);
 }

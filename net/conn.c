@@ -62,7 +62,8 @@ static void conn_free_if_quiet(struct conn *c)
     list_remove(&c->wait);
     counter_set(&net->counters.conns_open, net->counters.conns_open - 1);
     counter_add(&net->counters.conns_closed, 1);
-    env_sock_close(net->shard->env, c->sock);
+    if (c->sock >= 0)
+        env_sock_close(net->shard->env, c->sock);
     free(c->stash);
     free(c);
 }
@@ -98,6 +99,15 @@ void conn_close(struct conn *c)
         c->incoming = NULL;
     }
     conn_mark_dirty(c); /* freed at the end of the turn: the caller may still look at it */
+}
+
+void conn_abandon(struct conn *c)
+{
+    if (c->state != CONN_CLOSED || c->recv_op.busy || c->sending != NULL || c->sock < 0)
+        return;
+    env_sock_abort(c->net->shard->env, c->sock);
+    c->sock = -1;
+    conn_mark_dirty(c);
 }
 
 void conn_mark_dirty(struct conn *c)
@@ -368,6 +378,7 @@ static void on_send_released(struct env_op *op)
     struct conn_send *send = container_of(op, struct conn_send, op);
     struct conn *c = send->conn;
     struct net *net = c->net;
+    egress_released(c, send);
     for (unsigned i = 0; i < send->requests_n; i++) {
         struct conn_request *x = send->requests[i];
         if (--x->sends == 0 && x->queued_all)
@@ -385,8 +396,7 @@ static void send_start(struct conn *c, struct conn_send *send)
     send->conn = c;
     c->sending = send;
     c->sends++;
-    env_sendv(c->net->shard->env, &send->op, c->sock, send->iov, send->iov_n, on_send_done,
-              on_send_released);
+    egress_send(c, send, on_send_done, on_send_released);
 }
 
 static void send_ready(struct conn *c)

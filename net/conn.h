@@ -11,7 +11,8 @@
  *   take part, is closed (pressure.c).
  * Failure: a frame that makes no sense stops the reading; the replies to what came before it still
  *   leave, then the connection is closed. A broken socket closes it at once.
- * Close: CONN_CLOSED has been shut down and waits for its receive and its sends to come back.
+ * Close: CONN_CLOSED has been shut down and waits for its receive and its sends to come back. What
+ *   was sent without a copy comes back when the peer has taken it; if it does not, it is reset.
  * Threads: the shard's. */
 #ifndef NET_CONN_H
 #define NET_CONN_H
@@ -65,6 +66,7 @@ struct conn {
     struct env_op recv_op;
     struct conn_send *sending; /* on_done has not come */
     unsigned sends;            /* not released */
+    bool link_copies;          /* the kernel copies what is sent "without a copy" on its link */
 };
 
 /* One send in flight: lent to the environment until it is released. */
@@ -115,6 +117,7 @@ struct net { /* shard->net */
     unsigned pressed_round; /* which shortage of memory this is; from 1 */
     uint64_t log_window_ns;
     unsigned log_lines, log_dropped;
+    bool told_of_copies; /* in the log: a link that copies what is sent without a copy */
     bool stopping;
     struct data_shard *data; /* of net/api/data_shard.h; NULL until it is used */
 };
@@ -123,9 +126,16 @@ struct net { /* shard->net */
 void conn_open(struct net *net, int sock); /* takes the socket */
 void conn_drain(struct conn *c);           /* no more reading; close when the replies have left */
 void conn_close(struct conn *c);
+void conn_abandon(
+    struct conn *c); /* closed, but the peer does not take what is on its way: drop it */
 void conn_mark_dirty(struct conn *c);
 void conn_flush(struct conn *c);  /* send what is ready, then read on if that was held up */
 void conn_resume(struct conn *c); /* after a pause, or -ENOBUFS */
+
+/* ---- egress.c ---- */
+void egress_send(struct conn *c, struct conn_send *send, env_done_fn on_done,
+                 env_done_fn on_released); /* by the path that is best for it */
+void egress_released(struct conn *c, const struct conn_send *send);
 
 /* ---- request.c ---- */
 /* The frame's memory depends on its first bytes, as many as have arrived. NULL: no memory. */

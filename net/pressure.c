@@ -26,7 +26,7 @@ static bool is_pressed(const struct net *net)
 static bool holds_memory(const struct conn *c)
 {
     const struct conn_request *x = c->incoming;
-    return c->sending != NULL || (x != NULL && (x->block != NULL || x->r.place.block != NULL));
+    return c->sends > 0 || (x != NULL && (x->block != NULL || x->r.place.block != NULL));
 }
 
 static void watch_restart(struct conn *c, uint64_t moved_bytes, uint64_t now)
@@ -48,7 +48,7 @@ static void conn_watch(struct conn *c, uint64_t now)
 {
     struct net *net = c->net;
     requests_hurry(c);
-    if (c->state == CONN_CLOSED || !holds_memory(c)) {
+    if (c->sock < 0 || !holds_memory(c)) {
         c->watch_round = 0;
         return;
     }
@@ -59,10 +59,14 @@ static void conn_watch(struct conn *c, uint64_t now)
     }
     if (now - c->watch_ns < CONN_PRESSED_MS * NS_PER_MS)
         return;
+    if (c->state == CONN_CLOSED) {
+        conn_abandon(c);
+        return;
+    }
     char peer[SOCK_NAME_BYTES];
     sock_peer_name(c->sock, peer);
     net_log(net, "shard %u: closing %s: others wait for the memory of its %s, and it does not move",
-            net->shard->index, peer, c->sending != NULL ? "replies" : "request");
+            net->shard->index, peer, c->sends > 0 ? "replies" : "request");
     conn_close(c);
 }
 

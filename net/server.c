@@ -115,6 +115,11 @@ static void idle_check(struct conn *c, uint64_t now)
     const struct shard *s = c->net->shard;
     uint64_t quiet_ms = (now - MIN(now, c->active_ns)) / NS_PER_MS;
     char peer[SOCK_NAME_BYTES];
+    if (c->state == CONN_CLOSED) {
+        if (quiet_ms > CONN_STALLED_MS)
+            conn_abandon(c);
+        return;
+    }
     if (c->incoming != NULL && quiet_ms > CONN_STALLED_MS) {
         sock_peer_name(c->sock, peer);
         net_log(c->net, "shard %u: closing %s: a request of %u bytes does not arrive", s->index,
@@ -297,8 +302,10 @@ bool net_stopped(const struct shard *s)
 
 void net_abort(struct shard *s)
 {
-    list_for_each_safe(node, next, &net_of(s)->conns)
+    list_for_each_safe(node, next, &net_of(s)->conns) {
         conn_close(container_of(node, struct conn, link));
+        conn_abandon(container_of(node, struct conn, link));
+    }
 }
 
 void net_fini(struct shard *s)

@@ -161,6 +161,7 @@ static void broker_fill(const struct serve_config *config, unsigned shards_n, st
                                 ? UINT64_MAX
                                 : (uint64_t)config->connections_max_idle_ms;
     b->fetch_sessions_max = (unsigned)config->fetch_sessions_max;
+    b->egress = (enum egress_mode)config->egress;
 }
 
 /* What clients are told: not a wildcard. */
@@ -312,6 +313,8 @@ static int serve_on(const struct serve_config *config, struct machine *m)
     setup->features = &m->features;
     setup->busy_poll_us = (unsigned)config->busy_poll_us;
     broker_fill(config, (unsigned)m->placement.n_shards, &setup->broker);
+    if (setup->broker.egress == EGRESS_AUTO && !m->features.send_zc_report)
+        setup->broker.egress = EGRESS_SEND; /* it could not be seen whether zero copy works */
     int rc = nodes_fill(config, &m->placement, &setup->broker);
     if (rc == 0) {
         setup->ready_host = setup->broker.nodes[0].host;

@@ -19,7 +19,6 @@
 #define CONFIG_TOPIC_KEYS_MAX 64u
 #define CONFIG_WARNINGS_MAX 16u
 
-enum config_egress { CONFIG_EGRESS_AUTO, CONFIG_EGRESS_SEND };
 enum config_replication { CONFIG_REPLICATION_ACCEPT, CONFIG_REPLICATION_REFUSE };
 
 struct serve_config {
@@ -45,7 +44,7 @@ struct serve_config {
     int64_t busy_poll_us;
     const char *cpus; /* list of CPU numbers, e.g. "0-3,8" */
     int log_level;    /* enum log_level */
-    int egress;       /* enum config_egress */
+    int egress;       /* enum egress_mode */
 
     /* topics */
     int64_t num_partitions, default_replication_factor;

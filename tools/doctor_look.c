@@ -37,8 +37,8 @@ const struct doctor_rung doctor_rungs[] = {
      "one more submission for each receive", KERNEL("6.0")},
     {"messages between rings", AT(msg_ring), true, "an eventfd for each shard",
      "a write() for each wake-up of another shard", KERNEL("5.18")},
-    {"zero-copy send", AT(send_zc), false, "send", "the kernel copies what is sent", KERNEL("6.0")},
-    {"zero-copy send, usage reports", AT(send_zc_report), false, "send",
+    {"zero-copy send", AT(send_zc), true, "send", "the kernel copies what is sent", KERNEL("6.0")},
+    {"zero-copy send, usage reports", AT(send_zc_report), true, "send",
      "whether zero copy works cannot be seen, so it is never chosen by itself", KERNEL("6.2")},
     {"splice", AT(splice), false, "read and send", "data from disk passes through memory",
      KERNEL("5.7")},
@@ -154,7 +154,8 @@ static void features_judge(struct doctor_report *r)
              "partitions and connections together; raise LimitNOFILE",
              f->nofile_max);
     if (f->send_zc_copied)
-        note(r, "on loopback the kernel copies zero-copy sends, and reports it, as it should");
+        note(r, "on loopback the kernel copies zero-copy sends, and reports it: egress=auto sends "
+                "plainly there");
     note(r,
          "min.insync.replicas counts as 1: there is one copy of each partition, on this machine");
 }

@@ -52,7 +52,8 @@ static void on_around_whole(struct env_op *op)
 void around_read(struct env *env, struct around *a, struct env_file *file, uint8_t *buf,
                  uint64_t len_bytes, uint64_t offset_bytes, void (*on_done)(struct around *a))
 {
-    *a = (struct around){.env = env,
+    *a = (struct around){.op = {.background = true},
+                         .env = env,
                          .file = file,
                          .buf = buf,
                          .len_bytes = len_bytes,

@@ -93,7 +93,7 @@ static bool fetch_try(struct seg_fetch *f)
     f->from_pos = block_floor(f->want_pos);
     f->end_pos = end;
     f->memory = s->config.read_memory;
-    f->buf = buddy_alloc(f->memory, block_ceil(end) - f->from_pos);
+    f->buf = read_memory_alloc(s, block_ceil(end) - f->from_pos);
     if (f->buf == NULL)
         return false;
     uint64_t in_file = seg->state == SEGMENT_SEALED ? seg->end_pos : seg->destaged_pos;

@@ -69,10 +69,9 @@ uint64_t seg_index_find(const struct segment *seg, int64_t offset, int64_t *ret_
     return ix->offsets[lo - 1].pos;
 }
 
-/* The last known batch boundary at or before pos. */
-uint64_t seg_index_find_pos(const struct segment *seg, uint64_t pos)
+/* How many entries are at or before pos. */
+static uint32_t entries_to(const struct seg_index *ix, uint64_t pos)
 {
-    const struct seg_index *ix = &seg->index;
     uint32_t lo = 0, hi = ix->offsets_n;
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
@@ -81,7 +80,21 @@ uint64_t seg_index_find_pos(const struct segment *seg, uint64_t pos)
         else
             hi = mid;
     }
-    return lo == 0 ? 0 : ix->offsets[lo - 1].pos;
+    return lo;
+}
+
+/* The last known batch boundary at or before pos. */
+uint64_t seg_index_find_pos(const struct segment *seg, uint64_t pos)
+{
+    uint32_t n = entries_to(&seg->index, pos);
+    return n == 0 ? 0 : seg->index.offsets[n - 1].pos;
+}
+
+/* The first one behind it; the end of the segment, if there is none. */
+uint64_t seg_index_next_pos(const struct segment *seg, uint64_t pos)
+{
+    uint32_t n = entries_to(&seg->index, pos);
+    return n == seg->index.offsets_n ? seg->end_pos : seg->index.offsets[n].pos;
 }
 
 /* The offset at which to start walking to find the first record at or after timestamp: everything

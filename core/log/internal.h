@@ -31,6 +31,7 @@
 #define SEGMENT_CLASSES 5u /* file sizes 16 KiB << 4*i: 16 KiB .. 1 GiB */
 #define SEGMENT_CLASS_MIN_BYTES (16u * 1024u)
 #define TERMINATOR_BYTES 17u
+#define PLOG_READ_ENDS 4u
 
 /* ---- in memory ---- */
 
@@ -161,7 +162,9 @@ struct plog {
     struct epoch_entry *epochs;
     uint32_t epochs_n, epochs_cap;
     struct map producers;
-    struct seg_io *io;    /* allocated with the first segment write */
+    struct seg_io *io;                 /* allocated with the first segment write */
+    int64_t read_ends[PLOG_READ_ENDS]; /* where the last reads from disk ended: who goes on? */
+    unsigned read_ends_at;
     unsigned holds;       /* group extents, reads, jobs: not freed before they end */
     uint32_t chunk_bytes; /* size of the next chunk: grows with the rate */
     uint64_t chunk_made_ns;
@@ -250,7 +253,9 @@ struct log_store {
     struct checkpointer checkpoint;
     struct map plogs; /* by number */
     struct list_node dirty, lazy, destage_ready, behind, notify, clean, big_tails, memory_waiters,
-        disk_waiters, load_waiting;
+        disk_waiters, load_waiting, windows;
+    unsigned windows_busy_n;     /* being read */
+    uint64_t windows_idle_bytes; /* of windows that nobody uses: only a cache */
     unsigned destages_n, jobs_n;
     bool cycle;              /* destage what was behind at its start, then checkpoint */
     uint32_t cycle_missing;  /* partitions of the cycle not done yet */
@@ -263,7 +268,7 @@ struct log_store {
     int failed;            /* -errno: the journal is gone */
     uint64_t behind_bytes; /* stable, not destaged */
     uint64_t lent_bytes;   /* of chunks that readers hold */
-    uint64_t place_bytes;    /* of places that are no chunks yet */
+    uint64_t place_bytes;  /* of places that are no chunks yet */
     uint64_t unfilled_bytes; /* of chunks, still to be written */
     struct pool *pools;      /* one a data dir */
     struct scrub *scrub;     /* NULL: off */
@@ -298,6 +303,7 @@ void seg_index_complete(struct segment *seg, struct seg_index *older);
 uint64_t seg_index_find(const struct segment *seg, int64_t offset, int64_t *ret_last_offset);
 void seg_index_drop_below(struct segment *seg, uint64_t pos, int64_t offset);
 uint64_t seg_index_find_pos(const struct segment *seg, uint64_t pos);
+uint64_t seg_index_next_pos(const struct segment *seg, uint64_t pos);
 int64_t seg_index_find_time(const struct segment *seg, int64_t timestamp_ms);
 void seg_index_fini(struct seg_index *ix);
 int seg_index_encode(struct segment *seg, uint8_t **ret_offsets, size_t *ret_offsets_len,
@@ -487,6 +493,40 @@ void seg_fetch_start(struct seg_fetch *f, struct segment *seg, uint64_t pos, uin
 void seg_fetch_free(struct seg_fetch *f);
 void fetch_pump(struct log_store *s);
 void fetch_fail_all(struct log_store *s);
+
+/* window.c: what was read of segments, shared by readers */
+struct read_window {
+    struct list_node link; /* store.windows, the last used one first; not linked: forgotten */
+    struct log_store *store;
+    struct seg_fetch fetch;
+    uint64_t from_pos, end_pos;  /* from a batch boundary on; while busy, what it is to be */
+    uint64_t good_from, good_to; /* batches in between are verified */
+    struct list_node waiters;
+    unsigned refs;
+    bool busy;
+};
+struct window_waiter {
+    struct list_node link;
+    void (*run)(struct window_waiter *w, int rc); /* -EAGAIN: no memory for a while */
+};
+/* The one that holds pos, perhaps busy; NULL: none. */
+struct read_window *window_find(const struct segment *seg, uint64_t pos);
+/* One that holds at least the batch at pos and, if they are visible, so many bytes. Busy. NULL: no
+ * memory. */
+struct read_window *window_open(struct segment *seg, uint64_t pos, uint64_t bytes, bool sequential);
+/* The same in advance, if it is worth it; pos may be the end of the segment. */
+void window_ahead(struct segment *seg, uint64_t pos);
+void window_wait(struct read_window *w, struct window_waiter *waiter); /* while it is busy */
+const uint8_t *window_data(const struct read_window *w, uint64_t pos);
+/* The batch at the cursor: as seg_cursor_verify. */
+int window_verify(struct read_window *w, const struct seg_cursor *c, struct batch_header *ret);
+void window_ref(struct read_window *w);
+void window_unref(struct read_window *w);
+void window_forget(struct read_window *w); /* nobody finds it any more */
+void windows_forget(struct segment *seg);
+void windows_fini(struct log_store *s);
+uint64_t windows_free_bytes(const struct log_store *s);
+void *read_memory_alloc(struct log_store *s, uint64_t bytes); /* NULL: all is in use */
 
 /* pool.c */
 int pools_open(struct log_store *s);

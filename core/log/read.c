@@ -1,6 +1,6 @@
-/* read.c: records for consumers. Hot: memory is lent as it is. Else: a direct read into a buffer of
- * its own, every batch verified before it is served. Always whole batches, from the one that holds
- * the offset on; if that is lost, from the next one that is not. */
+/* read.c: records for consumers. Hot: memory is lent as it is. Else: windows of the segment, read
+ * from its file (window.c), every batch verified before it is served. Always whole batches, from
+ * the one that holds the offset on; if that is lost, from the next one that is not. */
 #include "core/log/internal.h"
 
 #include <errno.h>
@@ -9,17 +9,15 @@
 #include "core/base/logger.h"
 
 #define DISK_READ_BYTES_MAX (4u * 1024u * 1024u)
-#define DISK_READ_BYTES_MIN (64u * 1024u)
-#define MEMORY_WAIT_NS 50000000ull
 #define WALKS_MAX 2u
 
 struct read_job {
     struct plog_read *r;
-    struct segment *seg;
     struct load_waiter waiter;
-    struct seg_fetch fetch;
+    struct window_waiter window_waiter;
     struct seg_cursor at; /* at or before the batch that holds the offset */
     unsigned walks;       /* of the segment, because of damage that was not known */
+    bool sequential;      /* goes on where a read has ended */
 };
 
 /* ---- hot ---- */
@@ -97,27 +95,23 @@ static bool read_hot(struct segment *seg, struct plog_read *r)
 
 /* ---- from the segment's file ---- */
 
-static void job_fetch(struct read_job *job, uint64_t want_bytes);
-
 static void job_end(struct read_job *job, int rc)
 {
     struct plog_read *r = job->r;
-    struct plog *p = r->plog;
-    r->rc = p->removed ? -ENOENT : rc;
-    if (r->rc != 0 || r->len_bytes == 0)
-        seg_fetch_free(&job->fetch);
+    r->rc = r->plog->removed ? -ENOENT : rc;
     r->finished = true;
     if (!r->starting)
         r->on_done(r);
 }
 
 static void job_begin(struct read_job *job);
+static void job_run(struct read_job *job);
 
 /* Something is damaged that is not known yet: all of the segment is walked, then once more. */
 static void job_suspect(struct read_job *job)
 {
     struct plog *p = job->r->plog;
-    seg_fetch_free(&job->fetch);
+    windows_forget(job->at.seg);
     if (job->walks++ == WALKS_MAX) {
         log_error("%s: no batch at position %llu of segment %lld (reading offset %lld)", p->name,
                   (unsigned long long)job->at.pos, (long long)job->at.seg->base_offset,
@@ -137,117 +131,163 @@ static void job_next_segment(struct read_job *job)
         job_end(job, 0);
         return;
     }
-    seg_fetch_free(&job->fetch);
     job->at.seg = next;
     job->r->offset = next->base_offset;
     job->walks = 0;
     job_begin(job);
 }
 
-/* From the batch at the cursor, which holds the offset and is whole in the buffer: takes as many as
- * allowed, verified. */
-static void job_take(struct read_job *job)
+/* ---- where a read ends, the next one of its reader begins ---- */
+
+static bool reads_on(const struct plog *p, int64_t offset)
+{
+    for (unsigned i = 0; i < PLOG_READ_ENDS; i++)
+        if (p->read_ends[i] == offset)
+            return offset > 0;
+    return false;
+}
+
+static void note_end(struct plog *p, const struct read_job *job, const struct seg_cursor *end)
+{
+    for (unsigned i = 0; i < PLOG_READ_ENDS; i++)
+        if (p->read_ends[i] == job->r->offset) {
+            p->read_ends[i] = end->offset;
+            return;
+        }
+    p->read_ends[p->read_ends_at++ % PLOG_READ_ENDS] = end->offset;
+}
+
+/* ---- taking ---- */
+
+/* Batches of one window, verified, as many as are allowed. True: it is used up, and there is room
+ * for more. */
+static bool window_take(struct read_job *job, struct read_window *w, struct seg_cursor *c)
 {
     struct plog_read *r = job->r;
-    struct seg_fetch *f = &job->fetch;
-    struct seg_cursor c = job->at;
-    const uint8_t *base = f->buf + (c.pos - f->from_pos);
-    uint64_t have = f->end_pos - c.pos, taken = 0;
+    uint64_t from = c->pos;
+    uint32_t before = r->len_bytes;
     struct batch_header h;
-    int rc = 0;
-    while (taken < have && (rc = seg_cursor_peek(&c, base + taken, have - taken, &h)) == 0) {
-        bool fits = taken + h.len_bytes <= r->max_bytes || (taken == 0 && r->at_least_one);
-        if (!fits || (rc = seg_cursor_verify(&c, base + taken, have - taken, &h)) != 0)
+    while (c->pos < w->end_pos && window_verify(w, c, &h) == 0) {
+        bool fits = r->len_bytes + (uint64_t)h.len_bytes <= r->max_bytes ||
+                    (r->len_bytes == 0 && r->at_least_one);
+        if (!fits)
             break;
-        taken += h.len_bytes;
-        seg_cursor_pass(&c, &h);
+        r->len_bytes += h.len_bytes;
+        seg_cursor_pass(c, &h);
     }
-    if (rc == -EBADMSG && taken == 0) {
+    if (r->len_bytes > before) {
+        window_ref(w);
+        r->refs[r->iov_n] = w;
+        r->iov[r->iov_n++] =
+            (struct iovec){(void *)(uintptr_t)window_data(w, from), r->len_bytes - before};
+    }
+    return c->pos == w->end_pos && r->iov_n < PLOG_READ_IOV_MAX && r->len_bytes < r->max_bytes;
+}
+
+/* From the batch at the cursor, which holds the offset and is whole in the window. */
+static void job_take(struct read_job *job, struct read_window *w, const struct batch_header *first)
+{
+    struct plog_read *r = job->r;
+    struct seg_cursor c = job->at;
+    uint64_t window_end_pos = w->end_pos;
+    struct batch_header h;
+    if (first->len_bytes > r->max_bytes && !r->at_least_one) {
+        job_end(job, 0);
+        return;
+    }
+    if (window_verify(w, &c, &h) != 0) {
         job_suspect(job);
         return;
     }
-    r->iov[0] = (struct iovec){(void *)(uintptr_t)base, taken};
-    r->iov_n = taken > 0;
-    r->refs[0] = NULL;
-    r->len_bytes = (uint32_t)taken;
+    while (window_take(job, w, &c) && (w = window_find(c.seg, c.pos)) != NULL && !w->busy)
+        window_end_pos = w->end_pos;
+    note_end(r->plog, job, &c);
+    if (job->sequential)
+        window_ahead(c.seg, window_end_pos);
     job_end(job, 0);
 }
 
-/* Moves the cursor to the batch that holds the offset, or the first one behind. 0: it is there and
- * whole in the buffer. -EAGAIN: *ret_want bytes from the cursor on are needed. -ERANGE: the segment
- * has none. -EBADMSG: damage. */
-static int job_find(struct read_job *job, uint64_t *ret_want)
+/* ---- finding ---- */
+
+static void on_job_window(struct window_waiter *waiter, int rc)
 {
-    const struct seg_fetch *f = &job->fetch;
+    struct read_job *job = container_of(waiter, struct read_job, window_waiter);
+    if (rc == 0)
+        job_run(job);
+    else /* no memory: nothing this time, the reader asks again */
+        job_end(job, rc == -EAGAIN ? 0 : rc);
+}
+
+/* Goes on when the window is there: w, or a new one with so many bytes from the cursor on. */
+static void job_wait(struct read_job *job, struct read_window *w, uint64_t want_bytes)
+{
+    if (w == NULL)
+        w = window_open(job->at.seg, job->at.pos, want_bytes, job->sequential);
+    if (w == NULL) {
+        job_end(job, -EIO);
+        return;
+    }
+    job->window_waiter.run = on_job_window;
+    window_wait(w, &job->window_waiter);
+}
+
+/* The batch at the cursor does not end where the window does: it has to be read in one piece. */
+static void job_widen(struct read_job *job, struct read_window *w, uint64_t want_bytes)
+{
+    if (job->at.pos + want_bytes > seg_visible_pos(job->at.seg)) {
+        job_suspect(job);
+        return;
+    }
+    window_forget(w);
+    job_wait(job, NULL, want_bytes);
+}
+
+/* Moves the cursor to the batch that holds the offset, or the first one behind. */
+static void job_run(struct read_job *job)
+{
     struct plog_read *r = job->r;
-    uint64_t visible = seg_visible_pos(job->at.seg);
+    struct seg_cursor *c = &job->at;
     struct batch_header h;
     for (;;) {
-        struct seg_cursor *c = &job->at;
         if (seg_cursor_skip(c))
             continue;
-        if (c->pos >= visible)
-            return -ERANGE;
-        uint64_t have = f->end_pos > c->pos ? f->end_pos - c->pos : 0;
-        const uint8_t *data = have == 0 ? f->buf : f->buf + (c->pos - f->from_pos);
-        *ret_want = MIN(r->max_bytes, DISK_READ_BYTES_MAX);
-        int rc = seg_cursor_peek(c, data, have, &h);
-        if (rc == -EAGAIN && f->end_pos >= visible)
-            return -EBADMSG;
-        if (rc != 0)
-            return rc;
-        if (batch_last_offset(&h) < r->offset) {
-            seg_cursor_pass(c, &h);
-            continue;
+        if (c->pos >= seg_visible_pos(c->seg)) {
+            job_next_segment(job);
+            return;
         }
-        if (h.len_bytes <= have || (!r->at_least_one && h.len_bytes > r->max_bytes))
-            return 0;
-        *ret_want = MAX(*ret_want, (uint64_t)h.len_bytes);
-        return c->pos + h.len_bytes > visible ? -EBADMSG : -EAGAIN;
+        struct read_window *w = window_find(c->seg, c->pos);
+        if (w == NULL || w->busy) {
+            job_wait(job, w, MIN(r->max_bytes, DISK_READ_BYTES_MAX));
+            return;
+        }
+        uint64_t have = w->end_pos - c->pos;
+        int rc = seg_cursor_peek(c, window_data(w, c->pos), have, &h);
+        if (rc == -EAGAIN) {
+            job_widen(job, w, BATCH_HEADER_BYTES);
+            return;
+        }
+        if (rc != 0) {
+            job_suspect(job);
+            return;
+        }
+        if (batch_last_offset(&h) >= r->offset) {
+            if (h.len_bytes > have && (r->at_least_one || h.len_bytes <= r->max_bytes))
+                job_widen(job, w, h.len_bytes);
+            else
+                job_take(job, w, &h);
+            return;
+        }
+        seg_cursor_pass(c, &h);
     }
-}
-
-static void on_job_fetched(struct seg_fetch *f)
-{
-    struct read_job *job = container_of(f, struct read_job, fetch);
-    uint64_t want;
-    if (f->rc != 0) { /* no memory: nothing this time, the reader asks again */
-        job_end(job, f->rc == -EAGAIN ? 0 : f->rc);
-        return;
-    }
-    switch (job_find(job, &want)) {
-    case 0:
-        job_take(job);
-        return;
-    case -EAGAIN:
-        seg_fetch_free(f);
-        job_fetch(job, MAX(want, (uint64_t)BLOCK_BYTES));
-        return;
-    case -ERANGE:
-        job_next_segment(job);
-        return;
-    default:
-        job_suspect(job);
-    }
-}
-
-static void job_fetch(struct read_job *job, uint64_t want_bytes)
-{
-    job->fetch.give_up_ns = env_now_ns(job->r->plog->store->env) + MEMORY_WAIT_NS;
-    seg_fetch_start(&job->fetch, job->at.seg, job->at.pos, want_bytes, on_job_fetched);
 }
 
 static void job_start(struct read_job *job)
 {
-    uint64_t want = MAX(MIN(job->r->max_bytes, DISK_READ_BYTES_MAX), DISK_READ_BYTES_MIN);
     if (!seg_cursor_start(&job->at, job->at.seg, job->r->offset)) {
         job_end(job, -EIO);
         return;
     }
-    while (seg_cursor_skip(&job->at))
-        ;
-    /* blocks around it: just `want` of memory */
-    job_fetch(job, want - job->at.pos % BLOCK_BYTES);
+    job_run(job);
 }
 
 static void on_job_loaded(struct load_waiter *w, int rc)
@@ -279,8 +319,8 @@ static int read_cold(struct segment *seg, struct plog_read *r)
         r->rc = -EIO;
         return 1;
     }
-    *job = (struct read_job){.r = r, .at = {.seg = seg}};
-    job->fetch.seg = seg;
+    *job =
+        (struct read_job){.r = r, .at = {.seg = seg}, .sequential = reads_on(seg->plog, r->offset)};
     r->job = job;
     r->starting = true;
     job_begin(job);
@@ -316,15 +356,14 @@ int plog_read(struct plog *p, struct plog_read *r, plog_read_fn on_done)
 
 void plog_read_release(struct plog_read *r)
 {
-    if (r->job != NULL) {
-        struct read_job *job = r->job;
-        seg_fetch_free(&job->fetch);
-        free(job);
-        r->job = NULL;
-    } else {
-        for (unsigned i = 0; i < r->iov_n; i++)
+    for (unsigned i = 0; i < r->iov_n; i++) {
+        if (r->job != NULL)
+            window_unref(r->refs[i]);
+        else
             chunk_return(r->refs[i]);
     }
+    free(r->job);
+    r->job = NULL;
     r->iov_n = r->len_bytes = 0;
 }
 

@@ -427,7 +427,7 @@ static void segment_read(struct scrub *c, struct segment *seg, uint64_t now)
     struct log_store *s = c->store;
     c->buf_pos = block_floor(walk_wants_pos(&c->walk));
     c->buf_bytes = read_length(c);
-    c->buf = buddy_alloc(s->config.read_memory, c->buf_bytes);
+    c->buf = read_memory_alloc(s, c->buf_bytes);
     if (c->buf == NULL) {
         c->next_ns = now + SCRUB_RETRY_NS;
         return;
@@ -492,8 +492,8 @@ static struct segment *pass_segment(struct scrub *c)
 
 static bool others_first(const struct log_store *s)
 {
-    const struct buddy *memory = s->config.read_memory;
-    return !list_empty(&s->disk_waiters) || memory->free_bytes < memory->size_bytes / 2;
+    return !list_empty(&s->disk_waiters) ||
+           windows_free_bytes(s) < s->config.read_memory->size_bytes / 2;
 }
 
 static void pass_step(struct scrub *c, uint64_t now)

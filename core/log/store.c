@@ -21,9 +21,10 @@ static struct log_store *store_create(struct env *env, unsigned journal_id,
     s->journal.id = journal_id;
     s->retry_ns = UINT64_MAX;
     map_init(&s->plogs);
-    struct list_node *lists[] = {
-        &s->dirty,          &s->destage_ready, &s->behind,       &s->notify,    &s->clean,
-        &s->memory_waiters, &s->disk_waiters,  &s->load_waiting, &s->big_tails, &s->lazy};
+    struct list_node *lists[] = {&s->dirty,        &s->destage_ready, &s->behind,
+                                 &s->notify,       &s->clean,         &s->memory_waiters,
+                                 &s->disk_waiters, &s->load_waiting,  &s->big_tails,
+                                 &s->lazy,         &s->windows};
     for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
     return s;
@@ -35,6 +36,7 @@ static void store_free(struct log_store *s)
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL; it = 0)
         plog_destroy(p);
     ASSERT(s->unfilled_bytes == 0 || s->abandoned); /* readers may have chunks still */
+    windows_fini(s);
     scrub_fini(s);
     journal_close(s);
     checkpoint_fini(s);
@@ -212,7 +214,7 @@ static bool store_quiet(const struct log_store *s)
 {
     return journal_idle(s) && !journal_fill_busy(s) && s->destages_n == 0 && s->jobs_n == 0 &&
            !s->checkpoint.busy && list_empty(&s->destage_ready) && list_empty(&s->notify) &&
-           !scrub_busy(s);
+           !scrub_busy(s) && s->windows_busy_n == 0;
 }
 
 static void settle(struct log_store *s)

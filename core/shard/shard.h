@@ -27,6 +27,9 @@ struct broker_node { /* what clients see as one Kafka node */
     unsigned first_shard, shards_n; /* consecutive */
 };
 
+/* How replies leave: auto chooses, the others are forced. */
+enum egress_mode { EGRESS_AUTO, EGRESS_SEND, EGRESS_SEND_ZC };
+
 /* Read-only once shards run. */
 struct broker {
     enum advertise_mode advertise;
@@ -47,6 +50,7 @@ struct broker {
     uint32_t requests_in_flight_max; /* per connection */
     uint64_t connection_idle_ms;     /* connections.max.idle.ms */
     unsigned fetch_sessions_max;     /* per shard */
+    enum egress_mode egress;
 };
 
 struct shard_timer {

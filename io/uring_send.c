@@ -1,0 +1,140 @@
+/* uring_send.c: sends, with a copy by the kernel or without.
+ *
+ * Happy path: a plain send takes all pieces at once; its bytes are the kernel's when it completes.
+ *   A zero-copy send takes large pieces one by one, from registered memory where they lie in it,
+ * and small ones between them with a copy; on_done runs when all are handed over, the next send may
+ *   follow, and on_released when the kernel has given all pieces back.
+ * Failure: -errno to on_done; on_released still waits for the pieces that were handed over.
+ * The kernel says of each piece whether it copied after all, as it does on loopback: op->copied.
+ * Threads: the shard's. */
+#include <errno.h>
+#include <limits.h>
+#include <sys/socket.h>
+
+#include "core/base/assert.h"
+#include "core/base/bytes.h"
+#include "io/uring_env.h"
+
+enum { ZC_PIECE_BYTES_MIN = 16384 /* less is copied for what its notification costs */ };
+
+/* What the op keeps of itself: pieces that the kernel has, and whether on_done has run. */
+static uintptr_t pieces_out(const struct env_op *op)
+{
+    return (uintptr_t)op->private_[0];
+}
+
+static void pieces_add(struct env_op *op, int n)
+{
+    op->private_[0] = (void *)(pieces_out(op) + (uintptr_t)(intptr_t)n);
+}
+
+static bool is_told(const struct env_op *op)
+{
+    return op->private_[1] != NULL;
+}
+
+void uring_send_start(struct env_op *op)
+{
+    op->private_[0] = op->private_[1] = NULL;
+    op->copied = false;
+}
+
+static bool goes_uncopied(const struct uring_env *u, const struct env_op *op, size_t len_bytes)
+{
+    return (op->flags & ENV_SEND_ZC) != 0 && u->features.send_zc && len_bytes >= ZC_PIECE_BYTES_MIN;
+}
+
+static void prepare_zc(struct uring_env *u, const struct env_op *op, struct io_uring_sqe *sqe,
+                       void *base, size_t len_bytes, int flags)
+{
+    int fixed = uring_fixed_find(&u->fixed, base, len_bytes);
+    unsigned zc_flags = u->features.send_zc_report ? COMPAT_SEND_ZC_REPORT_USAGE : 0;
+    if (fixed >= 0)
+        io_uring_prep_send_zc_fixed(sqe, op->sock, base, len_bytes, flags, zc_flags,
+                                    (unsigned)fixed);
+    else
+        io_uring_prep_send_zc(sqe, op->sock, base, len_bytes, flags, zc_flags);
+}
+
+/* As with files, a position inside an iovec first finishes that one alone. */
+void uring_send_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe)
+{
+    size_t skip;
+    unsigned i = uring_iov_at(op, &skip), left = op->iov_n - i, n = 1;
+    if (left == 0) {
+        io_uring_prep_nop(sqe);
+        return;
+    }
+    char *base = (char *)op->iov[i].iov_base + skip;
+    size_t len_bytes = op->iov[i].iov_len - skip;
+    bool zc = goes_uncopied(u, op, len_bytes);
+    if (!zc && skip == 0)
+        while (n < MIN(left, (unsigned)IOV_MAX) && !goes_uncopied(u, op, op->iov[i + n].iov_len))
+            n++;
+    int flags = MSG_NOSIGNAL | MSG_WAITALL | (n < left ? MSG_MORE : 0);
+    if (zc) {
+        prepare_zc(u, op, sqe, base, len_bytes, flags);
+    } else if (n == 1) {
+        io_uring_prep_send(sqe, op->sock, base, len_bytes, flags);
+    } else {
+        struct msghdr *msg = &u->msgs[sqe - u->ring.sq.sqes];
+        *msg = (struct msghdr){.msg_iov = (struct iovec *)(uintptr_t)&op->iov[i], .msg_iovlen = n};
+        io_uring_prep_sendmsg(sqe, op->sock, msg, flags);
+    }
+}
+
+static void piece_back(struct uring_env *u, struct env_op *op, int usage)
+{
+    bool copied = ((unsigned)usage & COMPAT_NOTIF_USAGE_ZC_COPIED) != 0;
+    ASSERT(pieces_out(op) > 0);
+    pieces_add(op, -1);
+    op->copied |= copied;
+    if (u->features.send_zc_report)
+        counter_add(copied ? &u->env.counters.zc_copied : &u->env.counters.zc_not_copied, 1);
+    if (is_told(op) && pieces_out(op) == 0)
+        list_push_tail(&u->done, &op->link);
+}
+
+void uring_send_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags)
+{
+    if ((cqe_flags & IORING_CQE_F_NOTIF) != 0) {
+        piece_back(u, op, res);
+        return;
+    }
+    bool uncopied = (cqe_flags & IORING_CQE_F_MORE) != 0;
+    if (uncopied)
+        pieces_add(op, 1);
+    if (uring_op_retry(u, op, res))
+        return;
+    if (res < 0) {
+        uring_op_finish(u, op, res);
+        return;
+    }
+    counter_add(&u->env.counters.egress_bytes[uncopied ? ENV_EGRESS_SEND_ZC : ENV_EGRESS_SEND],
+                (unsigned)res);
+    op->done_bytes += (unsigned)res;
+    ASSERT(op->done_bytes <= op->len_bytes);
+    if (op->done_bytes == op->len_bytes)
+        uring_op_finish(u, op, (int)op->done_bytes);
+    else if (res == 0)
+        uring_op_finish(u, op, -EIO);
+    else
+        uring_op_again(u, op);
+}
+
+/* Twice, if the kernel still had pieces the first time. The callback may turn the environment, so
+ * it counts as told only when it is back. */
+void uring_send_deliver(struct env_op *op)
+{
+    env_done_fn on_released = op->on_released;
+    if (!is_told(op)) {
+        op->busy = false;
+        op->on_done(op);
+        if (pieces_out(op) > 0) {
+            op->private_[1] = op;
+            return;
+        }
+    }
+    if (on_released != NULL)
+        on_released(op);
+}

@@ -1,0 +1,59 @@
+/* egress.c: which way a reply takes out: with a copy by the kernel, or from where it lies.
+ *
+ * Happy path: small replies are copied, which costs less than a notification. A large one is tried
+ *   without; when it is released the kernel says whether it did so.
+ * Failure: a link on which it copies all the same (loopback, veth) is served by copies from then
+ * on, and the log says so, once. `egress=send` never tries, `egress=send_zc` always does; `auto`
+ * only if the kernel reports. Threads: the shard's. */
+#include "core/base/logger.h"
+#include "io/sock.h"
+#include "net/conn.h"
+
+/* Below, a copy within the processor's cache costs less than pinning, notification and the wait of
+ * the memory for the peer's acknowledgement. */
+#define ZC_BYTES_MIN (64u * 1024u)
+
+static uint64_t send_bytes(const struct conn_send *send)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < send->iov_n; i++)
+        bytes += send->iov[i].iov_len;
+    return bytes;
+}
+
+static bool goes_uncopied(const struct conn *c, uint64_t bytes)
+{
+    switch (c->net->shard->broker->egress) {
+    case EGRESS_SEND:
+        return false;
+    case EGRESS_SEND_ZC:
+        return true;
+    default:
+        return bytes >= ZC_BYTES_MIN && !c->link_copies;
+    }
+}
+
+void egress_send(struct conn *c, struct conn_send *send, env_done_fn on_done,
+                 env_done_fn on_released)
+{
+    struct env *env = c->net->shard->env;
+    if (goes_uncopied(c, send_bytes(send)))
+        env_sendv_zc(env, &send->op, c->sock, send->iov, send->iov_n, on_done, on_released);
+    else
+        env_sendv(env, &send->op, c->sock, send->iov, send->iov_n, on_done, on_released);
+}
+
+void egress_released(struct conn *c, const struct conn_send *send)
+{
+    struct net *net = c->net;
+    if (!send->op.copied)
+        return;
+    c->link_copies = true;
+    if (net->told_of_copies || net->shard->broker->egress != EGRESS_AUTO || c->sock < 0)
+        return;
+    char peer[SOCK_NAME_BYTES];
+    sock_peer_name(c->sock, peer);
+    log_info("shard %u: the kernel copies what is sent to %s: no zero-copy sends there",
+             net->shard->index, peer);
+    net->told_of_copies = true;
+}

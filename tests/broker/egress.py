@@ -1,0 +1,104 @@
+"""Each way out of the broker, forced: what consumers get is what was produced, bit by bit, from
+memory and from disk, for several at a time, beside one that dawdles, one that is killed and a
+partition that is deleted under its readers."""
+import os
+import signal
+import socket
+import struct
+import subprocess
+import time
+
+from lib.broker import Broker
+from lib.clients import kcat_consume, kcat_produce, need_command
+from lib.kafka_wire import (FETCH, Connection, batch, batch_values, create_topics, delete_topics,
+                            fetch, fetch_body, frame, header, leader_connection, produce)
+from lib.testcase import params, sanitized
+from lib.text import MIB, sha256, text_file
+
+TOPIC = "text"
+SEGMENT_BYTES = 2 * MIB
+COPIES = "the kernel copies what is sent to"
+
+
+def consumer(broker, out):
+    return subprocess.Popen(["kcat", "-C", "-b", broker.bootstrap, "-t", TOPIC, "-p", "0", "-o",
+                             "beginning", "-e", "-q", "-X", "check.crcs=true"],
+                            stdin=subprocess.DEVNULL, stdout=out)
+
+
+def check_fan_out(broker, path, expected, readers=3):
+    """All read everything at once; one more is killed in the middle."""
+    outs = [f"{path}.{number}" for number in range(readers)]
+    files = [open(name, "wb") for name in outs]
+    victim = consumer(broker, subprocess.DEVNULL)
+    children = [consumer(broker, file) for file in files]
+    time.sleep(0.03)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert [child.wait(timeout=60) for child in children] == [0] * readers
+    for file, name in zip(files, outs):
+        file.close()
+        assert sha256(name) == expected, name
+
+
+def check_slow_reader(broker):
+    """Takes its reply by and by, with a small window: partial sends, late releases."""
+    with leader_connection(broker, TOPIC) as quick:
+        _, _, wanted = fetch(quick, TOPIC, 0, max_bytes=2 * MIB)
+    with leader_connection(broker, TOPIC) as slow:
+        slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        slow.send(frame(header(FETCH, 4) + fetch_body(TOPIC, 0, max_bytes=2 * MIB)))
+        size, = struct.unpack(">i", slow.socket.recv(4, socket.MSG_WAITALL))
+        got = bytearray()
+        while len(got) < size:
+            piece = slow.socket.recv(min(30_000, size - len(got)))
+            assert piece, f"closed after {len(got)} of {size} bytes"
+            got += piece
+            time.sleep(0.002)
+    assert batch_values(bytes(got[-len(wanted):])) == batch_values(wanted)
+
+
+def check_deletion(broker):
+    """A reply that is not taken yet stays whole while its partition goes and others come, on the
+    same files and memory."""
+    values = [bytes([65 + number]) * 100_000 for number in range(20)]
+    with Connection(broker) as connection:
+        create_topics(connection, ["goes"], 1, [("segment.bytes", str(MIB))])
+    with leader_connection(broker, "goes") as connection:
+        for value in values:
+            assert produce(connection, "goes", batch([value]))[0] == 0
+    with leader_connection(broker, "goes") as reader, Connection(broker) as connection:
+        reader.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        reader.send(frame(header(FETCH, 4) + fetch_body("goes", 0, max_bytes=4 * MIB)))
+        time.sleep(0.1)
+        delete_topics(connection, ["goes"])
+        create_topics(connection, ["comes"], 1, [("segment.bytes", str(MIB))])
+        with leader_connection(broker, "comes") as other:
+            for _ in range(40):
+                assert produce(other, "comes", batch([b"z" * 100_000]))[0] == 0
+        data = reader.response()
+    assert data is not None and len(data) > 5 * len(values[0])
+    for value in values[:len(data) // (len(values[0]) + 200)]:
+        assert value in data, f"{value[:1]} did not come whole"
+
+
+@params("send", "send_zc", "auto")
+@sanitized
+def test_what_comes_out_is_what_went_in(egress):
+    need_command("kcat")
+    path = text_file(6 * MIB)
+    expected = sha256(path)
+    with Broker(shards=1, memory="64m", options={"egress": egress}) as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, [TOPIC], 1, [("segment.bytes", str(SEGMENT_BYTES))])
+        kcat_produce(broker, TOPIC, path)
+        out = os.path.join(broker.dir, "out")
+        check_fan_out(broker, out + ".hot", expected)
+        broker.restart()  # from now on from disk
+        kcat_consume(broker, TOPIC, out)
+        assert sha256(out) == expected
+        check_fan_out(broker, out + ".cold", expected)
+        if egress == "send_zc":  # memory is lent for as long as a reader likes
+            check_slow_reader(broker)
+            check_deletion(broker)
+        assert (COPIES in broker.log()) == (egress == "auto"), broker.log_tail()
