@@ -1,5 +1,5 @@
 # penstock: see README.md. Targets: all run test test-all sim sim-soak sim-mutants crash vm-crash vm-test
-#   fuzz bench-kafka bench-compare bench-drivers bench-egress asan layers format lint clean.
+#   fuzz bench-kafka bench-compare bench-drivers bench-egress bench-scale asan layers format lint clean.
 #   V=1 shows the commands; CC=clang builds with clang (into build/clang); SANITIZE=1 is `make asan`;
 #   FUZZER=1 is what `make fuzz` builds with (clang, into build/fuzz).
 MAKEFLAGS += --no-builtin-rules --no-print-directory
@@ -244,6 +244,10 @@ bench-compare: deps
 bench-drivers: deps
 	$(Q)$(MAKE) all
 	$(Q)bench/drivers.sh $(ARGS)
+# 10,000 partitions and 5,000 connections beside a few of each.
+bench-scale: deps
+	$(Q)$(MAKE) all
+	$(Q)bench/scale.py $(ARGS)
 
 # What the broker spends on a GiB sent, by the way it leaves.
 bench-egress: deps
@@ -262,7 +266,8 @@ lint:
 	$(Q)clang-tidy --quiet $(filter %.c,$(filter-out tests/%,$(ALL_C))) -- $(filter-out -MMD -MP,$(CFLAGS))
 
 .PHONY: all FORCE units clean asan deps run test test-all test-programs asan-test-programs layers format lint fuzz fuzz-programs \
-	sim sim-soak sim-mutants crash crash-programs vm-crash vm-test vm-programs bench-kafka bench-compare bench-drivers bench-egress
+	sim sim-soak sim-mutants crash crash-programs vm-crash vm-test vm-programs bench-kafka bench-compare \
+	bench-drivers bench-egress bench-scale
 asan:
 	$(Q)$(MAKE) SANITIZE=1 all
 

@@ -78,6 +78,7 @@ struct env_op {
 };
 
 /* Blocking operations on names, run in order by a helper thread; the first failure ends the list.
+ * Lists in flight at the same time mix.
  * Durable only where it says so: a rename or a created name needs ENV_STEP_SYNC_DIR. */
 enum env_step_kind {
     ENV_STEP_MKDIR,    /* path; an existing directory is fine */

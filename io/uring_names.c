@@ -33,9 +33,12 @@ static void *names_main(void *arg)
     while (!n->stop) {
         struct list_node *node = list_pop_head(&n->queued);
         if (node == NULL) {
+            n->waiting_n++;
             pthread_cond_wait(&n->work, &n->lock);
+            n->waiting_n--;
             continue;
         }
+        n->queued_n--;
         pthread_mutex_unlock(&n->lock);
         op_run(container_of(node, struct env_op, link));
         pthread_mutex_lock(&n->lock);
@@ -53,22 +56,25 @@ static int thread_start(struct uring_names *n)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&n->thread, NULL, names_main, n);
+    int rc = pthread_create(&n->threads[n->threads_n], NULL, names_main, n);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc != 0)
         return -rc;
-    n->started = true;
-    pthread_setname_np(n->thread, "penstock-names");
+    pthread_setname_np(n->threads[n->threads_n++], "penstock-names");
     return 0;
 }
 
 int uring_names_submit(struct uring_names *n, struct env_op *op)
 {
-    int rc = n->started ? 0 : thread_start(n);
-    if (rc < 0)
+    pthread_mutex_lock(&n->lock);
+    bool one_more = n->queued_n >= n->waiting_n && n->threads_n < URING_NAMES_THREADS_MAX;
+    pthread_mutex_unlock(&n->lock);
+    int rc = one_more ? thread_start(n) : 0;
+    if (n->threads_n == 0)
         return rc;
     pthread_mutex_lock(&n->lock);
     list_push_tail(&n->queued, &op->link);
+    n->queued_n++;
     pthread_cond_signal(&n->work);
     pthread_mutex_unlock(&n->lock);
     return 0;
@@ -95,10 +101,10 @@ void uring_names_fini(struct uring_names *n)
 {
     pthread_mutex_lock(&n->lock);
     n->stop = true;
-    pthread_cond_signal(&n->work);
+    pthread_cond_broadcast(&n->work);
     pthread_mutex_unlock(&n->lock);
-    if (n->started)
-        pthread_join(n->thread, NULL);
+    for (unsigned i = 0; i < n->threads_n; i++)
+        pthread_join(n->threads[i], NULL);
     struct list_node *node;
     while ((node = list_pop_head(&n->finished)) != NULL)
         op_discard(container_of(node, struct env_op, link));

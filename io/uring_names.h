@@ -1,10 +1,12 @@
-/* uring_names.h: the helper thread that does the blocking name steps of one shard. Private to io/.
- * Happy path: submit queues the op, the thread (started at the first one) runs its steps in order
- *   and rings the shard's bell; take hands finished ops back.
+/* uring_names.h: the helper threads that do the blocking name steps of one shard. Private to io/.
+ * Happy path: submit queues the op, a thread runs its steps in order and rings the shard's bell;
+ *   take hands finished ops back. Threads are started as ops wait: mostly one is enough, but when
+ *   thousands of partitions want a file, those that fsync at the same time share a commit of the
+ *   file system.
  * Failure: the first failing step ends the op with its -errno in res and its index in failed_step;
  *   what earlier steps made stays made, what a failing step half made is removed again.
- * Threads: init, submit, take and fini on the shard's; the rest on its own. Between submit and take
- *   the op and its steps belong to the helper. */
+ * Threads: init, submit, take and fini on the shard's; the rest on their own. Between submit and
+ * take the op and its steps belong to the helper. */
 #ifndef IO_URING_NAMES_H
 #define IO_URING_NAMES_H
 
@@ -14,19 +16,22 @@
 #include "core/base/list.h"
 #include "io/env.h"
 
+#define URING_NAMES_THREADS_MAX 8u
+
 struct uring_names {
     pthread_mutex_t lock;
     pthread_cond_t work;
     struct list_node queued, finished; /* env_op, under lock */
     bool stop;                         /* under lock */
+    unsigned queued_n, waiting_n;      /* under lock: ops, and threads without one */
     _Atomic bool any_finished;         /* lets take() look without the lock */
-    pthread_t thread;
-    bool started;
+    pthread_t threads[URING_NAMES_THREADS_MAX];
+    unsigned threads_n;
     int bell_fd;
 };
 
 void uring_names_init(struct uring_names *n, int bell_fd);
-/* Waits for the job at work, frees what undelivered ops opened or read, drops the rest. */
+/* Waits for the jobs at work, frees what undelivered ops opened or read, drops the rest. */
 void uring_names_fini(struct uring_names *n);
 int uring_names_submit(struct uring_names *n, struct env_op *op);
 /* Moves the finished ops to the end of ret. */

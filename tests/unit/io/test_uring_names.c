@@ -190,36 +190,41 @@ Test(uring_names, a_failure_ends_the_list)
     dir_remove(&dir);
 }
 
-/* The helper works while the shard reads and writes; jobs keep their order. */
-static unsigned order_next;
-static void on_ordered(struct env_op *op)
+/* Many jobs at once, on several threads: each is called back once, its steps in their order. */
+static unsigned jobs_done;
+static void on_job(struct env_op *op)
 {
     struct waited *w = container_of(op, struct waited, op);
     cr_assert_eq(op->res, 0);
-    cr_assert_eq(w->released_n, (int)order_next); /* here: its number */
-    order_next++;
+    cr_assert_eq(w->released_n++, 0);
+    jobs_done++;
 }
 
-Test(uring_names, jobs_keep_their_order)
+Test(uring_names, steps_keep_their_order_in_many_jobs)
 {
-    enum { JOBS = 500 };
+    enum { JOBS = 500, STEPS = 4 };
+    static char outer[JOBS][256], inner[JOBS][256];
     struct test_dir dir;
     dir_make(&dir);
     struct env *env = env_make(NULL, 0);
     struct waited *jobs = calloc(JOBS, sizeof(*jobs));
-    struct env_name_step *steps = calloc(JOBS, sizeof(*steps));
-    const char *path = dir_name(&dir, "d");
+    struct env_name_step *steps = calloc(JOBS * STEPS, sizeof(*steps));
     for (unsigned i = 0; i < JOBS; i++) {
-        /* Makes and removes the same directory: works only in order. */
-        steps[i].kind = i % 2 == 0 ? ENV_STEP_MKDIR : ENV_STEP_RMDIR;
-        steps[i].path = path;
-        jobs[i].released_n = (int)i;
-        env_names(env, &jobs[i].op, &steps[i], 1, on_ordered);
+        struct env_name_step *own = &steps[i * STEPS];
+        snprintf(outer[i], sizeof(outer[i]), "%.200s/d%u", dir.path, i);
+        snprintf(inner[i], sizeof(inner[i]), "%.200s/d%u/e", dir.path, i);
+        own[0] = (struct env_name_step){.kind = ENV_STEP_MKDIR, .path = outer[i]};
+        own[1] = (struct env_name_step){.kind = ENV_STEP_MKDIR, .path = inner[i]};
+        own[2] = (struct env_name_step){.kind = ENV_STEP_RMDIR, .path = inner[i]};
+        own[3] = (struct env_name_step){.kind = ENV_STEP_RMDIR, .path = outer[i]};
+        env_names(env, &jobs[i].op, own, STEPS, on_job);
     }
     uint64_t limit_ns = now_ns() + UINT64_C(10000000000);
-    while (order_next < JOBS && now_ns() < limit_ns)
+    while (jobs_done < JOBS && now_ns() < limit_ns)
         env_turn(env, limit_ns);
-    cr_assert_eq(order_next, JOBS);
+    cr_assert_eq(jobs_done, JOBS);
+    for (unsigned i = 0; i < JOBS; i++)
+        cr_assert_eq(access(outer[i], F_OK), -1);
     env_destroy(env);
     free(jobs);
     free(steps);

@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""What many partitions and connections cost a broker of two shards, beside a few of each.
+
+    bench/scale.py [--partitions 10000] [--connections 5000] [--seconds 6] [--warm 20]
+    or: make bench-scale ARGS="..."
+
+Rows, each on a broker of its own in an empty directory, batches of the same size in each:
+    few          10 partitions, no other connection
+    partitions   10,000 partitions; measured when --warm seconds of load have made their files
+    connections  10 partitions, 5,000 connections that have asked once and are silent
+and for the last two what the broker's resident memory grew by for each, and its CPU when idle.
+The broker gets the lower half of the CPUs, the load generator the upper half. Exit code 0: rates
+within 20 % of the first row's, and no CPU when idle. Results: build/bench/scale-*.json.
+"""
+import argparse
+import json
+import os
+import resource
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+OUT = os.path.join(ROOT, "build", "bench")
+BINARY = os.path.join(ROOT, "build", "penstock")
+CPUS = sorted(os.sched_getaffinity(0))
+HALF = max(len(CPUS) // 2, 1)
+TICKS = os.sysconf("SC_CLK_TCK")
+API_VERSIONS, CREATE_TOPICS = 18, 19
+FEW = 10
+IDLE_S = 5
+
+
+def string(text):
+    return struct.pack(">h", len(text)) + text.encode()
+
+
+class Connection:
+    def __init__(self, port):
+        self.socket = socket.create_connection(("127.0.0.1", port), 60)
+
+    def request(self, api, version, body):
+        head = struct.pack(">hhi", api, version, 1) + string("scale")
+        self.socket.sendall(struct.pack(">i", len(head + body)) + head + body)
+        length, = struct.unpack(">i", self.receive(4))
+        return self.receive(length)
+
+    def receive(self, size):
+        data = self.socket.recv(size, socket.MSG_WAITALL)
+        assert len(data) == size, "the broker has closed the connection"
+        return data
+
+
+def free_ports(count):
+    """So many in a row."""
+    while True:
+        held = [socket.socket() for _ in range(count)]
+        try:
+            held[0].bind(("127.0.0.1", 0))
+            first = held[0].getsockname()[1]
+            for number in range(1, count):
+                held[number].bind(("127.0.0.1", first + number))
+            return first
+        except (OSError, OverflowError):
+            continue
+        finally:
+            for one in held:
+                one.close()
+
+
+class Broker:
+    def __enter__(self):
+        self.data = os.path.join(OUT, "scale-data")
+        shutil.rmtree(self.data, ignore_errors=True)
+        self.port = free_ports(2)
+        self.process = subprocess.Popen(
+            [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}", "--shards",
+             "2"], stdout=subprocess.PIPE, stderr=open(os.path.join(OUT, "scale.log"), "a"),
+            preexec_fn=lambda: os.sched_setaffinity(0, CPUS[:HALF]))
+        assert self.process.stdout.readline().startswith(b"penstock ready"), "it did not start"
+        return self
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+    def resident_bytes(self):
+        with open(f"/proc/{self.process.pid}/statm") as statm:
+            return int(statm.read().split()[1]) * resource.getpagesize()
+
+    def cpu_s(self):
+        with open(f"/proc/{self.process.pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def idle_cpu(self):
+        """Share of a core, once what the load left behind is done."""
+        for _ in range(60):
+            before = self.cpu_s()
+            time.sleep(1)
+            if self.cpu_s() - before <= 1 / TICKS:
+                break
+        before = self.cpu_s()
+        time.sleep(IDLE_S)
+        return (self.cpu_s() - before) / IDLE_S
+
+    def create_topic(self, name, partitions):
+        body = struct.pack(">i", 1) + string(name) + struct.pack(
+            ">ihiiib", partitions, 1, 0, 0, 60_000, 0)
+        Connection(self.port).request(CREATE_TOPICS, 2, body)
+
+
+def load(broker, row, partitions, seconds, warm_s, reuse):
+    path = os.path.join(OUT, f"scale-{row}.json")
+    command = [BINARY, "bench", "produce", "--bootstrap", f"127.0.0.1:{broker.port}",
+               "--broker-pid", str(broker.process.pid), "--partitions", str(partitions),
+               "--record-size", "1KiB", "--rate", "max", "--acks", "1", "--batch-size", "16KiB",
+               "--linger-ms", "50", "--duration-s", str(seconds), "--warmup-min-s", str(warm_s),
+               "--warmup-max-s", str(warm_s), "--topic-reuse", str(reuse).lower(),
+               "--json", path, "--quiet"]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=False,
+                   preexec_fn=lambda: os.sched_setaffinity(0, CPUS[HALF:] or CPUS))
+    with open(path) as file:
+        run = json.load(file)["runs"][0]
+    return {"row": row, "rate": run["windows"]["measure"]["ack_rate"],
+            "cpu": run["bill"]["cpu_s_per_gib"], "resident": run["bill"]["rss_bytes_max"]}
+
+
+def few_row(args):
+    with Broker() as broker:
+        return load(broker, "few", FEW, args.seconds, 3, False)
+
+
+def partitions_row(args):
+    with Broker() as broker:
+        before = broker.resident_bytes()
+        broker.create_topic("penstock-bench", args.partitions)
+        idle = broker.idle_cpu()
+        each = (broker.resident_bytes() - before) / args.partitions
+        row = load(broker, "partitions", args.partitions, args.seconds, args.warm, True)
+        return {**row, "idle": max(idle, broker.idle_cpu()), "each": each}
+
+
+def connections_row(args):
+    with Broker() as broker:
+        before = broker.resident_bytes()
+        held = [Connection(broker.port + number % 2) for number in range(args.connections)]
+        for one in held:
+            one.request(API_VERSIONS, 0, b"")
+        each = (broker.resident_bytes() - before) / args.connections
+        row = load(broker, "connections", FEW, args.seconds, 3, False)
+        return {**row, "idle": broker.idle_cpu(), "each": each}
+
+
+def show(row, first):
+    text = (f"{row['row']:12} {row['rate']:9.0f} records/s ({row['rate'] / first['rate']:.2f})  "
+            f"{row['cpu']:6.2f} CPU s/GiB  {row['resident'] >> 20:5} MiB resident under load")
+    if "each" in row:
+        text += f"  {row['each'] / 1024:.1f} KiB each when idle, {100 * row['idle']:.1f} % CPU idle"
+    print(text, flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--partitions", type=int, default=10000)
+    parser.add_argument("--connections", type=int, default=5000)
+    parser.add_argument("--seconds", type=int, default=6)
+    parser.add_argument("--warm", type=int, default=20)
+    parser.add_argument("--row", choices=["partitions", "connections"], help="this one alone")
+    args = parser.parse_args()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    os.makedirs(OUT, exist_ok=True)
+    first = few_row(args)
+    show(first, first)
+    well = True
+    for name, measure in (("partitions", partitions_row), ("connections", connections_row)):
+        if args.row in (None, name):
+            row = measure(args)
+            show(row, first)
+            well = well and row["rate"] >= 0.8 * first["rate"] and row["idle"] < 1 / TICKS
+    return 0 if well else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
