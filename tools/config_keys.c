@@ -35,7 +35,7 @@
       "directory of the journals; else the first data directory")                                  \
     X("journal.bytes", false, CONFIG_SIZE, journal_bytes, "256m", 16 << 20, TIB, NULL,             \
       "size of each shard's journal")                                                              \
-    X("direct.min.bytes", false, CONFIG_SIZE, direct_min_bytes, "1m", 4096, 1 << 30, NULL,         \
+    X("direct.min.bytes", false, CONFIG_SIZE, direct_min_bytes, "256k", 4096, 1 << 30, NULL,       \
       "a run of at least this is written straight to its segment, not to the journal")             \
     X("pool.max.percent", false, CONFIG_NUMBER, pool_max_percent, "10", 0, 90, NULL,               \
       "share of a device that segment files kept for reuse may take")                              \

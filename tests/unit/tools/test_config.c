@@ -85,7 +85,7 @@ Test(config, defaults)
     cr_assert_str_eq(r.c.data_dirs[0], "./data");
     cr_assert_null(r.c.journal_dir);
     cr_assert_eq(r.c.journal_bytes, 256 << 20);
-    cr_assert_eq(r.c.direct_min_bytes, 1 << 20);
+    cr_assert_eq(r.c.direct_min_bytes, 256 << 10);
     cr_assert_str_eq(r.c.listen_host, "127.0.0.1");
     cr_assert_eq(r.c.listen_port, 9092);
     cr_assert_str_eq(r.c.advertised_host, "127.0.0.1");
