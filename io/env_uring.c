@@ -573,7 +573,7 @@ static int parts_init(struct uring_env *u, const struct env_uring_config *config
                               u->features.fixed_buffers ? config->fixed_n : 0);
     if (rc == 0)
         rc = uring_bufs_init(&u->bufs, &u->ring, u->features.buf_ring, config->recv_buffers,
-                             config->recv_buffer_bytes);
+                             config->recv_buffer_bytes, config->recv_memory);
     if (rc == 0)
         polling_init(u, config);
     u->msgs = calloc(u->ring.sq.ring_entries, sizeof(*u->msgs));
