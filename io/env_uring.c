@@ -238,8 +238,9 @@ static void enter_polled(struct uring_env *u)
 {
     if (u->poll.in_flight == 0)
         return;
+    int rc = uring_poll_enter(&u->poll, 0);
     counter_add(&u->env.counters.syscalls, 1);
-    uring_poll_enter(&u->poll, 0);
+    counter_add(&u->env.counters.submissions, rc > 0 ? (unsigned)rc : 0);
 }
 
 static bool has_callbacks(struct uring_env *u)
