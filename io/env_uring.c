@@ -246,8 +246,9 @@ static void enter_polled(struct uring_env *u)
 {
     if (u->poll.in_flight == 0)
         return;
+    int rc = uring_poll_enter(&u->poll, 0);
     counter_add(&u->env.counters.syscalls, 1);
-    uring_poll_enter(&u->poll, 0);
+    counter_add(&u->env.counters.submissions, rc > 0 ? (unsigned)rc : 0);
 }
 
 static bool has_callbacks(struct uring_env *u)
@@ -583,7 +584,7 @@ static int parts_init(struct uring_env *u, const struct env_uring_config *config
                               u->features.fixed_buffers ? config->fixed_n : 0);
     if (rc == 0)
         rc = uring_bufs_init(&u->bufs, &u->ring, u->features.buf_ring, config->recv_buffers,
-                             config->recv_buffer_bytes);
+                             config->recv_buffer_bytes, config->recv_memory);
     if (rc == 0)
         polling_init(u, config);
     u->msgs = calloc(u->ring.sq.ring_entries, sizeof(*u->msgs));

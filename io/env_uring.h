@@ -5,8 +5,8 @@
  *   env, turns it for ever, and destroys it; then the main thread destroys the group.
  * Failure: creation returns -errno and leaves *ret alone: -ENOSYS below the minimum (io_probe says
  *   why), -ENOMEM, -EMFILE. What is only an optimisation falls back (README.md has the list).
- * Ownership: fixed regions, lock descriptors and the group are borrowed until env_destroy().
- *   Receive buffers and env_files belong to the environment.
+ * Ownership: fixed regions, receive memory, lock descriptors and the group are borrowed until
+ *   env_destroy(). Receive buffers and env_files belong to the environment.
  * Destroying: cancels what waits for a peer, waits for what is on its way to a device, and calls
  *   nothing back. Ops, buffers and step arrays in flight must stay valid until env_destroy()
  *   returns. Files still open are closed. No other shard may post to this one any more.
@@ -44,6 +44,7 @@ struct env_uring_config {
     unsigned lock_fds_n;
     unsigned busy_poll_us; /* look for work so long before each sleep; 0: sleep at once */
     unsigned recv_buffers, recv_buffer_bytes; /* for env_recv_any; 0: none, it says -ENOBUFS */
+    void *recv_memory;                        /* for those; NULL: mapped by the environment */
     void *shard;                              /* handed to message handlers */
     const struct io_features *features;       /* NULL: probes for itself */
 };

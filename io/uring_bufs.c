@@ -34,7 +34,7 @@ static int ring_init(struct uring_bufs *b)
 }
 
 int uring_bufs_init(struct uring_bufs *b, struct io_uring *ring, bool use_ring, unsigned count,
-                    unsigned bytes_each)
+                    unsigned bytes_each, void *memory)
 {
     if (count > 32768) /* the kernel's limit for a ring of buffers */
         return -EINVAL;
@@ -44,7 +44,8 @@ int uring_bufs_init(struct uring_bufs *b, struct io_uring *ring, bool use_ring, 
     b->memory_bytes = (size_t)count * bytes_each;
     if (b->memory_bytes == 0)
         return 0;
-    b->memory = map_zeros(b->memory_bytes);
+    b->memory_is_ours = memory == NULL;
+    b->memory = memory != NULL ? memory : map_zeros(b->memory_bytes);
     if (b->memory == NULL)
         return -ENOMEM;
     if (!use_ring || ring_init(b) < 0) {
@@ -63,7 +64,7 @@ void uring_bufs_fini(struct uring_bufs *b)
 {
     if (b->br != NULL)
         munmap(b->br, b->br_bytes);
-    if (b->memory != NULL)
+    if (b->memory != NULL && b->memory_is_ours)
         munmap(b->memory, b->memory_bytes);
     free(b->returned);
     *b = (struct uring_bufs){0};

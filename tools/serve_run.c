@@ -29,11 +29,12 @@
 #define RECV_BUFFERS 256u
 #define RECV_BUFFER_BYTES (16u << 10)
 #define STACK_BYTES ((size_t)8 << 20) /* as Linux gives a program; only touched pages cost */
+#define RECV_BYTES ((size_t)RECV_BUFFERS * RECV_BUFFER_BYTES)
 #define STACK_GUARD_BYTES ((size_t)64 << 10)
 
 struct runner { /* one shard's thread; lies with its stack on the shard's NUMA node */
     struct serve *serve;
-    struct mem_region home; /* guard page, stack, this */
+    struct mem_region home; /* guard page, stack, receive buffers, this */
     unsigned index;
     struct shard shard;
     struct env *env;
@@ -96,6 +97,7 @@ static int runner_prepare(struct runner *r)
                                       .busy_poll_us = setup->busy_poll_us,
                                       .recv_buffers = RECV_BUFFERS,
                                       .recv_buffer_bytes = RECV_BUFFER_BYTES,
+                                      .recv_memory = (char *)r - RECV_BYTES,
                                       .shard = &r->shard,
                                       .features = setup->features};
     rc = env_uring_create(&config, &r->env);
@@ -381,11 +383,11 @@ static int runner_map(struct serve *v, unsigned index)
 {
     const struct placement_shard *place = &v->setup->placement->shards[index];
     struct mem_region home;
-    int rc = mem_map_plain(STACK_GUARD_BYTES + STACK_BYTES + sizeof(struct runner),
-                           (int)place->node_os_index, &home);
+    size_t below_bytes = STACK_GUARD_BYTES + STACK_BYTES + RECV_BYTES;
+    int rc = mem_map_plain(below_bytes + sizeof(struct runner), (int)place->node_os_index, &home);
     if (rc < 0)
         return rc;
-    struct runner *r = (void *)((char *)home.base + STACK_GUARD_BYTES + STACK_BYTES);
+    struct runner *r = (void *)((char *)home.base + below_bytes);
     r->serve = v;
     r->home = home;
     r->index = index;
