@@ -8,6 +8,7 @@
 #include "core/base/logger.h"
 
 #define DISK_WAIT_NS 1000000ull /* memory of reads is given back by others: look again */
+#define CLOSE_CYCLES_MAX 8u
 
 static struct log_store *store_create(struct env *env, unsigned journal_id,
                                       const struct log_config *config)
@@ -317,11 +318,23 @@ static int close_all_active(struct log_store *s)
     return first_error;
 }
 
+/* All bytes into the journal or their segments, though it takes several checkpoints to make room:
+ * one under way may be too old to free any. What a failure holds back stays. */
+static void settle_dirty(struct log_store *s)
+{
+    due_all(s);
+    settle(s);
+    for (unsigned tries = 0; tries < CLOSE_CYCLES_MAX && !list_empty(&s->dirty); tries++) {
+        s->cycle_after_ns = 0;
+        store_want_cycle(s);
+        settle(s);
+    }
+}
+
 int log_store_close(struct log_store *s)
 {
     scrub_stop(s);
-    due_all(s);
-    settle(s);
+    settle_dirty(s);
     uint64_t failed_before;
     int count_rc = flushes_failed(s, &failed_before);
     s->closing = true;
