@@ -32,8 +32,8 @@ def test_seeds_that_found_something():
     """22, 64: a failed run taken for a durable one. 39: a high watermark below the records. 149: an
     assertion at a stop that could not wait. 305: a shard that spun. 693: a journal forgotten when
     shards became fewer, in a start that failed, and then more. 469, 681: writes counted that another
-    file's failed flush had taken."""
-    for seed in (22, 39, 64, 149, 305, 469, 681, 693):
+    file's failed flush had taken. 1028: a stop that gave up before the journal had room."""
+    for seed in (22, 39, 64, 149, 305, 469, 681, 693, 1028):
         simulate("--seed", seed)
 
 
