@@ -31,7 +31,9 @@ DISK_BYTES = 1024 * MIB
 PORT, SHARDS, PARTITIONS = 9092, 4, 8
 METRICS = "127.0.0.1:9192"
 BOOTSTRAP = f"{NETWORK.guest}:{PORT}"
-PAYLOAD_BYTES, RECORD_BYTES, SMALL_BYTES = 24 * MIB, 16384, 65536
+PAYLOAD_BYTES, RECORD_BYTES = 24 * MIB, 16384
+# For polled reads, which are short: so little in each partition.
+COLD_BYTES, COLD_PARTITIONS = 6 * MIB, 128
 KCAT_TIMEOUT_S = 90
 KIT = Kit(programs=["penstock"], scripts=["broker.sh"], modules=KIT_MODULES)
 MKFS = {"ext4": ["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
@@ -85,10 +87,10 @@ def kcat(*words, stdin=None, stdout=subprocess.PIPE):
     assert done.returncode == 0, f"kcat {' '.join(words)}: {done.stderr.decode()}"
 
 
-def payload(path):
+def payload(path, size_bytes):
     """Lines of random letters: each a record."""
     with open(path, "wb") as file:
-        for _ in range(PAYLOAD_BYTES // RECORD_BYTES):
+        for _ in range(size_bytes // RECORD_BYTES):
             file.write(os.urandom(RECORD_BYTES // 2).hex().encode()[:RECORD_BYTES - 1] + b"\n")
 
 
@@ -98,11 +100,17 @@ def digest(path):
         return hashlib.sha256(b"".join(sorted(file))).hexdigest()
 
 
-def consume(box, topic, *words):
-    """All of the topic: what the first check has sent."""
+def produce(box, topic, size_bytes, *words):
+    payload(box.file(topic), size_bytes)
+    with open(box.file(topic), "rb") as file:
+        kcat("-P", "-t", topic, "-X", "acks=all", *words, stdin=file)
+
+
+def consume(box, topic):
+    """All of it, and it must be what was produced."""
     with open(box.file("got"), "wb") as file:
-        kcat("-C", "-t", topic, "-e", "-q", *words, stdout=file)
-    assert digest(box.file("got")) == digest(box.file("sent")), "other bytes came back"
+        kcat("-C", "-t", topic, "-e", "-q", stdout=file)
+    assert digest(box.file("got")) == digest(box.file(topic)), "other bytes came back"
 
 
 # -- the checks
@@ -133,11 +141,8 @@ def shards_are_pinned(box):
 
 
 def consumer_outside_is_fed(box):
-    sent = box.file("sent")
-    payload(sent)
     before = int(box.read("/sys/class/net/eth0/statistics/tx_bytes"))
-    with open(sent, "rb") as file:
-        kcat("-P", "-t", "outside", "-X", "acks=all", stdin=file)
+    produce(box, "outside", PAYLOAD_BYTES)
     consume(box, "outside")
     tx = int(box.read("/sys/class/net/eth0/statistics/tx_bytes")) - before
     assert tx >= PAYLOAD_BYTES, f"only {tx} bytes left the guest"
@@ -268,23 +273,22 @@ def counters(box):
 
 
 def consume_cold(box, *options):
-    """What it took, by the kernel's counters, to read the topic from the disk in small pieces."""
+    """What it took, by the kernel's counters, to read the topic from the disk."""
     with box.running(*options):
         before = counters(box)
-        consume(box, "cold", "-X", f"max.partition.fetch.bytes={SMALL_BYTES}")
+        consume(box, "cold")
         after = counters(box)
     return {name: after[name] - before[name] for name in after}
 
 
 def disk_and_network_are_polled(box):
-    with box.running():
-        with open(box.file("sent"), "rb") as file:
-            kcat("-P", "-t", "cold", "-X", f"batch.size={SMALL_BYTES // 2}", stdin=file)
+    with box.running("-o", f"num.partitions={COLD_PARTITIONS}"):
+        produce(box, "cold", COLD_BYTES, "-X", "sticky.partitioning.linger.ms=0")
     slept = consume_cold(box)
     polled = consume_cold(box, "-o", "busy.poll.us=100")
     by_broker = sum(int(n) for n in re.findall(r"(\d+) polled", box.read("/tmp/broker.err")))
     said = f"without busy.poll.us {slept}; with it {polled}, {by_broker} reads polled"
-    assert slept["requests"] > 100 and slept["interrupts"] > 50 and slept["packets"] == 0, said
+    assert slept["requests"] > 100 and slept["interrupts"] > 10 and slept["packets"] == 0, said
     assert by_broker >= polled["requests"] // 2 > 50, said
     assert polled["interrupts"] < slept["interrupts"] // 4, said
     assert polled["packets"] > 0, said
