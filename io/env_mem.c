@@ -2163,6 +2163,22 @@ uint64_t mem_world_writing_bytes(const struct mem_world *w)
     return bytes;
 }
 
+static bool rewrites(const struct mem_op *m)
+{
+    const struct mem_block *b = map_get(&m->file->inode->blocks, m->offset_bytes / BLOCK_BYTES);
+    return b != NULL && b->written;
+}
+
+uint64_t mem_world_rewriting_bytes(const struct mem_world *w)
+{
+    uint64_t bytes = 0;
+    list_for_each(it, &w->events) {
+        const struct mem_op *m = container_of(it, struct mem_op, link);
+        bytes += m->kind == ENV_OP_WRITE && !m->dsync && rewrites(m) ? m->len_bytes : 0;
+    }
+    return bytes;
+}
+
 uint64_t mem_world_next_ns(const struct mem_world *w)
 {
     return events_next_ns(w);

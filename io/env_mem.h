@@ -86,6 +86,9 @@ void mem_world_set_latency(struct mem_world *, uint64_t write_ns, uint64_t flush
                            uint64_t read_ns);
 uint64_t mem_world_now_ns(const struct mem_world *);
 uint64_t mem_world_writing_bytes(const struct mem_world *); /* of writes in flight */
+/* Of those that begin in a written extent and want a flush: a crash may mix them with what lay
+ * there. */
+uint64_t mem_world_rewriting_bytes(const struct mem_world *);
 uint64_t mem_world_next_ns(const struct mem_world *); /* of the next effect; UINT64_MAX: none */
 /* For who turns several envs: has this one callbacks or messages to run? */
 bool env_mem_ready(const struct env *);

@@ -87,7 +87,9 @@ static void draw_recycling(struct sim_plan *p, struct rng *r)
     p->broker.memory_bytes = 32u << 20;
     p->producers_n = MAX(p->producers_n, 5u);
     p->think_ns = PICK(r, 2000000, 20000000);
-    p->power_cuts = p->cuts_in_runs = true;
+    p->power_cuts = p->cuts_in_runs = p->cuts_in_rewrites = true;
+    p->kills = p->clean_stops = false;
+    p->rounds = 8;
     p->round_ns = MIN(p->round_ns, UINT64_C(1000000000));
 }
 

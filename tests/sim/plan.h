@@ -36,7 +36,8 @@ struct sim_plan {
     uint32_t small_bytes, big_bytes;
     unsigned big_one_in; /* 0: none */
     /* What may end a round, and what may go wrong in it. */
-    bool cuts_in_runs; /* some power cuts wait for a large write to be in flight */
+    bool cuts_in_runs;     /* some power cuts wait for a large write to be in flight */
+    bool cuts_in_rewrites; /* those wait for one into a file that was used before */
     bool power_cuts, kills, clean_stops, cuts_in_start;
     bool faults[MEM_FAULT_KINDS];
     bool full_disk, wall_steps;
