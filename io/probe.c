@@ -66,11 +66,14 @@ static void limits_read(struct io_features *ret)
 /* One completion, or -ETIME. */
 static int cqe_take(struct io_uring *ring, int *ret_res, unsigned *ret_flags)
 {
-    struct io_uring_cqe *cqe;
+    struct io_uring_cqe *cqe = NULL;
     struct __kernel_timespec ts = {.tv_sec = TRIAL_WAIT_MS / 1000};
     int rc = io_uring_submit_and_wait_timeout(ring, &cqe, 1, &ts, NULL);
-    if (rc < 0)
-        return rc;
+    /* What was submitted is told, and not that a signal or the time ended the wait. */
+    if (cqe == NULL && (rc >= 0 || rc == -EINTR))
+        rc = io_uring_wait_cqe_timeout(ring, &cqe, &ts);
+    if (cqe == NULL)
+        return rc < 0 ? rc : -ETIME;
     *ret_res = cqe->res;
     *ret_flags = cqe->flags;
     io_uring_cqe_seen(ring, cqe);
