@@ -1,7 +1,8 @@
 """The rows of the table: under which load, and which figures are taken of it.
 
-A row's measure(table, name) makes one run of the broker of that name and returns ({figure's title: value}, verdicts). What a run
-of `penstock bench` calls invalid is a verdict. A value of None: it was not measured.
+A row's measure(table, name) makes one run of the broker of that name and returns ({figure's title:
+value}, verdicts). What a run of `penstock bench` calls invalid is a verdict. A value of None: it was
+not measured.
 """
 import os
 import socket
