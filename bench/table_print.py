@@ -6,12 +6,14 @@
 Of each broker the median of its runs. The ratio is penstock's by Kafka's, pair by pair: its median,
 and its spread (least .. most). [n] marks what a run of `penstock bench` calls invalid, and why.
 """
+import json
+import math
 import statistics
 import sys
-import json
 
 BROKERS = ("kafka", "penstock")
 NAMES = {"kafka": "Apache Kafka", "penstock": "penstock"}
+DIGITS, DECIMALS_MAX = 3, 5
 HEAD = ["row", "figure", *NAMES.values(), "ratio (least .. most)"]
 
 
@@ -19,10 +21,10 @@ def number(value):
     """Three digits that count, no exponent."""
     if value is None:
         return "-"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    decimals = 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
-    return f"{value:.{decimals}f}"
+    if value == 0:
+        return "0"
+    decimals = DIGITS - 1 - math.floor(math.log10(abs(value)))
+    return f"{value:,.{min(max(decimals, 0), DECIMALS_MAX)}f}"
 
 
 def median(values):

@@ -1,7 +1,8 @@
 """The rows of the table: under which load, and which figures are taken of it.
 
-A row's measure(table, name) makes one run of the broker of that name and returns ({figure's title: value}, verdicts). What a run
-of `penstock bench` calls invalid is a verdict. A value of None: it was not measured.
+A row's measure(table, name) makes one run of the broker of that name and returns ({figure's title:
+value}, verdicts). What a run of `penstock bench` calls invalid is a verdict. A value of None: it was
+not measured.
 """
 import os
 import socket
@@ -186,7 +187,7 @@ ONE_SHARE = Figure("of what these two add up to", "%", "more")
 def one_in_flight(table, name):
     settings = {**SINGLE, "rate": "max", "record-size": "100", "buffer-memory": "64KiB",
                 "max-in-flight-requests-per-connection": "1", "limits": OUT,
-                "limits-seconds": "0.5"}
+                "limits-seconds": "0.3"}
     trip_us = round_trip_us()
     run = run_once(table, table.broker(name), "produce", settings, True)
     rate, write_us = ONE_RATE.of(run), synced_write_us(run)
@@ -243,7 +244,7 @@ ROWS = [
                           "buffer-memory": "64KiB"}, [REQUEST_CPU, REQUEST_RATE])),
     Row("durable", "durable, 1 KiB, 1 partition, batches of 1 MiB",
         *load("produce", {**BIG, "record-size": "1KiB", "limits": OUT,
-                          "limits-seconds": "1"}, [PRODUCE_RATE, PRODUCE_CPU, SYNCED_SHARE], True),
+                          "limits-seconds": "0.5"}, [PRODUCE_RATE, PRODUCE_CPU, SYNCED_SHARE], True),
         "durable: Kafka with flush.messages=1, penstock as it is; acks=all on both."),
     Row("durable-one", "durable, 100 B, one request in flight",
         [ONE_RATE, ONE_WRITE, ONE_TRIP, ONE_SHARE], one_in_flight),
@@ -254,6 +255,8 @@ ROWS = [
     Row("open-20k-durable", "the same, durable", *open_loop(20_000, True)),
     Row("partitions", "1 KiB over 1,000 partitions, 5 ms linger, librdkafka, acks=1",
         *load("produce", {"driver": "librdkafka", "record-size": "1KiB", "partitions": "1000",
-                          "rate": "max", "linger-ms": "5"}, [RECORD_RATE, PRODUCE_CPU])),
+                          "rate": "max", "linger-ms": "5", "warmup-min-s": "10",
+                          "warmup-max-s": "15", "drain-max-s": "10"}, [RECORD_RATE, PRODUCE_CPU]),
+        "partitions: after 10 s of load at least, which make the files of all partitions."),
     Row("memory", "resident memory under this load", [LOAD_MEMORY], load_memory),
 ]

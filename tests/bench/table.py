@@ -27,6 +27,8 @@ DOCUMENT = {
         {"row": "idle", "title": "idle", "note": "", "invalid": [], "figures": [
             {"title": "CPU", "unit": "%", "better": "less",
              "kafka": [0, 0, 0], "penstock": [0, 0, 0]},
+            {"title": "small", "unit": "ms", "better": "less",
+             "kafka": [10000, 10000, 10000], "penstock": [0.8, 0.0801, 0.0123]},
             {"title": "never", "unit": "s", "better": "less",
              "kafka": [None, None, None], "penstock": [1.25, 12.34, 0.0123]}]},
     ],
@@ -38,7 +40,8 @@ CELLS = [
      "0.250 (0.100 .. 0.500)"],
     ["", "rate, MiB/s (more is better)", "450 [1]", "1,500 [2]", "3.00 (2.00 .. 4.00)"],
     ["", "device, us", "50.0 [1]", "52.0 [2]", ""],
-    ["idle", "CPU, % (less is better)", "0.000", "0.000", "-"],
+    ["idle", "CPU, % (less is better)", "0", "0", "-"],
+    ["", "small, ms (less is better)", "10,000", "0.0801", "0.00001 (0.00000 .. 0.00008)"],
     ["", "never, s (less is better)", "-", "1.25", "-"],
 ]
 BELOW = [
