@@ -55,8 +55,7 @@ static void load_end(struct seg_load *load, int rc)
     struct segment *seg = load->seg;
     struct plog *p = seg->plog;
     if (rc != 0) {
-        log_error("%s: segment %lld cannot be read (%s)", p->name, (long long)seg->base_offset,
-                  strerror(-rc));
+        seg_read_failed(seg, load->buf_pos, strerror(-rc));
         rc = -EIO;
     }
     seg->load = NULL;
@@ -204,7 +203,6 @@ static void on_walk_read(struct around *a)
     struct seg_load *load = container_of(a, struct seg_load, around);
     uint64_t want = load->file_end - load->buf_pos;
     if (a->rc < 0) {
-        seg_read_failed(load->seg, load->buf_pos, strerror(-a->rc));
         load_end(load, a->rc);
         return;
     }
@@ -298,7 +296,6 @@ static void on_opened(struct env_op *op)
     struct segment *seg = load->seg;
     struct env_name_step *open = &load->steps[0];
     if (open->ret_file == NULL) {
-        seg_read_failed(seg, 0, strerror(-op->res));
         seg->file_state = SEGMENT_FILE_NONE; /* the next one to ask tries again */
         load_end(load, op->res < 0 ? op->res : -EIO);
         return;

@@ -159,13 +159,21 @@ static void envs_block(struct sim_broker *b, bool blocking)
         sim_env_block(b->envs[i], blocking);
 }
 
+static void shard_count(struct sim_broker *b, unsigned i)
+{
+    if (b->opened[i])
+        b->placed_bytes += log_store_counters(b->shards[i].logs)->adopted_bytes;
+}
+
 /* As a process that gives up: what is open is left as it is. */
 static void broker_abandon(struct sim_broker *b)
 {
     envs_block(b, true);
-    for (unsigned i = 0; i < b->broker.shards_n; i++)
+    for (unsigned i = 0; i < b->broker.shards_n; i++) {
+        shard_count(b, i);
         if (b->opened[i])
             shard_abandon(&b->shards[i]);
+    }
     if (b->shards[0].controller != NULL)
         b->meta.image = shard_fini_controller(&b->shards[0]);
     serve_meta_close(&b->meta);
@@ -278,6 +286,7 @@ static int stores_close(struct sim_broker *b)
 {
     int first_error = 0;
     for (unsigned i = 0; i < b->broker.shards_n; i++) {
+        shard_count(b, i);
         net_fini(&b->shards[i]);
         int rc = shard_fini(&b->shards[i]);
         b->opened[i] = b->listening[i] = false;
