@@ -31,11 +31,18 @@ def measured(run):
 
 def cpu_by(count):
     """Broker's CPU by GiB of what is counted in bytes."""
-    return lambda run: run["bill"]["cpu_s"] / (measured(run)[count] / GIB)
+    def figure(run):
+        moved = measured(run)[count]
+        return run["bill"]["cpu_s"] / (moved / GIB) if moved > 0 else None
+    return figure
 
 
 def latency(percentile):
-    return lambda run: measured(run)["histograms"]["e2e"]["percentiles"][percentile] / 1e6
+    """None where nothing came through in the window: a broker that the load overran."""
+    def figure(run):
+        ends = measured(run)["histograms"].get("e2e")
+        return ends["percentiles"][percentile] / 1e6 if ends else None
+    return figure
 
 
 def synced_share(run):
