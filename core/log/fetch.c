@@ -90,6 +90,11 @@ static bool fetch_try(struct seg_fetch *f)
     struct segment *seg = f->seg;
     struct log_store *s = seg->plog->store;
     uint64_t end = MIN(f->want_pos + f->want_bytes, seg_visible_pos(seg));
+    if (end <= f->want_pos) { /* an index knows more than is visible, and perhaps ever will be */
+        f->from_pos = f->disk_end_pos = f->end_pos = f->want_pos;
+        env_names(s->env, &f->op, NULL, 0, on_fetch_nothing);
+        return true;
+    }
     f->from_pos = block_floor(f->want_pos);
     f->end_pos = end;
     f->memory = s->config.read_memory;

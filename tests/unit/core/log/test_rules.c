@@ -147,6 +147,27 @@ Test(rules, offsets_by_time)
     fixture_fini(&f);
 }
 
+/* The index knows a record that never became visible: who looks for it waits for nothing, and
+ * nobody waits behind it. */
+Test(rules, offsets_by_time_of_what_was_never_stable)
+{
+    struct log_append a = {0};
+    start(1);
+    f.topic.config.index_interval_bytes = 100;
+    plog_configure(fixture_plog(&f, 0), &f.topic);
+    for (int32_t i = 0; i < 40; i += 4)
+        cr_assert_eq(produce(0, 7, 0, i, 4, &a), 1);
+    until_stable(0);
+    mem_world_fail_at(f.world, MEM_FAULT_WRITE_EIO, 1);
+    for (int32_t i = 40; i < 400; i += 4)
+        cr_assert_eq(produce(0, 7, 0, i, 4, &a), 1);
+    fixture_settle(&f);
+    cr_assert_eq(plog_high_watermark(fixture_plog(&f, 0)), 40);
+    cr_assert_eq(offset_at(1300), -1);
+    cr_assert_eq(offset_at(1039), 39);
+    fixture_fini(&f);
+}
+
 Test(rules, leader_epochs_are_kept)
 {
     int32_t epoch;
