@@ -15,34 +15,17 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import time
 import urllib.request
 
+from scale import free_ports
 from where import GIB, end, halves, number, start
 
 MODES = ("shard", "host")
 PAPER_SHARDS = 64
 WARM_UP_S = 2
-
-
-def free_ports(count):
-    """The first of so many free ones in a row."""
-    for first in range(21000, 32000, count + 1):
-        probes = []
-        try:
-            for port in range(first, first + count):
-                probes.append(socket.socket())
-                probes[-1].bind(("127.0.0.1", port))
-            return first
-        except OSError:
-            continue
-        finally:
-            for probe in probes:
-                probe.close()
-    sys.exit("modes: no free ports")
 
 
 class Look:
