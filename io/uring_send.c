@@ -1,9 +1,9 @@
 /* uring_send.c: sends, with a copy by the kernel or without.
  *
  * Happy path: a plain send takes all pieces at once; its bytes are the kernel's when it completes.
- *   A zero-copy send takes large pieces one by one, from registered memory where they lie in it,
- * and small ones between them with a copy; on_done runs when all are handed over, the next send may
- *   follow, and on_released when the kernel has given all pieces back.
+ *   A zero-copy send takes large pieces one by one, and small ones between them with a copy; on_done
+ * runs when all are handed over, the next send may follow, and on_released when the kernel has given
+ *   all pieces back.
  * Failure: -errno to on_done; on_released still waits for the pieces that were handed over.
  * The kernel says of each piece whether it copied after all, as it does on loopback: op->copied.
  * Threads: the shard's. */
@@ -44,16 +44,16 @@ static bool goes_uncopied(const struct uring_env *u, const struct env_op *op, si
     return (op->flags & ENV_SEND_ZC) != 0 && u->features.send_zc && len_bytes >= ZC_PIECE_BYTES_MIN;
 }
 
-static void prepare_zc(struct uring_env *u, const struct env_op *op, struct io_uring_sqe *sqe,
-                       void *base, size_t len_bytes, int flags)
+/* Not as registered memory, though it is: of that, a kernel that keeps a huge page in one piece
+ * charges the socket for each packet from the start of the page on, up to 2 MiB (io_sg_from_iter()
+ * of Linux 6.18 counts PAGE_ALIGN(length + offset in the folio)). The send buffer is full after two
+ * packets, and where the receiver is this host, it takes that for their size and closes its window:
+ * 20-50 KB/s. Memory named by its address is charged by the page. */
+static void prepare_zc(const struct uring_env *u, const struct env_op *op, struct io_uring_sqe *sqe,
+                       const void *base, size_t len_bytes, int flags)
 {
-    int fixed = uring_fixed_find(&u->fixed, base, len_bytes);
     unsigned zc_flags = u->features.send_zc_report ? COMPAT_SEND_ZC_REPORT_USAGE : 0;
-    if (fixed >= 0)
-        io_uring_prep_send_zc_fixed(sqe, op->sock, base, len_bytes, flags, zc_flags,
-                                    (unsigned)fixed);
-    else
-        io_uring_prep_send_zc(sqe, op->sock, base, len_bytes, flags, zc_flags);
+    io_uring_prep_send_zc(sqe, op->sock, base, len_bytes, flags, zc_flags);
 }
 
 /* As with files, a position inside an iovec first finishes that one alone. */

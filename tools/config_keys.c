@@ -57,7 +57,7 @@
       "that can be polled; lower latency, and a core that is never idle under load; 0: never")     \
     X("memory.bytes", false, CONFIG_SIZE, memory_bytes, "0", 0, 64 * TIB, NULL,                    \
       "memory of all shards together; 0: a quarter of what is allowed, at most 256 MiB a shard")   \
-    X("egress", false, CONFIG_WORD, egress, "send", 0, 0, "auto|send|send_zc",                     \
+    X("egress", false, CONFIG_WORD, egress, "auto", 0, 0, "auto|send|send_zc",                     \
       "how responses are sent: copied by the kernel (send), not copied (send_zc), or whichever "   \
       "the connection can do")                                                                     \
     X("metrics.listen", false, CONFIG_TEXT, raw.metrics_listen, "", 0, 0, NULL,                    \

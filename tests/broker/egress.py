@@ -58,6 +58,23 @@ def check_slow_reader(broker):
     assert batch_values(bytes(got[-len(wanted):])) == batch_values(wanted)
 
 
+def check_small_window(broker):
+    """A receive buffer like that of the Java client: packets must not be charged for more than they
+    hold, or the window closes and the reply comes by the persist timer, 200 ms a packet."""
+    with leader_connection(broker, TOPIC) as reader:
+        address = reader.socket.getpeername()
+        reader.socket.close()
+        reader.socket = socket.socket()
+        reader.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        reader.socket.connect(address)
+        started = time.monotonic()
+        for _ in range(6):
+            _, _, data = fetch(reader, TOPIC, 0, max_bytes=4 * MIB)
+            assert len(data) > MIB
+        took_s = time.monotonic() - started
+    assert took_s < 5, f"6 replies took {took_s:.1f} s"
+
+
 def check_deletion(broker):
     """A reply that is not taken yet stays whole while its partition goes and others come, on the
     same files and memory."""
@@ -100,5 +117,6 @@ def test_what_comes_out_is_what_went_in(egress):
         check_fan_out(broker, out + ".cold", expected)
         if egress == "send_zc":  # memory is lent for as long as a reader likes
             check_slow_reader(broker)
+            check_small_window(broker)
             check_deletion(broker)
         assert (COPIES in broker.log()) == (egress == "auto"), broker.log_tail()

@@ -48,7 +48,7 @@ class Box:
         guest.run(f"mount -t {fs} /dev/nvme0n1 /mnt && . /penstock/broker.sh")
 
     def start(self, *options):
-        words = " ".join(["--shards", str(SHARDS), "--memory", "256m", "-o", "egress=auto", "-o",
+        words = " ".join(["--shards", str(SHARDS), "--memory", "256m", "-o",
                           f"num.partitions={PARTITIONS}", "-o", f"metrics.listen={METRICS}", "-o", "log.segment.bytes=16m", *options])
         self.guest.run(f"broker_start /mnt/data {BOOTSTRAP} {words} || cat /tmp/broker.err")
         self.pid = int(self.guest.run("echo $broker_pid"))
