@@ -1,12 +1,13 @@
 /* check.c: reads all partitions of a topic with librdkafka and holds them against what clients were
  *   told (record.h) and against what the check before has read.
- * Usage: crash-check BOOTSTRAP TOPIC PARTITIONS EVENTS VIEW FLUSH_MS STARTED_AT_MS...
+ * Usage: crash-check BOOTSTRAP TOPIC PARTITIONS EVENTS VIEW FLUSH_MS KILLED_AT_MS...
  *   VIEW: file of what was read, compared first if it is there, then written anew.
- *   STARTED_AT_MS: when the broker was started again after a kill (monotonic). An acknowledgement
- *   with acks=1 counts if a later record of its partition was known to be stable before the kill,
- * or if it came more than FLUSH_MS before the next start and before this check. Output: "ok READ
- * REQUIRED OF_MEMORY" and exit 0 (records read; events that had to hold; how many of those were
- * acknowledged with acks=1), or lines "problem: ..." and exit 1. What holds of each partition:
+ *   KILLED_AT_MS: when each life of the broker was ended (monotonic), at the latest. An
+ * acknowledgement with acks=1 counts if a later record of its partition was known to be stable in
+ *   the same life, or if it came more than FLUSH_MS before the end of that and before this check.
+ * Output: "ok READ REQUIRED OF_MEMORY" and exit 0 (records read; events that had to hold; how many
+ * of those were acknowledged with acks=1), or lines "problem: ..." and exit 1. What holds of each
+ * partition:
  * offsets without a gap from 0 to the high watermark; every byte as it was sent; each producer's
  * records in order and none twice (but for those that send again without idempotence), of an
  * idempotent one also without a gap; every record acknowledged or seen is there with its offset;
@@ -23,7 +24,6 @@
 
 #define ANSWER_MS 30000
 #define PROBLEMS_MAX 10
-#define STILL_ON_THE_WAY_MS 50 /* less than any start takes */
 
 struct place { /* what is at one offset */
     uint32_t producer, pad;
@@ -38,8 +38,8 @@ struct partition {
 
 static struct partition *partitions;
 static int partitions_n;
-static int64_t *starts, *stable, flush_ms, checked_at_ms;
-static unsigned starts_n;
+static int64_t *killed, *stable, flush_ms, checked_at_ms;
+static unsigned killed_n;
 static unsigned problems;
 static unsigned long long records, required, required_of_memory;
 
@@ -84,6 +84,10 @@ static struct event *events_read(const char *path, uint64_t *ret_n)
             events = grow(events, &cap, sizeof(*events));
     while (fread(&events[n], sizeof(*events), 1, in) == 1 && ++n > 0);
     fclose(in);
+    for (uint64_t i = 0; i < n; i++)
+        if (events[i].life > killed_n || events[i].partition >= (uint32_t)partitions_n ||
+            events[i].producer >= producer_kinds_n)
+            die(path, "is not a file of this test's events");
     *ret_n = n;
     return events;
 }
@@ -91,16 +95,6 @@ static struct event *events_read(const char *path, uint64_t *ret_n)
 static bool event_is_of_memory(const struct event *e)
 {
     return e->kind == EVENT_ACKNOWLEDGED && !kind_waits_for_disk(&producer_kinds[e->producer]);
-}
-
-/* The life of the broker that the event belongs to: the number of starts before it. Answers of the
- * life before may still be on their way to the client when the next one is started. */
-static unsigned event_life(const struct event *e)
-{
-    unsigned life = 0;
-    while (life < starts_n && e->at_ms > starts[life] + STILL_ON_THE_WAY_MS)
-        life++;
-    return life;
 }
 
 /* What is stable is a prefix: the largest offset that was acknowledged by disk, or seen, in each
@@ -112,14 +106,14 @@ static int64_t *stable_of(unsigned life, uint32_t partition)
 
 static void stable_collect(const struct event *events, uint64_t n)
 {
-    size_t all = (starts_n + 1) * (size_t)partitions_n;
+    size_t all = (killed_n + 1) * (size_t)partitions_n;
     stable = calloc(all, sizeof(*stable));
     if (stable == NULL)
         die("memory", "there is none");
     for (size_t i = 0; i < all; i++)
         stable[i] = -1;
     for (uint64_t i = 0; i < n; i++) {
-        int64_t *most = stable_of(event_life(&events[i]), events[i].partition);
+        int64_t *most = stable_of(events[i].life, events[i].partition);
         if (!event_is_of_memory(&events[i]))
             *most = MAX(*most, events[i].offset);
     }
@@ -127,10 +121,9 @@ static void stable_collect(const struct event *events, uint64_t n)
 
 static bool event_must_hold(const struct event *e)
 {
-    unsigned life = event_life(e);
-    if (!event_is_of_memory(e) || e->offset < *stable_of(life, e->partition))
+    if (!event_is_of_memory(e) || e->offset < *stable_of(e->life, e->partition))
         return true;
-    return (life < starts_n ? starts[life] : checked_at_ms) - e->at_ms > flush_ms;
+    return (e->life < killed_n ? killed[e->life] : checked_at_ms) - e->at_ms > flush_ms;
 }
 
 static void event_check(const struct event *e)
@@ -309,19 +302,19 @@ static void arguments_take(int argc, char **argv)
 {
     if (argc < 7 || atoi(argv[3]) < 1 || atoi(argv[3]) > PARTITIONS_MAX) {
         fprintf(stderr, "usage: crash-check BOOTSTRAP TOPIC PARTITIONS EVENTS VIEW FLUSH_MS "
-                        "STARTED_AT_MS...\n");
+                        "KILLED_AT_MS...\n");
         exit(2);
     }
     partitions_n = atoi(argv[3]);
     flush_ms = atoll(argv[6]);
-    starts_n = (unsigned)argc - 7;
+    killed_n = (unsigned)argc - 7;
     checked_at_ms = now_ms();
     partitions = calloc((size_t)partitions_n, sizeof(*partitions));
-    starts = calloc(starts_n + 1, sizeof(*starts));
-    if (partitions == NULL || starts == NULL)
+    killed = calloc(killed_n + 1, sizeof(*killed));
+    if (partitions == NULL || killed == NULL)
         die("memory", "there is none");
-    for (unsigned i = 0; i < starts_n; i++)
-        starts[i] = atoll(argv[7 + i]);
+    for (unsigned i = 0; i < killed_n; i++)
+        killed[i] = atoll(argv[7 + i]);
 }
 
 int main(int argc, char **argv)

@@ -106,14 +106,13 @@ class Round:
             self.churn.join()
 
     def _kill(self, kill):
-        kill()
+        self.load.kill(kill)
         self.totals.kills += 1
 
     def _die_starting(self):
         """Somewhere between its first instruction and a little after it would have been ready."""
         delay_s = self.rng.random() * 1.2 * self.totals.ready_ms[-1] / 1000
         with open(self.broker.log_path, "ab") as log:
-            self.load.before_start()
             process = subprocess.Popen(self.broker.command(), stdin=subprocess.DEVNULL,
                                        stdout=subprocess.DEVNULL, stderr=log,
                                        env=self.broker.environment())
@@ -123,7 +122,6 @@ class Round:
         self.totals.start_kills += 1
 
     def _start(self):
-        self.load.before_start()
         self.broker.start()
         self.totals.ready_ms.append(round(self.broker.ready_s * 1000))
 

@@ -101,7 +101,7 @@ class Broker:
     options: {KEY: VALUE} for -o. data: list of directories, else `data_dirs` new ones.
     args: further arguments of `serve`. wrapper: a command put before the binary (strace)."""
 
-    READY_TIMEOUT_S = 30
+    READY_TIMEOUT_S = 90
     STOP_TIMEOUT_S = 60
 
     def __new__(cls, *_args, **_keywords):
