@@ -1,12 +1,11 @@
 /* uring_send.c: sends, with a copy by the kernel or without.
  *
  * Happy path: a plain send takes all pieces at once; its bytes are the kernel's when it completes.
- *   A zero-copy send takes large pieces one by one, and small ones between them with a copy; on_done
- * runs when all are handed over, the next send may follow, and on_released when the kernel has given
- *   all pieces back.
- * Failure: -errno to on_done; on_released still waits for the pieces that were handed over.
- * The kernel says of each piece whether it copied after all, as it does on loopback: op->copied.
- * Threads: the shard's. */
+ *   A zero-copy send takes large pieces one by one, and small ones between them with a copy;
+ * on_done runs when all are handed over, the next send may follow, and on_released when the kernel
+ * has given all pieces back. Failure: -errno to on_done; on_released still waits for the pieces
+ * that were handed over. The kernel says of each piece whether it copied after all, as it does on
+ * loopback: op->copied. Threads: the shard's. */
 #include <errno.h>
 #include <limits.h>
 #include <sys/socket.h>
