@@ -25,7 +25,7 @@ struct seg_load {
     uint8_t *buf;
     uint64_t buf_bytes, buf_pos, file_end; /* buf_pos: in the segment, of its first byte */
     uint64_t pos, end_pos;                 /* of the walk */
-    struct verify_place place;             /* offset: at pos */
+    int64_t offset, end_offset;            /* at pos, at end_pos */
     unsigned evicted_n;
     bool search; /* pos is inside damage that begins at damaged_pos */
     uint64_t damaged_pos;
@@ -116,7 +116,7 @@ static void walk_end(struct seg_load *load)
     struct segment *seg = load->seg;
     seg_damage_replace(seg, load->found, load->found_n, load->end_pos);
     load->found = NULL;
-    seg_index_drop_below(seg, load->end_pos, load->place.end_offset);
+    seg_index_drop_below(seg, load->end_pos, load->end_offset);
     seg_index_complete(seg, &load->index);
     load->index = (struct seg_index){0};
     seg->suspect = false;
@@ -165,7 +165,10 @@ static int window_grow(struct seg_load *load, uint64_t have_end)
 /* Indexes the batches that the window holds, [buf_pos, have_end) of the segment. */
 static int walk_window(struct seg_load *load, uint64_t have_end)
 {
-    struct verify_walk walk = {.place = load->place,
+    struct verify_place place = seg_place(load->seg); /* lent: appends may move the epochs */
+    place.offset = load->offset;
+    place.end_offset = load->end_offset;
+    struct verify_walk walk = {.place = place,
                                .data = load->buf,
                                .len_bytes = have_end - load->buf_pos,
                                .pos = load->pos - load->buf_pos,
@@ -179,7 +182,7 @@ static int walk_window(struct seg_load *load, uint64_t have_end)
         else if ((rc = found_add(load, &piece)) != 0)
             return rc;
         load->pos = load->buf_pos + piece.to;
-        load->place.offset = piece.to_offset;
+        load->offset = piece.to_offset;
         load->search = false;
     }
     return rc == -EAGAIN ? window_grow(load, have_end) : 0;
@@ -218,7 +221,7 @@ static void on_walk_read(struct around *a)
 static void walk_run(struct seg_load *load)
 {
     struct segment *seg = load->seg;
-    while (load->pos < load->end_pos || load->place.offset < load->place.end_offset) {
+    while (load->pos < load->end_pos || load->offset < load->end_offset) {
         load->buf_pos = block_floor(load->pos);
         load->file_end =
             MIN(MIN(file_end_pos(seg), load->end_pos), load->buf_pos + load->buf_bytes);
@@ -244,12 +247,12 @@ static void walk_start(struct seg_load *load)
     struct segment *seg = load->seg;
     bool all_stable = seg->stable_pos == seg->end_pos;
     load->index = (struct seg_index){.max_timestamp = -1};
-    load->place = seg_place(seg);
+    load->offset = seg->base_offset;
     load->end_pos = seg->stable_pos;
-    load->place.end_offset = all_stable ? seg->end_offset : seg->plog->stable_offset;
+    load->end_offset = all_stable ? seg->end_offset : seg->plog->stable_offset;
     if (seg->state != SEGMENT_SEALED && !seg->suspect) {
         load->end_pos = seg->index_from;
-        load->place.end_offset = seg->index_from_offset;
+        load->end_offset = seg->index_from_offset;
     }
     load->buf_bytes = WALK_BYTES;
     if (posix_memalign((void **)&load->buf, BLOCK_BYTES, load->buf_bytes) != 0) {

@@ -195,6 +195,43 @@ Test(rules, leader_epochs_are_kept)
     fixture_fini(&f);
 }
 
+static void on_epoch_read(struct plog_read *r)
+{
+    r->plog = NULL; /* marks it done */
+}
+
+/* The history of epochs grows, and moves, while a segment is walked for its first reader. */
+static void new_epoch_while_walked(int turns)
+{
+    start(1);
+    for (int epoch = 0; epoch < 2; epoch++) { /* two is as many as there is room for at first */
+        cr_assert_eq(fixture_append(&f, 0, 200000, 1), 0);
+        fixture_settle(&f);
+        cr_assert_eq(fixture_close(&f), 0);
+        f.partitions[0].leader_epoch++;
+        cr_assert_eq(fixture_open(&f), 0, "%s", f.why);
+    }
+    mem_world_set_latency(f.world, 100000, 400000, 5000000);
+    struct plog_read r = {.offset = 0, .max_bytes = 1000, .at_least_one = true};
+    cr_assert_eq(plog_read(fixture_plog(&f, 0), &r, on_epoch_read), 0, "from the file");
+    for (int i = 0; i < turns; i++)
+        fixture_turn(&f);
+    cr_assert_eq(fixture_append(&f, 0, 100, 1), 0);
+    while (r.plog != NULL)
+        fixture_turn(&f);
+    cr_assert_eq(r.rc, 0);
+    cr_assert_gt(r.len_bytes, 200000);
+    cr_assert_eq(log_store_counters(f.store)->damaged_stretches, 0);
+    plog_read_release(&r);
+    fixture_fini(&f);
+}
+
+Test(rules, a_new_epoch_while_a_segment_is_walked)
+{
+    for (int turns = 0; turns < 10; turns++)
+        new_epoch_while_walked(turns);
+}
+
 static void on_removed(void *arg, int rc)
 {
     *(int *)arg = rc;
