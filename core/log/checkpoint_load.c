@@ -104,7 +104,8 @@ static bool segment_sane(const struct segment_entry *e, int64_t *from_offset, in
     if (e->base_offset < *from_offset || e->end_offset < e->base_offset ||
         e->end_offset > stable_offset || e->stable_pos > INT32_MAX ||
         e->destaged_pos > e->stable_pos || e->image_bytes > e->stable_pos - e->destaged_pos ||
-        (e->state == SEGMENT_ENTRY_SEALED && e->destaged_pos != e->stable_pos))
+        (e->state == SEGMENT_ENTRY_SEALED && e->destaged_pos != e->stable_pos) ||
+        (!e->on_disk && (e->destaged_pos > 0 || e->state == SEGMENT_ENTRY_SEALED)))
         return false;
     *from_offset = e->end_offset;
     return whole_blocks;
