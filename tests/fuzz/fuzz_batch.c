@@ -12,6 +12,7 @@
 #include "core/base/crc32c.h"
 #include "core/batch/batch.h"
 #include "core/batch/codec.h"
+#include "core/batch/record.h"
 
 enum fuzz_flag {
     FUZZ_SEAL = 0x01, /* make length and CRC right, to get beyond them */
@@ -57,6 +58,25 @@ static uint8_t *input_copy(uint8_t flags, const uint8_t *data, size_t *len)
     uint16_t attributes = be_load16(packed + 21) & (uint16_t)~BATCH_CODEC_MASK;
     be_store16(packed + 21, attributes | (uint16_t)codec);
     return packed;
+}
+
+/* The brief reading of a record says what the full one says, or nothing. */
+static void brief_check(const uint8_t *data, size_t len)
+{
+    struct cursor c = {.at = data, .end = data + len, .end_pos = len};
+    struct record_brief brief;
+    struct record r;
+    while (c.at < c.end) {
+        struct cursor quick = c;
+        bool is_brief = record_brief(&quick, &brief);
+        ASSERT(is_brief || quick.at == c.at);
+        if (!record_parse(&c, &r)) {
+            ASSERT(!is_brief);
+            return;
+        }
+        ASSERT(!is_brief || (quick.at == c.at && brief.timestamp_delta == r.timestamp_delta &&
+                             brief.offset_delta == r.offset_delta && brief.key_len == r.key_len));
+    }
 }
 
 /* Records until the end, or a failure; touches every byte that is handed out. */
@@ -134,6 +154,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     int64_t offset, timestamp;
     if (flags & (FUZZ_SEAL | FUZZ_PACK))
         seal(batch, len);
+    if (len > BATCH_HEADER_BYTES)
+        brief_check(batch + BATCH_HEADER_BYTES, len - BATCH_HEADER_BYTES);
     int64_t count = iterate(batch, len);
     batch_find_time(batch, len, NOW_MS + 20, &offset, &timestamp);
     int rc = batch_validate(batch, len, &limits, &h, &error);
