@@ -138,10 +138,14 @@ static void look_up(struct plog *p)
 
 /* ---- appending ---- */
 
+/* What waits in a store or a partition that fails meanwhile (a file that the checkpoint counts on
+ * is not there) never becomes stable. */
 static bool all_stable(void *arg)
 {
     struct plog *p = arg;
-    return plog_high_watermark(p) == plog_end_offset(p);
+    const struct log_counters *counters = log_store_counters(f.store);
+    return plog_high_watermark(p) == plog_end_offset(p) || counters->failed != 0 ||
+           counters->partitions_fenced > 0;
 }
 
 static void append(int32_t partition)
