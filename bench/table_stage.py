@@ -19,6 +19,7 @@ from table_brokers import BROKERS, Failed, on_all_cpus, on_upper_half, settle
 
 RUN_S_MAX = 300
 WARM_UP_MIN_S = 2
+DRAIN_MAX_S = 10 # of a broker that the load has overrun: it has no percentiles worth waiting for
 LIMITS_S = 0.5
 WHY_CHARS = 300
 
@@ -126,7 +127,8 @@ class Stage:
             self.folder, f"{self.label}-{self.pair}-{broker.name}-{kind}-{self.number()}.json")
         settle_s = self.options.settle
         settings = {"partitions": "1", "warmup-min-s": str(min(WARM_UP_MIN_S, settle_s)),
-                    "warmup-max-s": str(settle_s), "duration-s": str(self.options.seconds), **settings}
+                    "warmup-max-s": str(settle_s), "duration-s": str(self.options.seconds),
+                    "drain-max-s": str(DRAIN_MAX_S), **settings}
         command = [BINARY, "bench", kind, "--bootstrap", broker.address, "--broker-pid",
                    str(broker.pid), "--label", broker.name, "--json", path, "--quiet"]
         for key, value in settings.items():
