@@ -1,5 +1,5 @@
 # penstock: see README.md. Targets: all run test test-all sim sim-soak sim-mutants crash vm-crash vm-test
-#   fuzz bench-kafka bench-compare bench-table bench-drivers bench-egress bench-scale asan layers format lint clean.
+#   fuzz bench-kafka bench-compare bench-table bench-curve bench-drivers bench-egress bench-scale asan layers format lint clean.
 #   V=1 shows the commands; CC=clang builds with clang (into build/clang); SANITIZE=1 is `make asan`;
 #   FUZZER=1 is what `make fuzz` builds with (clang, into build/fuzz).
 MAKEFLAGS += --no-builtin-rules --no-print-directory
@@ -240,10 +240,14 @@ bench-kafka:
 bench-compare: deps
 	$(Q)$(MAKE) all
 	$(Q)bench/compare.sh $(ARGS)
-# The table of what both spend on each kind of work, 20 minutes; ARGS=--quick: 7.
+# The table of what both spend on each kind of work; ARGS="--rows REGEX", --quick, --list.
 bench-table: deps
 	$(Q)$(MAKE) all
 	$(Q)bench/table.py $(ARGS)
+# Latency against throughput of both, in one plot: build/bench/curve.svg.
+bench-curve: deps
+	$(Q)$(MAKE) all
+	$(Q)bench/curve.py $(ARGS)
 # What our load client costs beside librdkafka.
 bench-drivers: deps
 	$(Q)$(MAKE) all
@@ -271,7 +275,7 @@ lint:
 
 .PHONY: all FORCE units clean asan deps run test test-all test-programs asan-test-programs layers format lint fuzz fuzz-programs \
 	sim sim-soak sim-mutants crash crash-programs vm-crash vm-test vm-programs bench-kafka bench-compare \
-	bench-table bench-drivers bench-egress bench-scale
+	bench-table bench-curve bench-drivers bench-egress bench-scale
 asan:
 	$(Q)$(MAKE) SANITIZE=1 all
 

@@ -47,6 +47,12 @@ int bench_kind(struct bench *b, enum run_kind *ret)
     return -EINVAL;
 }
 
+/* Where text goes: not among the JSON. */
+static FILE *text_out(const struct bench *b)
+{
+    return b->options.json != NULL && strcmp(b->options.json, "-") == 0 ? stderr : stdout;
+}
+
 int bench_run(struct bench *b, const struct run_config *config, struct run_result *ret)
 {
     int rc = run_execute(config, ret, b->reason, sizeof(b->reason));
@@ -54,8 +60,7 @@ int bench_run(struct bench *b, const struct run_config *config, struct run_resul
         return rc;
     document_run(&b->document, json_object_get(ret->json));
     b->invalid |= !ret->valid;
-    FILE *out = b->options.json != NULL && strcmp(b->options.json, "-") == 0 ? stderr : stdout;
-    summary_print(out, ret->json);
+    summary_print(text_out(b), ret->json);
     return 0;
 }
 
@@ -91,6 +96,17 @@ static int limits_run(struct bench *b, const struct workload *w)
     int rc = limits_measure(&c, &b->limits, b->reason, sizeof(b->reason));
     b->limited = rc == 0;
     return rc;
+}
+
+/* They are measured before any command; this one shows them, and no broker is asked. */
+static int limits_command(struct bench *b)
+{
+    struct json_object *limits = limits_json(&b->limits);
+    if (limits == NULL)
+        return -ENOMEM;
+    document_put(&b->document, "limits", limits);
+    limits_print(text_out(b), limits);
+    return 0;
 }
 
 /* ---- commands ---- */
@@ -138,7 +154,7 @@ static const struct {
 } commands[] = {
     {"produce", produce_command},   {"consume", consume_command}, {"e2e", e2e_command},
     {"mixed", mixed_command},       {"replay", replay_command},   {"sweep", sweep_command},
-    {"saturate", saturate_command}, {"compare", compare_command},
+    {"saturate", saturate_command}, {"compare", compare_command}, {"limits", limits_command},
 };
 
 static int hist_log_open(struct bench *b)
@@ -210,7 +226,9 @@ static int command_run(struct bench *b, unsigned index, const char *version, con
         rc = commands[index].run(b);
     complain(b, rc);
     /* What was measured before something failed is worth keeping. */
-    int written = json_object_array_length(b->document.runs) > 0 ? results_write(b) : 0;
+    bool any = json_object_array_length(b->document.runs) > 0 ||
+               json_object_object_get_ex(b->document.root, "limits", NULL);
+    int written = any ? results_write(b) : 0;
     complain(b, written);
     if (b->hist_log != NULL)
         fclose(b->hist_log);
@@ -246,6 +264,10 @@ static int usage_check(struct bench *b)
     }
     if (o->sweeps_n > 0 && strcmp(o->command, "sweep") != 0) {
         snprintf(b->reason, sizeof(b->reason), "--sweep is for the command sweep");
+        return -EINVAL;
+    }
+    if (o->limits == NULL && strcmp(o->command, "limits") == 0) {
+        snprintf(b->reason, sizeof(b->reason), "--limits DIR is wanted: which device?");
         return -EINVAL;
     }
     for (unsigned i = 0; rc == 0 && i < MAX(1u, o->workloads_n); i++) {

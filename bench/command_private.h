@@ -30,8 +30,9 @@ int bench_run(struct bench *b, const struct run_config *config, struct run_resul
 /* Pause until what the run left dirty is on disk, so that the next one does not pay for it. */
 void bench_settle(const struct bench *b);
 
-/* summary.c: the run for a reader at a terminal. */
+/* summary.c: the run, or the limits, for a reader at a terminal. */
 void summary_print(FILE *out, struct json_object *run);
+void limits_print(FILE *out, struct json_object *limits);
 
 int sweep_command(struct bench *b);
 int saturate_command(struct bench *b);

@@ -59,6 +59,7 @@ static const char usage[] =
     "  sweep      a run for every combination of settings\n"
     "  saturate   the highest rate whose percentile stays under a bound\n"
     "  compare    NAME=HOST:PORT[@PID] NAME=HOST:PORT[@PID]: runs in turn, A B A B, pair by pair\n"
+    "  limits     --limits DIR: what the device and loopback TCP carry, and no broker\n"
     "  report     FILE... [-o OUT.html] [--title TEXT]: result files as one HTML page\n"
     "  agent      --listen HOST:PORT: carry load for whoever connects and names it in --agents\n\n"
     "options:\n";

@@ -117,3 +117,34 @@ void summary_print(FILE *out, struct json_object *run)
     }
     fflush(out);
 }
+
+static void limit_print(FILE *out, const char *what, const char *bytes_key, struct json_object *o)
+{
+    fprintf(out, "  %-5s %8.0f MiB/s, %s bytes", what, number_of(o, "mib_s"),
+            text_of(o, bytes_key));
+    if (get(o, "depth") != NULL)
+        fprintf(out, ", %s in flight", text_of(o, "depth"));
+    if (get(o, "flush") != NULL)
+        fprintf(out, ", flush %s", text_of(o, "flush"));
+    if (get(o, "p50_us") != NULL)
+        fprintf(out, ", p50 %.0f us", number_of(o, "p50_us"));
+    fputc('\n', out);
+}
+
+void limits_print(FILE *out, struct json_object *limits)
+{
+    struct json_object *device = get(limits, "device");
+    const struct {
+        const char *what, *bytes_key;
+        struct json_object *list;
+    } lists[] = {{"write", "block_bytes", get(device, "write")},
+                 {"read", "block_bytes", get(device, "read")},
+                 {"tcp", "message_bytes", get(limits, "tcp")}};
+    fprintf(out, "limits of this machine, device under %s\n", text_of(device, "path"));
+    for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
+        for (size_t j = 0; lists[i].list != NULL && j < json_object_array_length(lists[i].list);
+             j++)
+            limit_print(out, lists[i].what, lists[i].bytes_key,
+                        json_object_array_get_idx(lists[i].list, j));
+    fflush(out);
+}

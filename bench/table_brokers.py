@@ -4,6 +4,7 @@ Each is a context: it answers when entered, and process and data are gone when l
 kafka.sh, with its own heap and flags; that it removes files of deleted topics after a second, not a
 minute, keeps what a run has written from being written back during the next.
 """
+import contextlib
 import glob
 import os
 import re
@@ -19,10 +20,18 @@ from scale import BINARY, CPUS, HALF, OUT, ROOT, TICKS, Connection, free_ports, 
 
 METADATA, CREATE_TOPICS, DELETE_TOPICS = 3, 19, 20
 TIMEOUT_MS = 30_000
-START_S = 90
+START_S, STOP_S = 90, 60
 ANSWER_LOOK_S = 0.002
 DELETE_S = 1
 READY = re.compile(r"^(penstock ready .*|kafka ready \S+ pid=(\d+))$")
+
+
+class Failed(Exception):
+    """A broker or a run did not do; says why."""
+
+
+def on_all_cpus():
+    os.sched_setaffinity(0, CPUS)
 
 
 def on_lower_half():
@@ -52,6 +61,7 @@ class Broker:
         self.port = free_ports(ports)
         self.address = f"127.0.0.1:{self.port}"
         self.log_path = self.data + ".log"
+        self.pid = None
 
     def command(self):
         raise NotImplementedError
@@ -72,9 +82,19 @@ class Broker:
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait()
+        try:
+            self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
         self.process.stdout.close()
         shutil.rmtree(self.data, ignore_errors=True)
+
+    def kill(self):
+        if self.pid: # Kafka's is not the one of its script
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
 
     def first_answer(self):
         """When (since the machine's boot) metadata named a broker for the first time."""
@@ -87,14 +107,14 @@ class Broker:
             except (OSError, AssertionError):
                 pass # it does not listen yet, or closes what comes too early
             time.sleep(ANSWER_LOOK_S)
-        raise SystemExit(f"table: {self.name} does not start: {self.log_path}")
+        raise Failed(f"{self.name} does not start: {self.log_path}")
 
     def ready_pid(self):
         for line in self.process.stdout:
             ready = READY.match(line.rstrip())
             if ready:
                 return int(ready.group(2) or self.process.pid)
-        raise SystemExit(f"table: {self.name} does not start: {self.log_path}")
+        raise Failed(f"{self.name} does not start: {self.log_path}")
 
     def resident_bytes(self):
         with open(f"/proc/{self.pid}/statm") as statm:
@@ -104,16 +124,16 @@ class Broker:
         fields = stat_fields(self.pid)
         return (int(fields[11]) + int(fields[12])) / TICKS
 
-    def create_topic(self, name, settings):
-        """With one partition."""
+    def create_topic(self, name, settings, partitions):
         configs = b"".join(string(key) + string(value) for key, value in settings.items())
-        body = struct.pack(">i", 1) + string(name) + struct.pack(">ihii", 1, 1, 0, len(settings)) + \
+        body = struct.pack(">i", 1) + string(name) + \
+            struct.pack(">ihii", partitions, 1, 0, len(settings)) + \
             configs + struct.pack(">ib", TIMEOUT_MS, 0)
         answer = Connection(self.port).request(CREATE_TOPICS, 2, body)
         # correlation, throttle time, one topic: its name, then its error
         error, = struct.unpack_from(">h", answer, 4 + 4 + 4 + 2 + len(name))
         if error != 0:
-            raise SystemExit(f"table: {self.name} does not make topic {name}: error {error}")
+            raise Failed(f"{self.name} does not make topic {name}: error {error}")
 
     def delete_topic(self, name):
         body = struct.pack(">i", 1) + string(name) + struct.pack(">i", TIMEOUT_MS)
@@ -137,7 +157,10 @@ class Kafka(Broker):
 
     def forget_cached(self):
         for path in glob.glob(os.path.join(self.data, "log", "*", "*.log")):
-            fd = os.open(path, os.O_RDWR)
+            try:
+                fd = os.open(path, os.O_RDWR)
+            except FileNotFoundError: # of a topic deleted just now
+                continue
             os.fsync(fd)
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(fd)

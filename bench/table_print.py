@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The table of penstock beside Apache Kafka, from the JSON of table.py, as Markdown.
 
-    bench/table_print.py [build/bench/table.json]
+    bench/table_print.py [FILE...]        default: build/bench/table.json
 
 Of each broker the median of its runs. The ratio is penstock's by Kafka's, pair by pair: its median,
-and its spread (least .. most). [n] marks what a run of `penstock bench` calls invalid, and why.
+and its spread (least .. most). [n] marks what a run of `penstock bench` calls invalid, or
+what has no result, and why.
 """
 import json
 import math
@@ -91,14 +92,15 @@ def render(document):
               "pair by pair.", ""]
     lines += [f"- {row['note']}" for row in document["rows"] if row["note"]]
     if doubts.lines:
-        lines += ["", "Not valid, by what `penstock bench` says of the run:", "",
+        lines += ["", "Not valid, by what `penstock bench` says of the run, or without result:", "",
                   *(line + "  " for line in doubts.lines)]
     return "\n".join(line.rstrip(" ") if line.startswith("|") else line for line in lines) + "\n"
 
 
 def main():
-    with open(sys.argv[1] if len(sys.argv) > 1 else "build/bench/table.json") as file:
-        sys.stdout.write(render(json.load(file)))
+    for path in sys.argv[1:] or ["build/bench/table.json"]:
+        with open(path) as file:
+            sys.stdout.write(render(json.load(file)))
 
 
 if __name__ == "__main__":

@@ -94,9 +94,11 @@ static void catch_up(struct course *c, uint64_t now_ns)
         schedule_run(c, now_ns - 1, now_ns);
 }
 
-void course_stage_enter(struct course *c, int stage, uint64_t now_ns)
+bool course_stage_enter(struct course *c, int stage, uint64_t now_ns)
 {
     bool first = c->stage == LOADER_CONNECT;
+    bool late =
+        c->stage < c->config.late_stage && stage >= c->config.late_stage && stage < LOADER_DRAIN;
     c->stage = stage;
     if (first) {
         load_begin(c, now_ns);
@@ -110,6 +112,7 @@ void course_stage_enter(struct course *c, int stage, uint64_t now_ns)
     else /* a stage that was over before it was seen has a window too, an empty one */
         while (c->out.recorder.windows_n < (unsigned)stage)
             load_recorder_window(&c->out.recorder, now_ns);
+    return late;
 }
 
 void course_publish(struct course *c)

@@ -87,8 +87,9 @@ void course_fini(struct course *c);
 
 /* ---- stages ---- */
 
-/* What is counted from here on belongs to that stage. */
-void course_stage_enter(struct course *c, int stage, uint64_t now_ns);
+/* What is counted from here on belongs to that stage. True: late consumers start now. A stage that
+ * is over before it is seen starts them as well. */
+bool course_stage_enter(struct course *c, int stage, uint64_t now_ns);
 /* True: an interval was over, and has been handed out. */
 bool course_interval_run(struct course *c, uint64_t now_ns);
 /* What the host watches without waiting for an interval's end. */

@@ -100,8 +100,7 @@ void loader_destroy(struct loader *l)
 
 static void stage_enter(struct loader *l, int stage, uint64_t now_ns)
 {
-    course_stage_enter(&l->course, stage, now_ns);
-    if (stage == l->course.config.late_stage)
+    if (course_stage_enter(&l->course, stage, now_ns))
         load_consumers_start_late(l);
 }
 

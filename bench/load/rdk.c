@@ -39,10 +39,10 @@ static const struct course_ops course_ops = {
 static void stage_enter(struct rdk *r, int stage, uint64_t now_ns)
 {
     bool first = r->course.stage == LOADER_CONNECT;
-    course_stage_enter(&r->course, stage, now_ns);
+    bool late = course_stage_enter(&r->course, stage, now_ns);
     if (first && r->course.config.consume == CONSUME_FROM_START)
         rdk_consumers_start(r, false);
-    if (stage == r->course.config.late_stage)
+    if (late)
         rdk_consumers_start(r, true);
     if (stage >= LOADER_CUT)
         rdk_producers_end(r);

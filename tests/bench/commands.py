@@ -122,6 +122,21 @@ def test_limits_are_measured_and_shared_out():
     assert os.listdir(folder) == []
 
 
+def test_limits_alone_want_a_directory_and_no_broker():
+    folder = temp_dir("limits")
+    result, said = bench("limits", "--bootstrap", "127.0.0.1:1", "--limits", folder,
+                         "--limits-seconds", "0.1", "--batch-size", "64KiB", "--quiet", codes=(0,))
+    assert result["runs"] == [] and result["command"] == "limits"
+    written = {figure["block_bytes"]: figure["mib_s"] for figure in
+               result["limits"]["device"]["write"] if figure["flush"] == "16MiB"}
+    assert set(written) == {4096, 65536, 1 << 20}, written
+    assert f"{written[1 << 20]:.0f} MiB/s, 1048576 bytes, 4 in flight, flush 16MiB" in said, said
+    assert {tcp["message_bytes"] for tcp in result["limits"]["tcp"]} == {1024, 65536, 1 << 20}
+    assert os.listdir(folder) == []
+    result, said = bench("limits", codes=(2,))
+    assert result is None and "--limits DIR is wanted" in said, said
+
+
 def test_report_of_a_real_run():
     path = os.path.join(temp_dir("report"), "run.html")
     with ScriptedBroker() as server:

@@ -387,6 +387,22 @@ Test(integrity, reading_from_the_start_finds_the_same)
     rig_stop();
 }
 
+/* A warm-up of no length may be over before a load thread looks. */
+Test(integrity, late_consumers_start_though_their_stage_was_not_seen)
+{
+    rig_start(&(struct rig_config){.settings = "rate=1000 linger.ms=5",
+                                   .net = {.latency_ns = MS},
+                                   .consume = CONSUME_TAIL,
+                                   .late_loop = true,
+                                   .late_stage = LOADER_LOAD});
+    rig_stage(LOADER_LOAD + 1);
+    rig_run(SECOND);
+    rig_drain(SECOND);
+    rig_end();
+    cr_assert_gt(rig.intervals.n.late_consumed, 900);
+    rig_stop();
+}
+
 /* A late consumer replays while others tail; it has an account of its own. */
 Test(integrity, a_late_consumer_reads_all_of_it)
 {
