@@ -161,6 +161,24 @@ void env_sendv_zc(struct env *env, struct env_op *op, int sock, const struct iov
     op_send(env, op, sock, iov, iov_n, ENV_SEND_ZC, on_done, on_released);
 }
 
+void env_sendv_more(struct env *env, struct env_op *op, int sock, const struct iovec *iov,
+                    unsigned iov_n, env_done_fn on_done, env_done_fn on_released)
+{
+    op_send(env, op, sock, iov, iov_n, ENV_SEND_MORE, on_done, on_released);
+}
+
+void env_splice(struct env *env, struct env_op *op, int sock, const struct env_extent *extent,
+                unsigned flags, env_done_fn on_done, env_done_fn on_released)
+{
+    ASSERT(extent->len_bytes > 0);
+    op->sock = sock;
+    op->flags = flags;
+    op->extent = extent;
+    op->len_bytes = extent->len_bytes;
+    op->on_released = on_released;
+    op_submit(env, op, ENV_OP_SPLICE, on_done);
+}
+
 static void on_wait_done(struct env_op *op)
 {
     op->waited = true;

@@ -41,7 +41,16 @@ enum env_op_kind {
     ENV_OP_RECV_ANY,
     ENV_OP_SEND,
     ENV_OP_CONNECT,
+    ENV_OP_SPLICE,
     ENV_OP_KINDS,
+};
+
+/* A piece of a file that is sent as it is there. The file is one of ENV_STEP_OPEN_CACHED, perhaps
+ * of another shard's environment. */
+struct env_extent {
+    struct env_file *file;
+    uint64_t offset_bytes, len_bytes;
+    uint64_t ahead_offset_bytes, ahead_bytes; /* to be read meanwhile; 0: nothing */
 };
 
 #define ENV_DSYNC 1u /* write: durable when done (RWF_DSYNC) */
@@ -68,11 +77,12 @@ struct env_op {
     unsigned steps_n;
     unsigned failed_step; /* out, names: index of the step that failed */
     int sock;             /* connect: set at submission, for env_sock_shutdown to give up on it */
-    const struct sock_addr *addr; /* connect: lent */
-    void *buf;                    /* recv: where to; recv_any, out: the lent receive buffer */
-    uint32_t buf_id;              /* private: provided-buffer id */
-    struct iovec one;             /* room for the single-buffer calls */
-    bool waited;                  /* private to the *_wait forms */
+    const struct sock_addr *addr;    /* connect: lent */
+    const struct env_extent *extent; /* splice: lent until on_released */
+    void *buf;                       /* recv: where to; recv_any, out: the lent receive buffer */
+    uint32_t buf_id;                 /* private: provided-buffer id */
+    struct iovec one;                /* room for the single-buffer calls */
+    bool waited;                     /* private to the *_wait forms */
     uint64_t failed_known, writes_covered; /* private to losses.h */
     void *private_[4];                     /* private to the environment */
 };
@@ -97,8 +107,11 @@ enum env_step_kind {
                       * (temporary name, fsync, rename, directory fsync) */
     ENV_STEP_GET,    /* path: whole small file into ret_data (malloc, caller frees), ret_data_len */
     ENV_STEP_LIST,   /* path: ret_data = NUL-separated entry names (malloc), ret_count of them */
-    ENV_STEP_STAT,   /* path: ret_size_bytes, ret_free_bytes (of its file system), ret_total_bytes;
-                      * ret_flushes_failed of its device, on all shards since the process began */
+    ENV_STEP_OPEN_CACHED, /* path: existing file, for env_splice only; ret_file. -EOPNOTSUPP where
+                           * the file system has no direct writes: they alone leave alone what
+                           * has been spliced */
+    ENV_STEP_STAT, /* path: ret_size_bytes, ret_free_bytes (of its file system), ret_total_bytes;
+                    * ret_flushes_failed of its device, on all shards since the process began */
     ENV_STEP_KINDS,
 };
 struct env_name_step {
@@ -243,6 +256,16 @@ void env_sendv(struct env *, struct env_op *, int sock, const struct iovec *iov,
 #define ENV_SEND_ZC 4u
 void env_sendv_zc(struct env *, struct env_op *, int sock, const struct iovec *iov, unsigned iov_n,
                   env_done_fn on_done, env_done_fn on_released);
+/* The same as env_sendv, and more is sent as soon as this is done: packets wait to be filled. */
+#define ENV_SEND_MORE 8u
+void env_sendv_more(struct env *, struct env_op *, int sock, const struct iovec *iov,
+                    unsigned iov_n, env_done_fn on_done, env_done_fn on_released);
+/* Sends a piece of a file; flags: 0 or ENV_SEND_MORE. res: all of it, or -errno, when part of it
+ * may have left; -EIO when the file is too short. What was sent may stay shared with the file until
+ * the peer has taken it, long after on_released: nothing but direct writes may change those bytes.
+ */
+void env_splice(struct env *, struct env_op *, int sock, const struct env_extent *extent,
+                unsigned flags, env_done_fn on_done, env_done_fn on_released);
 
 /* Blocking forms for start, recovery and stop: they turn the environment until the op is done.
  * Return op.res. */

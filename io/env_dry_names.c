@@ -213,15 +213,31 @@ static int step_stat(struct dry *d, struct dry_node *n, struct env_name_step *s)
     return 0;
 }
 
+static int step_unsupported(struct dry *d, struct dry_node *n, struct env_name_step *s)
+{
+    (void)d;
+    (void)n;
+    (void)s;
+    return -EOPNOTSUPP; /* nothing is sent from here */
+}
+
 static int (*const steps[ENV_STEP_KINDS])(struct dry *d, struct dry_node *n,
                                           struct env_name_step *s) = {
-    [ENV_STEP_MKDIR] = step_mkdir,      [ENV_STEP_RMDIR] = step_remove,
-    [ENV_STEP_UNLINK] = step_remove,    [ENV_STEP_RENAME] = step_rename,
-    [ENV_STEP_SYNC_DIR] = step_nothing, [ENV_STEP_SYNC_FS] = step_nothing,
-    [ENV_STEP_CREATE] = step_create,    [ENV_STEP_PREWRITE] = step_create,
-    [ENV_STEP_OPEN] = step_open,        [ENV_STEP_RESIZE] = step_resize,
-    [ENV_STEP_PUT] = step_put,          [ENV_STEP_GET] = step_get,
-    [ENV_STEP_LIST] = step_list,        [ENV_STEP_STAT] = step_stat,
+    [ENV_STEP_MKDIR] = step_mkdir,
+    [ENV_STEP_RMDIR] = step_remove,
+    [ENV_STEP_UNLINK] = step_remove,
+    [ENV_STEP_RENAME] = step_rename,
+    [ENV_STEP_SYNC_DIR] = step_nothing,
+    [ENV_STEP_SYNC_FS] = step_nothing,
+    [ENV_STEP_CREATE] = step_create,
+    [ENV_STEP_PREWRITE] = step_create,
+    [ENV_STEP_OPEN] = step_open,
+    [ENV_STEP_RESIZE] = step_resize,
+    [ENV_STEP_PUT] = step_put,
+    [ENV_STEP_GET] = step_get,
+    [ENV_STEP_LIST] = step_list,
+    [ENV_STEP_STAT] = step_stat,
+    [ENV_STEP_OPEN_CACHED] = step_unsupported,
 };
 
 int dry_names(struct dry *d, struct env_op *op)

@@ -1186,6 +1186,7 @@ static const struct {
     [ENV_STEP_OPEN] = {step_open, false},        [ENV_STEP_RESIZE] = {step_resize, true},
     [ENV_STEP_PUT] = {step_put, true},           [ENV_STEP_GET] = {step_get, false},
     [ENV_STEP_LIST] = {step_list, false},        [ENV_STEP_STAT] = {step_stat, false},
+    [ENV_STEP_OPEN_CACHED] = {step_open, false},
 };
 
 /* ---- power ---- */
@@ -1379,6 +1380,24 @@ static int send_effect(struct mem_world *w, struct mem_op *m)
     return m->res;
 }
 
+/* The bytes are those of the file at the end of the op; what comes later to the file does not
+ * change them, as it must be written directly. */
+static int splice_effect(struct mem_world *w, struct mem_op *m)
+{
+    if (m->releasing)
+        return m->res;
+    if (fault_hit(w, MEM_FAULT_READ_EIO) ||
+        is_unreadable(m->file->inode, m->offset_bytes, m->len_bytes))
+        return -EIO;
+    uint8_t *data = alloc_zeroed(m->len_bytes);
+    uint64_t n = inode_read(m->file->inode, data, m->len_bytes, m->offset_bytes);
+    sink_append(sink_of(w, m->sock), data, n);
+    m->env->base.counters.egress_bytes[ENV_EGRESS_SPLICE] += n;
+    trace_mix(w, crc32c(data, n), (uint64_t)m->sock);
+    free(data);
+    return n == m->len_bytes ? (int)n : -EIO;
+}
+
 static uint64_t step_delay(struct mem_world *w, const struct mem_op *m)
 {
     const struct env_name_step *s = &m->op->steps[m->step];
@@ -1417,8 +1436,13 @@ static int net_effect(struct mem_world *w, struct mem_op *m)
 static int (*const effect_table[ENV_OP_KINDS])(struct mem_world *, struct mem_op *) = {
     [ENV_OP_READ] = read_effect,  [ENV_OP_WRITE] = write_effect, [ENV_OP_FLUSH] = flush_effect,
     [ENV_OP_ACCEPT] = net_effect, [ENV_OP_RECV] = net_effect,    [ENV_OP_RECV_ANY] = net_effect,
-    [ENV_OP_SEND] = send_effect,  [ENV_OP_CONNECT] = net_effect,
+    [ENV_OP_SEND] = send_effect,  [ENV_OP_CONNECT] = net_effect, [ENV_OP_SPLICE] = splice_effect,
 };
+
+static bool op_has_file(enum env_op_kind kind)
+{
+    return kind == ENV_OP_READ || kind == ENV_OP_WRITE || kind == ENV_OP_FLUSH;
+}
 
 static void event_run(struct mem_world *w)
 {
@@ -1433,7 +1457,7 @@ static void event_run(struct mem_world *w)
         }
     } else {
         m->res = effect_table[m->kind](w, m);
-        if (m->file != NULL)
+        if (op_has_file(m->kind))
             losses_note(m->op, &m->file->losses, m->res);
     }
     trace_mix(w, (uint64_t)m->kind << 8 | m->env->base.index, (uint64_t)(int64_t)m->res);
@@ -1534,12 +1558,12 @@ static uint64_t (*const submit_table[ENV_OP_KINDS])(struct mem_world *, struct m
     [ENV_OP_FLUSH] = submit_flush,   [ENV_OP_NAMES] = submit_names,
     [ENV_OP_ACCEPT] = submit_net,    [ENV_OP_RECV] = submit_net,
     [ENV_OP_RECV_ANY] = submit_net,  [ENV_OP_SEND] = submit_send,
-    [ENV_OP_CONNECT] = submit_net,
+    [ENV_OP_CONNECT] = submit_net,   [ENV_OP_SPLICE] = submit_send,
 };
 
-static bool op_has_file(enum env_op_kind kind)
+static bool is_send(enum env_op_kind kind)
 {
-    return kind == ENV_OP_READ || kind == ENV_OP_WRITE || kind == ENV_OP_FLUSH;
+    return kind == ENV_OP_SEND || kind == ENV_OP_SPLICE;
 }
 
 static void send_not_reused_check(const struct mem_env *e, const struct env_op *op)
@@ -1569,8 +1593,13 @@ static void mem_submit(struct env *env, struct env_op *op)
     m->on_released = op->on_released;
     m->dsync = op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) != 0;
     env->counters.submissions++;
-    if (op->kind == ENV_OP_SEND)
+    if (is_send(op->kind))
         send_not_reused_check(e, op);
+    if (op->kind == ENV_OP_SPLICE) {
+        m->file = op->extent->file;
+        m->file->transfers_n++;
+        m->offset_bytes = op->extent->offset_bytes;
+    }
     if (op_has_file(op->kind)) {
         ASSERT(op->file->env == e);
         m->file = op->file;
@@ -1626,13 +1655,13 @@ static void callback_run(struct mem_op *m)
     op->busy = false;
     if (m->kind == ENV_OP_NAMES && m->res != 0)
         op->failed_step = m->step;
-    if (m->file != NULL) {
+    if (m->file != NULL && op_has_file(m->kind))
         op->res = losses_end(op, &m->file->losses, m->res);
+    if (m->file != NULL)
         m->file->transfers_n--;
-    }
     list_remove(&m->transfer);
     e->base.counters.completions++;
-    if (m->kind == ENV_OP_SEND)
+    if (is_send(m->kind))
         send_schedule_release(e->world, m);
     else
         free(m);
@@ -2117,6 +2146,12 @@ bool mem_world_file_nth(struct mem_world *w, uint64_t nth, char *ret_path, size_
                         uint64_t *ret_size_bytes)
 {
     return file_nth_below(w->root, &nth, ret_path, 0, path_size, ret_size_bytes);
+}
+
+uint64_t mem_file_read(const struct env_file *file, void *buf, uint64_t len_bytes,
+                       uint64_t offset_bytes)
+{
+    return inode_read(file->inode, buf, len_bytes, offset_bytes);
 }
 
 int64_t mem_world_read_file(struct mem_world *w, const char *path, void *buf, uint64_t len_bytes,

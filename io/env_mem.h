@@ -75,6 +75,9 @@ int mem_world_unreadable(struct mem_world *, const char *path, uint64_t offset_b
  * False: there are fewer. */
 bool mem_world_file_nth(struct mem_world *, uint64_t nth, char *ret_path, size_t path_size,
                         uint64_t *ret_size_bytes);
+/* What an open file holds now; how much of it there is. */
+uint64_t mem_file_read(const struct env_file *file, void *buf, uint64_t len_bytes,
+                       uint64_t offset_bytes);
 /* What reads would see now. Byte count (less at end of file), or -errno. */
 int64_t mem_world_read_file(struct mem_world *, const char *path, void *buf, uint64_t len_bytes,
                             uint64_t offset_bytes);

@@ -37,6 +37,7 @@ static const struct {
     [ENV_OP_RECV_ANY] = {uring_recv_any_prepare, uring_recv_any_complete},
     [ENV_OP_SEND] = {uring_send_prepare, uring_send_complete},
     [ENV_OP_CONNECT] = {uring_connect_prepare, uring_connect_complete},
+    [ENV_OP_SPLICE] = {uring_splice_prepare, uring_splice_complete},
 };
 
 static bool op_has_file(const struct env_op *op)
@@ -106,6 +107,8 @@ static void uring_submit(struct env *env, struct env_op *op)
         rc = uring_connect_start(op);
     else if (op->kind == ENV_OP_SEND)
         uring_send_start(op);
+    else if (op->kind == ENV_OP_SPLICE)
+        rc = uring_splice_start(u, op);
     if (rc < 0 && op->kind == ENV_OP_ACCEPT)
         op->more = false;
     if (rc < 0)
@@ -366,7 +369,7 @@ static void file_add(struct uring_env *u, struct env_file *file)
 static void step_settle(struct uring_env *u, struct env_name_step *step)
 {
     if (step->kind == ENV_STEP_CREATE || step->kind == ENV_STEP_PREWRITE ||
-        step->kind == ENV_STEP_OPEN) {
+        step->kind == ENV_STEP_OPEN || step->kind == ENV_STEP_OPEN_CACHED) {
         step->ret_file->losses.device = uring_group_device(u->group, step->device);
         file_add(u, step->ret_file);
     }
@@ -411,6 +414,10 @@ static void op_call_back(struct uring_env *u, struct env_op *op)
     }
     if (op->kind == ENV_OP_SEND) {
         uring_send_deliver(op);
+        return;
+    }
+    if (op->kind == ENV_OP_SPLICE) {
+        uring_splice_deliver(op);
         return;
     }
     if (op_has_file(op))
@@ -505,6 +512,7 @@ static void uring_destroy(struct env *env)
     discard_connects(&u->done);
     io_uring_queue_exit(&u->ring);
     uring_poll_fini(&u->poll);
+    uring_pipes_fini(&u->pipes);
     uring_files_fini(&u->files);
     uring_fixed_fini(&u->fixed);
     uring_bufs_fini(&u->bufs);
@@ -629,6 +637,7 @@ int env_uring_create(const struct env_uring_config *config, struct env **ret)
     list_init(&u->done);
     list_init(&u->self);
     list_init(&u->accepts);
+    uring_pipes_init(&u->pipes);
     int rc = defaults_fill(u, config);
     if (rc < 0)
         goto err_free;

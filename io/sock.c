@@ -139,7 +139,7 @@ static bool same_host(const struct sockaddr_storage *a, const struct sockaddr_st
                               &((const struct sockaddr_in6 *)b)->sin6_addr);
 }
 
-static bool stays_here(int fd)
+bool sock_is_local(int fd)
 {
     struct sockaddr_storage own = {0}, peer = {0};
     socklen_t own_len = sizeof(own), peer_len = sizeof(peer);
@@ -154,7 +154,7 @@ void sock_tune(int fd)
     static const char unpaced[] = "reno"; /* always there, allowed to all */
     int on = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    if (stays_here(fd))
+    if (sock_is_local(fd))
         setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, unpaced, sizeof(unpaced) - 1);
 }
 

@@ -7,6 +7,7 @@
 #ifndef IO_SOCK_H
 #define IO_SOCK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
@@ -26,6 +27,8 @@ int sock_resolve(const char *host, uint16_t port, struct sock_addr *ret);
 int sock_local_port(int fd);
 /* "127.0.0.1:40312", "[::1]:40312", or "?" when it is not connected any more. */
 void sock_peer_name(int fd, char ret[SOCK_NAME_BYTES]);
+/* Both ends are on this machine. */
+bool sock_is_local(int fd);
 /* Settings of a connection. Nothing waits for more bytes in the kernel; and between two ends on
  * this machine nothing is paced: what some systems do for long ways (BBR) doubles the cost of each
  * byte here, where no queue can build up on the way. */

@@ -23,6 +23,7 @@
 #include "io/uring_names.h"
 #include "io/uring_poll.h"
 #include "io/uring_post.h"
+#include "io/uring_splice.h"
 
 /* The low three bits of user_data; an op's address has none of them. */
 enum uring_tag {
@@ -59,6 +60,7 @@ struct uring_env {
     struct uring_files files;
     struct uring_fixed fixed;
     struct uring_bufs bufs;
+    struct uring_pipes pipes;
     struct uring_names names;
     struct uring_poll poll; /* on: there may be work for it */
 };

@@ -70,7 +70,8 @@ void uring_send_prepare(struct uring_env *u, struct env_op *op, struct io_uring_
     if (!zc && skip == 0)
         while (n < MIN(left, (unsigned)IOV_MAX) && !goes_uncopied(u, op, op->iov[i + n].iov_len))
             n++;
-    int flags = MSG_NOSIGNAL | MSG_WAITALL | (n < left ? MSG_MORE : 0);
+    bool more = n < left || (op->flags & ENV_SEND_MORE) != 0;
+    int flags = MSG_NOSIGNAL | MSG_WAITALL | (more ? MSG_MORE : 0);
     if (zc) {
         prepare_zc(u, op, sqe, base, len_bytes, flags);
     } else if (n == 1) {

@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "core/base/bytes.h"
@@ -208,6 +210,40 @@ static int step_open(struct env_name_step *s)
     return 0;
 }
 
+/* Where direct writes are refused, or go through the page cache as all others (tmpfs), they would
+ * change what a peer has not taken yet. */
+static int cached_open(const char *path, struct env_file *file)
+{
+    struct statfs fs;
+    int direct = open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+    if (direct < 0)
+        return errno == EINVAL ? -EOPNOTSUPP : -errno;
+    close(direct);
+    file->fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (file->fd < 0)
+        return -errno;
+    return fstatfs(file->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC ? -EOPNOTSUPP : 0;
+}
+
+static int step_open_cached(struct env_name_step *s)
+{
+    struct env_file *file = calloc(1, sizeof(*file));
+    if (file == NULL)
+        return -ENOMEM;
+    file->fd = file->slot = -1;
+    file->buffered = true;
+    int rc = cached_open(s->path, file);
+    if (rc < 0) {
+        if (file->fd >= 0)
+            close(file->fd);
+        free(file);
+        return rc;
+    }
+    device_note(s, file->fd);
+    s->ret_file = file;
+    return 0;
+}
+
 static int step_resize(struct env_name_step *s)
 {
     struct stat st;
@@ -391,13 +427,21 @@ static int step_stat(struct env_name_step *s)
 }
 
 static int (*const step_runs[])(struct env_name_step *) = {
-    [ENV_STEP_MKDIR] = step_mkdir,       [ENV_STEP_RMDIR] = step_rmdir,
-    [ENV_STEP_UNLINK] = step_unlink,     [ENV_STEP_RENAME] = step_rename,
-    [ENV_STEP_SYNC_DIR] = step_sync_dir, [ENV_STEP_SYNC_FS] = step_sync_fs,
-    [ENV_STEP_CREATE] = step_create,     [ENV_STEP_PREWRITE] = step_prewrite,
-    [ENV_STEP_OPEN] = step_open,         [ENV_STEP_RESIZE] = step_resize,
-    [ENV_STEP_PUT] = step_put,           [ENV_STEP_GET] = step_get,
-    [ENV_STEP_LIST] = step_list,         [ENV_STEP_STAT] = step_stat,
+    [ENV_STEP_MKDIR] = step_mkdir,
+    [ENV_STEP_RMDIR] = step_rmdir,
+    [ENV_STEP_UNLINK] = step_unlink,
+    [ENV_STEP_RENAME] = step_rename,
+    [ENV_STEP_SYNC_DIR] = step_sync_dir,
+    [ENV_STEP_SYNC_FS] = step_sync_fs,
+    [ENV_STEP_CREATE] = step_create,
+    [ENV_STEP_PREWRITE] = step_prewrite,
+    [ENV_STEP_OPEN] = step_open,
+    [ENV_STEP_RESIZE] = step_resize,
+    [ENV_STEP_PUT] = step_put,
+    [ENV_STEP_GET] = step_get,
+    [ENV_STEP_LIST] = step_list,
+    [ENV_STEP_STAT] = step_stat,
+    [ENV_STEP_OPEN_CACHED] = step_open_cached,
 };
 _Static_assert(ARRAY_LEN(step_runs) == ENV_STEP_KINDS, "a function for each step");
 
@@ -410,7 +454,7 @@ int uring_step_run(struct env_name_step *step)
 void uring_step_discard(struct env_name_step *step)
 {
     bool opens = step->kind == ENV_STEP_CREATE || step->kind == ENV_STEP_PREWRITE ||
-                 step->kind == ENV_STEP_OPEN;
+                 step->kind == ENV_STEP_OPEN || step->kind == ENV_STEP_OPEN_CACHED;
     bool reads = step->kind == ENV_STEP_GET || step->kind == ENV_STEP_LIST;
     if (opens && step->ret_file != NULL)
         direct_close(step->ret_file);

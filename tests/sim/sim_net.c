@@ -37,6 +37,7 @@ struct release { /* a send between on_done and on_released */
     const struct iovec *iov;
     unsigned iov_n;
     uint32_t crc;
+    const struct env_extent *extent; /* not NULL: a piece of a file */
 };
 
 struct sim_link {
@@ -258,8 +259,9 @@ static void send_end(struct sim_link *l, int res)
     rel->env = l->send_env;
     rel->op = op;
     rel->iov = op->iov;
-    rel->iov_n = op->iov_n;
-    rel->crc = iov_crc(op->iov, op->iov_n);
+    rel->iov_n = op->kind == ENV_OP_SPLICE ? 0 : op->iov_n;
+    rel->extent = op->kind == ENV_OP_SPLICE ? op->extent : NULL;
+    rel->crc = iov_crc(rel->iov, rel->iov_n);
     uint64_t due_ns = now_of(net) + rng_below(&net->rng, 2 * net->config.latency_ns + 1);
     l->release_ns = l->broken ? now_of(net) : MAX(due_ns, l->release_ns);
     rel->due_ns = l->release_ns;
@@ -281,6 +283,17 @@ static void send_pump(struct sim_link *l)
         send_end(l, (int)l->send->len_bytes);
 }
 
+/* As late as may be: what becomes of the file meanwhile shows. */
+static void extent_post(struct sim_link *l, const struct env_extent *x)
+{
+    uint8_t *data = malloc(x->len_bytes);
+    ASSERT(data != NULL);
+    uint64_t n = mem_file_read(x->file, data, x->len_bytes, x->offset_bytes);
+    ASSERT(n == x->len_bytes);
+    parcel_post_split(l, PARCEL_TO_CLIENT, &l->to_client_ns, data, n);
+    free(data);
+}
+
 static void release_run(struct release *rel)
 {
     struct sim_link *l = rel->link;
@@ -289,6 +302,8 @@ static void release_run(struct release *rel)
     for (unsigned i = 0; i < rel->iov_n && l->peer != NULL && !l->broken; i++)
         parcel_post_split(l, PARCEL_TO_CLIENT, &l->to_client_ns, rel->iov[i].iov_base,
                           rel->iov[i].iov_len);
+    if (rel->extent != NULL && l->peer != NULL && !l->broken)
+        extent_post(l, rel->extent);
     due_push(rel->env, rel->op, l, DUE_RELEASED, 0, NULL);
     list_remove(&rel->node);
     link_unref(l);
@@ -542,7 +557,7 @@ static void sim_submit(struct env *env, struct env_op *op)
         return;
     }
     struct sim_link *l = link_of(e->net, op->sock);
-    if (op->kind == ENV_OP_SEND) {
+    if (op->kind == ENV_OP_SEND || op->kind == ENV_OP_SPLICE) {
         ASSERT(l->send == NULL);
         l->send = op;
         l->send_env = e;
