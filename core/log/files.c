@@ -245,6 +245,7 @@ void seg_file_release(struct segment *seg)
         return;
     if (s->open_sealed_n <= OPEN_SEALED_MAX)
         return;
+    seg_source_drop(seg);
     env_file_close(s->env, seg->file);
     seg->file = NULL;
     seg->file_state = SEGMENT_FILE_NONE;

@@ -90,6 +90,14 @@ uint64_t seg_index_find_pos(const struct segment *seg, uint64_t pos)
     return n == 0 ? 0 : seg->index.offsets[n - 1].pos;
 }
 
+/* Of the batch at pos, a known boundary. */
+int64_t seg_index_last_offset(const struct segment *seg, uint64_t pos)
+{
+    uint32_t n = entries_to(&seg->index, pos);
+    ASSERT(n > 0 && seg->index.offsets[n - 1].pos == pos);
+    return seg->base_offset + seg->index.offsets[n - 1].relative_offset;
+}
+
 /* The first one behind it; the end of the segment, if there is none. */
 uint64_t seg_index_next_pos(const struct segment *seg, uint64_t pos)
 {

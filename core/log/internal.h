@@ -32,6 +32,7 @@
 #define SEGMENT_CLASS_MIN_BYTES (16u * 1024u)
 #define TERMINATOR_BYTES 17u
 #define PLOG_READ_ENDS 4u
+#define PLOG_BOUNDARIES 16u
 
 /* ---- in memory ---- */
 
@@ -72,6 +73,14 @@ struct damage { /* bytes that hold no batch any more, and the offsets that were 
     int64_t from_offset, to_offset;
 };
 
+struct span {
+    uint64_t from, to;
+};
+struct boundary { /* a batch that a reader may come for next */
+    int64_t segment, offset;
+    uint64_t pos; /* 0: none */
+};
+
 enum segment_state { SEGMENT_OPEN, SEGMENT_SEALING, SEGMENT_SEALED };
 enum segment_file_state { SEGMENT_FILE_NONE, SEGMENT_FILE_OPENING, SEGMENT_FILE_OPEN };
 struct segment {
@@ -97,7 +106,11 @@ struct segment {
     bool known_missing; /* recovery has looked for it */
     bool unreadable;    /* a read has failed, which is logged once */
     struct env_file *file;
-    unsigned file_refs; /* I/O in flight on file */
+    unsigned file_refs;        /* I/O in flight on file */
+    struct seg_source *source; /* source.c: its file as one that is sent as it is; NULL: none */
+    bool source_opening, source_refused;
+    bool was_source;     /* what was sent of it may still be shared with its receivers */
+    struct span good[2]; /* sealed: found good since the start */
     struct list_node chunks;
     struct seg_index index;
     struct pin *pins;
@@ -165,6 +178,8 @@ struct plog {
     struct seg_io *io;                 /* allocated with the first segment write */
     int64_t read_ends[PLOG_READ_ENDS]; /* where the last reads from disk ended: who goes on? */
     unsigned read_ends_at;
+    struct boundary boundaries[PLOG_BOUNDARIES];
+    unsigned boundaries_at;
     unsigned holds;       /* group extents, reads, jobs: not freed before they end */
     uint32_t chunk_bytes; /* size of the next chunk: grows with the rate */
     uint64_t chunk_made_ns;
@@ -253,7 +268,8 @@ struct log_store {
     struct checkpointer checkpoint;
     struct map plogs; /* by number */
     struct list_node dirty, lazy, destage_ready, behind, notify, clean, big_tails, memory_waiters,
-        disk_waiters, load_waiting, windows;
+        disk_waiters, load_waiting, windows, sources;
+    unsigned sources_n;
     unsigned windows_busy_n;     /* being read */
     uint64_t windows_idle_bytes; /* of windows that nobody uses: only a cache */
     unsigned destages_n, jobs_n;
@@ -303,6 +319,7 @@ void seg_index_complete(struct segment *seg, struct seg_index *older);
 uint64_t seg_index_find(const struct segment *seg, int64_t offset, int64_t *ret_last_offset);
 void seg_index_drop_below(struct segment *seg, uint64_t pos, int64_t offset);
 uint64_t seg_index_find_pos(const struct segment *seg, uint64_t pos);
+int64_t seg_index_last_offset(const struct segment *seg, uint64_t pos);
 uint64_t seg_index_next_pos(const struct segment *seg, uint64_t pos);
 int64_t seg_index_find_time(const struct segment *seg, int64_t timestamp_ms);
 void seg_index_fini(struct seg_index *ix);
@@ -527,6 +544,14 @@ void windows_forget(struct segment *seg);
 void windows_fini(struct log_store *s);
 uint64_t windows_free_bytes(const struct log_store *s);
 void *read_memory_alloc(struct log_store *s, uint64_t bytes); /* NULL: all is in use */
+
+/* source.c: sealed segments, sent as they are */
+void seg_note_good(struct segment *seg, uint64_t from, uint64_t to);
+void boundary_note(const struct segment *seg, uint64_t pos, int64_t offset);
+void seg_source_drop(struct segment *seg);
+/* Answers with a stretch of the file, if one may be sent. */
+bool source_take(struct segment *seg, struct plog_read *r);
+void source_release(struct plog_read *r);
 
 /* pool.c */
 int pools_open(struct log_store *s);

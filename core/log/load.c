@@ -120,6 +120,8 @@ static void walk_end(struct seg_load *load)
     seg_index_complete(seg, &load->index);
     load->index = (struct seg_index){0};
     seg->suspect = false;
+    if (seg->damages_n == 0)
+        seg_note_good(seg, 0, load->end_pos);
     index_files_put(load);
 }
 

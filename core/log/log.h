@@ -26,6 +26,11 @@
 struct log_store;
 struct plog; /* one partition's log */
 
+/* When a sealed segment may be sent as it lies in its file, without being read here: what was found
+ * good since the start (by a read, a walk or the scrub) may have changed since, on the device or on
+ * its way from it. */
+enum log_verify { LOG_VERIFY_ALWAYS /* never so */, LOG_VERIFY_ONCE, LOG_VERIFY_NEVER };
+
 struct log_config {
     const char *journal_dir;
     const char *const *data_dirs; /* indexed as meta_partition.dir */
@@ -40,7 +45,8 @@ struct log_config {
     uint64_t scrub_interval_ms;      /* from the beginning of one pass to the next */
     struct buddy *memory;            /* partition buffers; borrowed */
     struct buddy *read_memory;       /* buffers of disk reads; borrowed */
-    uint32_t place_min_bytes;        /* batches from this on get a place; 0: none does */
+    enum log_verify splice_verify;
+    uint32_t place_min_bytes; /* batches from this on get a place; 0: none does */
 };
 
 /* Since opening; others may counter_read() them. */
@@ -154,11 +160,14 @@ typedef void (*plog_read_fn)(struct plog_read *r);
 struct plog_read {  /* lent from plog_read until on_done, then owned by the caller until release */
     int64_t offset; /* in */
     uint32_t max_bytes; /* in */
-    bool at_least_one;  /* in: the first batch comes whole even when larger than max_bytes */
-    int rc;             /* out: 0; -ERANGE: offset outside the log; -EIO: damaged or unreadable;
-                         * -ENOENT: removed */
+    uint32_t
+        splice_min_bytes; /* in: from so many on, a stretch of a file will do; 0: it will not */
+    bool at_least_one;    /* in: the first batch comes whole even when larger than max_bytes */
+    int rc;               /* out: 0; -ERANGE: offset outside the log; -EIO: damaged or unreadable;
+                           * -ENOENT: removed */
     struct iovec iov[PLOG_READ_IOV_MAX]; /* out: whole batches, lent until plog_read_release */
     unsigned iov_n;
+    struct env_extent extent; /* out: file not NULL: all of it is here, and not in iov */
     uint32_t len_bytes;
     plog_read_fn on_done;
     struct plog *plog; /* private from here on */

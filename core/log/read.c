@@ -202,6 +202,8 @@ static void job_take(struct read_job *job, struct read_window *w, const struct b
     while (window_take(job, w, &c) && (w = window_find(c.seg, c.pos)) != NULL && !w->busy)
         window_end_pos = w->end_pos;
     note_end(r->plog, job, &c);
+    if (c.pos < c.seg->end_pos)
+        boundary_note(c.seg, c.pos, c.offset);
     if (job->sequential)
         window_ahead(c.seg, window_end_pos);
     job_end(job, 0);
@@ -283,6 +285,10 @@ static void job_run(struct read_job *job)
 
 static void job_start(struct read_job *job)
 {
+    if (source_take(job->at.seg, job->r)) {
+        job_end(job, 0);
+        return;
+    }
     if (!seg_cursor_start(&job->at, job->at.seg, job->r->offset)) {
         job_end(job, -EIO);
         return;
@@ -333,6 +339,7 @@ int plog_read(struct plog *p, struct plog_read *r, plog_read_fn on_done)
     r->plog = p;
     r->on_done = on_done;
     r->iov_n = r->len_bytes = 0;
+    r->extent = (struct env_extent){0};
     r->job = NULL;
     r->rc = 0;
     r->starting = r->finished = false;
@@ -356,6 +363,8 @@ int plog_read(struct plog *p, struct plog_read *r, plog_read_fn on_done)
 
 void plog_read_release(struct plog_read *r)
 {
+    if (r->extent.file != NULL)
+        source_release(r);
     for (unsigned i = 0; i < r->iov_n; i++) {
         if (r->job != NULL)
             window_unref(r->refs[i]);

@@ -118,7 +118,8 @@ static void removal_pooled(struct removal *r, const struct plog *p)
         while (class + 1 < SEGMENT_CLASSES && segment_class_bytes(p, class) < seg->end_pos)
             class ++;
         uint64_t bytes = segment_class_bytes(p, class);
-        if (!seg->on_disk || !seg->size_known || bytes < MAX(seg->end_pos, POOLED_BYTES_MIN))
+        if (!seg->on_disk || !seg->size_known || seg->was_source ||
+            bytes < MAX(seg->end_pos, POOLED_BYTES_MIN))
             continue;
         struct pooled *pooled = &r->pooled[r->pooled_n++];
         pooled->bytes = bytes;

@@ -298,6 +298,8 @@ static void walk_end(struct scrub *c)
     if (w->lost || w->next_offset < w->end_offset)
         damage_found(c, w->lost ? w->lost_pos : w->end_pos, w->end_pos, w->next_offset,
                      w->end_offset);
+    if (c->lines == 0)
+        seg_note_good(c->seg, 0, w->end_pos);
     if (c->lines > SCRUB_LINES_MAX)
         log_error("%s: scrub: %s has %u more damaged places", c->seg->plog->name, c->path,
                   c->lines - SCRUB_LINES_MAX);

@@ -33,6 +33,7 @@ void segment_destroy(struct segment *seg)
     ASSERT(list_empty(&seg->loads));
     if (seg->file != NULL)
         env_file_close(seg->plog->store->env, seg->file);
+    seg_source_drop(seg);
     windows_forget(seg);
     seg_drop_chunks(seg);
     seg_index_fini(&seg->index);

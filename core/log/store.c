@@ -25,7 +25,7 @@ static struct log_store *store_create(struct env *env, unsigned journal_id,
     struct list_node *lists[] = {&s->dirty,        &s->destage_ready, &s->behind,
                                  &s->notify,       &s->clean,         &s->memory_waiters,
                                  &s->disk_waiters, &s->load_waiting,  &s->big_tails,
-                                 &s->lazy,         &s->windows};
+                                 &s->lazy,         &s->windows,       &s->sources};
     for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
     return s;

@@ -249,5 +249,6 @@ int window_verify(struct read_window *w, const struct seg_cursor *c, struct batc
     if (c->pos != w->good_to)
         w->good_from = c->pos;
     w->good_to = c->pos + ret->len_bytes;
+    seg_note_good(c->seg, c->pos, w->good_to);
     return 0;
 }

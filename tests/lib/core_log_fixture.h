@@ -64,5 +64,7 @@ struct plog *fixture_plog(struct log_fixture *f, int32_t partition);
  * Forgets what is missing. False: f->why. */
 bool fixture_verify(struct log_fixture *f, int32_t partition);
 bool fixture_verify_all(struct log_fixture *f);
+/* Sends it as a broker would; what has arrived goes to out. False: it could not be sent. */
+bool fixture_splice(struct log_fixture *f, const struct env_extent *extent, uint8_t *out);
 
 #endif
