@@ -28,7 +28,16 @@ struct broker_node { /* what clients see as one Kafka node */
 };
 
 /* How replies leave: auto chooses, the others are forced. */
-enum egress_mode { EGRESS_AUTO, EGRESS_SEND, EGRESS_SEND_ZC };
+enum egress_mode { EGRESS_AUTO, EGRESS_SEND, EGRESS_SEND_ZC, EGRESS_SPLICE };
+
+/* From how many bytes on auto takes which way, on connections that stay on this machine and on
+ * others. */
+#define EGRESS_NEVER UINT32_MAX
+struct egress_limits {
+    uint32_t zc_bytes;     /* what lies in memory: not copied; 0: as nothing was measured */
+    uint32_t splice_bytes; /* sealed segments: not read, either; 0: never */
+};
+enum egress_link { EGRESS_LOCAL, EGRESS_REMOTE, EGRESS_LINKS };
 
 /* Read-only once shards run. */
 struct broker {
@@ -51,6 +60,7 @@ struct broker {
     uint64_t connection_idle_ms;     /* connections.max.idle.ms */
     unsigned fetch_sessions_max;     /* per shard */
     enum egress_mode egress;
+    struct egress_limits egress_limits[EGRESS_LINKS];
 };
 
 struct shard_timer {
