@@ -45,6 +45,7 @@ void conn_open(struct net *net, int sock)
     setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     c->net = net;
     c->sock = sock;
+    c->is_local = sock_is_local(sock);
     c->active_ns = env_now_ns(net->shard->env);
     list_init(&c->order);
     list_push_tail(&net->conns, &c->link);
@@ -325,6 +326,8 @@ static struct conn_send *send_get(struct net *net)
     if (send != NULL) {
         memset(&send->op, 0, sizeof(send->op));
         send->requests_n = send->iov_n = 0;
+        send->extent = NULL;
+        send->more = false;
     }
     return send;
 }
@@ -352,13 +355,28 @@ static bool send_add(struct conn *c, struct conn_send *send, struct conn_request
     }
     if (send->iov_n == CONN_IOV_MAX)
         return false;
-    send->iov_n += conn_request_pieces(x, send->iov + send->iov_n, CONN_IOV_MAX - send->iov_n);
+    send->iov_n +=
+        conn_request_pieces(x, send->iov + send->iov_n, CONN_IOV_MAX - send->iov_n, &send->extent);
     send->requests[send->requests_n++] = x;
     x->sends++;
+    send->more = !x->queued_all;
     if (!x->queued_all)
         return false;
     request_unlink(c, x);
-    return true;
+    return send->extent == NULL;
+}
+
+/* Part of a frame has left: nothing can follow. That the peer is gone is no news. */
+static void send_failed(struct conn *c, const struct conn_send *send)
+{
+    int rc = send->op.res;
+    if (send->extent != NULL && rc != -EPIPE && rc != -ECONNRESET && c->state != CONN_CLOSED) {
+        char peer[SOCK_NAME_BYTES];
+        sock_peer_name(c->sock, peer);
+        net_log(c->net, "shard %u: closing %s: sending from a segment failed: %s",
+                c->net->shard->index, peer, strerror(-rc));
+    }
+    conn_close(c);
 }
 
 static void on_send_done(struct env_op *op)
@@ -368,7 +386,7 @@ static void on_send_done(struct env_op *op)
     c->sending = NULL;
     c->active_ns = env_now_ns(c->net->shard->env);
     if (op->res < 0)
-        conn_close(c);
+        send_failed(c, send);
     else
         conn_mark_dirty(c);
 }
@@ -414,7 +432,7 @@ static void send_ready(struct conn *c)
         if (!x->r.replied || !send_add(c, send, x))
             break;
     }
-    if (send->iov_n > 0) {
+    if (send->iov_n > 0 || send->extent != NULL) {
         send_start(c, send);
         return;
     }

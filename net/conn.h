@@ -66,6 +66,7 @@ struct conn {
     struct env_op recv_op;
     struct conn_send *sending; /* on_done has not come */
     unsigned sends;            /* not released */
+    bool is_local;             /* both ends are on this machine */
     bool link_copies;          /* the kernel copies what is sent "without a copy" on its link */
 };
 
@@ -77,6 +78,8 @@ struct conn_send {
     unsigned requests_n, iov_n;
     struct conn_request *requests[CONN_IOV_MAX];
     struct iovec iov[CONN_IOV_MAX];
+    const struct env_extent *extent; /* not NULL: this instead */
+    bool more;                       /* of the last reply */
 };
 
 struct net_listener {
@@ -144,9 +147,10 @@ struct conn_request *conn_request_create(struct net *net, uint32_t frame_len, co
 void conn_request_drop_later(struct conn_request *x); /* at the end of the turn */
 void conn_requests_drop(struct net *net);             /* then: tells on_released, frees */
 void conn_request_dispatch(struct conn_request *x);   /* the frame is complete */
-/* The next pieces of a reply for a send: fills at most iov_n and says how many; x->queued_all when
- * there are no more. */
-unsigned conn_request_pieces(struct conn_request *x, struct iovec *iov, unsigned iov_n);
+/* The next pieces of a reply for a send: fills at most iov_n and says how many; or the next one is
+ * a piece of a file, *ret_extent. x->queued_all when there are no more. */
+unsigned conn_request_pieces(struct conn_request *x, struct iovec *iov, unsigned iov_n,
+                             const struct env_extent **ret_extent);
 void conn_requests_fini(struct net *net);
 
 /* ---- pressure.c ---- */

@@ -108,8 +108,10 @@ struct request {
  * Exactly one of reply, no_reply, fail per request. The response may be in r->arena or on the
  * stack; record bytes it references must stay until on_released. */
 void request_reply(struct request *r, const void *response);
-void request_no_reply(struct request *r);                 /* acks=0 */
-void request_fail(struct request *r, const char *why);    /* logs, closes the connection */
+void request_no_reply(struct request *r);              /* acks=0 */
+void request_fail(struct request *r, const char *why); /* logs, closes the connection */
+/* From how many bytes on what lies in sealed segments may be sent to it as it is; 0: never. */
+uint32_t egress_splice_bytes(const struct conn *c);       /* egress.c */
 void *request_alloc(struct request *r, size_t len_bytes); /* zeroed; NULL: then request_fail */
 void request_cancel(struct request *r);                   /* calls on_cancel, at most once */
 

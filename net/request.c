@@ -262,6 +262,8 @@ static bool pieces_settle(struct conn_request *x)
     const struct wire_writer *w = &x->r.reply;
     while (x->ref_at < w->refs_n && x->buf_at >= w->refs[x->ref_at].at) {
         const struct wire_ref *ref = &w->refs[x->ref_at];
+        if (ref->extent != NULL && x->ref_bytes < (uint32_t)ref->len)
+            return true;
         while (x->ref_iov < ref->iov_n && ref->iov[x->ref_iov].iov_len == 0)
             x->ref_iov++;
         if (x->ref_iov < ref->iov_n && x->ref_bytes < (uint32_t)ref->len)
@@ -273,7 +275,8 @@ static bool pieces_settle(struct conn_request *x)
     return x->ref_at < w->refs_n || x->buf_at < w->len;
 }
 
-unsigned conn_request_pieces(struct conn_request *x, struct iovec *iov, unsigned iov_n)
+unsigned conn_request_pieces(struct conn_request *x, struct iovec *iov, unsigned iov_n,
+                             const struct env_extent **ret_extent)
 {
     const struct wire_writer *w = &x->r.reply;
     unsigned n = 0;
@@ -284,6 +287,13 @@ unsigned conn_request_pieces(struct conn_request *x, struct iovec *iov, unsigned
             iov[n++] = (struct iovec){w->buf + x->buf_at, limit - x->buf_at};
             x->buf_at = limit;
             continue;
+        }
+        if (ref->extent != NULL) { /* a send of its own */
+            if (n > 0)
+                break;
+            *ret_extent = ref->extent;
+            x->ref_bytes = (uint32_t)ref->len;
+            break;
         }
         const struct iovec *piece = &ref->iov[x->ref_iov++];
         size_t take = MIN(piece->iov_len, (size_t)((uint32_t)ref->len - x->ref_bytes));

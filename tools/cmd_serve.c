@@ -1,6 +1,7 @@
 #include "tools/cmd_serve.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include "numa/placement.h"
 #include "numa/topo.h"
 #include "tools/cmd_version.h"
+#include "tools/egress_profile.h"
 #include "tools/config.h"
 #include "tools/serve_run.h"
 
@@ -162,6 +164,7 @@ static void broker_fill(const struct serve_config *config, unsigned shards_n, st
                                 : (uint64_t)config->connections_max_idle_ms;
     b->fetch_sessions_max = (unsigned)config->fetch_sessions_max;
     b->egress = (enum egress_mode)config->egress;
+    b->log.splice_verify = (enum log_verify)config->egress_verify;
 }
 
 /* What clients are told: not a wildcard. */
@@ -304,6 +307,27 @@ static int serve_with_dirs(const struct serve_config *config, struct machine *m,
     return exit_code;
 }
 
+/* What was measured here, if it was. */
+static int egress_fill(const struct serve_config *config, const struct machine *m, struct broker *b)
+{
+    char path[PATH_MAX], reason[PATH_MAX + 128];
+    bool named = config->egress_profile != NULL && config->egress_profile[0] != '\0';
+    if (named)
+        snprintf(path, sizeof(path), "%s", config->egress_profile);
+    else
+        snprintf(path, sizeof(path), "%.4000s/%s", config->data_dirs[0], EGRESS_PROFILE_NAME);
+    int rc = egress_profile_read(path, b->egress_limits, reason, sizeof(reason));
+    if (rc < 0 && (named || rc != -ENOENT))
+        return fail("egress.profile: %s", reason);
+    if (rc == 0)
+        log_info("what was measured of ways out is in %s", path);
+    if (!m->features.splice)
+        b->log.splice_verify = LOG_VERIFY_ALWAYS;
+    for (unsigned i = 0; i < EGRESS_LINKS && !m->features.send_zc_report; i++)
+        b->egress_limits[i].zc_bytes = EGRESS_NEVER; /* nobody could see if it works */
+    return 0;
+}
+
 static int serve_on(const struct serve_config *config, struct machine *m)
 {
     struct serve_setup *setup = calloc(1, sizeof(*setup));
@@ -313,9 +337,9 @@ static int serve_on(const struct serve_config *config, struct machine *m)
     setup->features = &m->features;
     setup->busy_poll_us = (unsigned)config->busy_poll_us;
     broker_fill(config, (unsigned)m->placement.n_shards, &setup->broker);
-    if (setup->broker.egress == EGRESS_AUTO && !m->features.send_zc_report)
-        setup->broker.egress = EGRESS_SEND; /* it could not be seen whether zero copy works */
-    int rc = nodes_fill(config, &m->placement, &setup->broker);
+    int rc = egress_fill(config, m, &setup->broker);
+    if (rc == 0)
+        rc = nodes_fill(config, &m->placement, &setup->broker);
     if (rc == 0) {
         setup->ready_host = setup->broker.nodes[0].host;
         setup->ready_port = setup->broker.nodes[0].port;

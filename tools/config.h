@@ -42,9 +42,11 @@ struct serve_config {
     /* machine; 0 or NULL: as there is */
     int64_t shards, memory_bytes;
     int64_t busy_poll_us;
-    const char *cpus; /* list of CPU numbers, e.g. "0-3,8" */
-    int log_level;    /* enum log_level */
-    int egress;       /* enum egress_mode */
+    const char *cpus;           /* list of CPU numbers, e.g. "0-3,8" */
+    int log_level;              /* enum log_level */
+    int egress;                 /* enum egress_mode */
+    const char *egress_profile; /* "": none named */
+    int egress_verify;          /* enum log_verify */
 
     /* topics */
     int64_t num_partitions, default_replication_factor;

@@ -57,9 +57,16 @@
       "that can be polled; lower latency, and a core that is never idle under load; 0: never")     \
     X("memory.bytes", false, CONFIG_SIZE, memory_bytes, "0", 0, 64 * TIB, NULL,                    \
       "memory of all shards together; 0: a quarter of what is allowed, at most 256 MiB a shard")   \
-    X("egress", false, CONFIG_WORD, egress, "auto", 0, 0, "auto|send|send_zc",                     \
-      "how responses are sent: copied by the kernel (send), not copied (send_zc), or whichever "   \
-      "the connection can do")                                                                     \
+    X("egress", false, CONFIG_WORD, egress, "auto", 0, 0, "auto|send|send_zc|splice",              \
+      "how responses are sent: copied by the kernel (send), not copied (send_zc), sealed "         \
+      "segments "                                                                                  \
+      "not even read (splice), or whichever the connection can do and the profile says")           \
+    X("egress.profile", false, CONFIG_TEXT, egress_profile, "", 0, 0, NULL,                        \
+      "what `penstock bench egress --save` has written, for egress=auto; empty: "                  \
+      "egress.properties in the first data directory, if it is there")                             \
+    X("egress.verify", false, CONFIG_WORD, egress_verify, "once", 0, 0, "true|once|false",         \
+      "before sealed segments are spliced: what is sent is always read and verified, so nothing "  \
+      "is spliced (true); it was found good since the start (once); nothing (false)")              \
     X("metrics.listen", false, CONFIG_TEXT, raw.metrics_listen, "", 0, 0, NULL,                    \
       "HOST:PORT of /metrics (Prometheus), /metrics.json and /healthz over HTTP; a PORT alone is " \
       "on 127.0.0.1; empty: off")                                                                  \

@@ -40,7 +40,7 @@ const struct doctor_rung doctor_rungs[] = {
     {"zero-copy send", AT(send_zc), true, "send", "the kernel copies what is sent", KERNEL("6.0")},
     {"zero-copy send, usage reports", AT(send_zc_report), true, "send",
      "whether zero copy works cannot be seen, so it is never chosen by itself", KERNEL("6.2")},
-    {"splice", AT(splice), false, "read and send", "data from disk passes through memory",
+    {"splice", AT(splice), true, "read and send", "data from disk passes through memory",
      KERNEL("5.7")},
     {"polled rings (IOPOLL), with busy.poll.us", AT(iopoll), true, "interrupts",
      "some microseconds of latency, and an interrupt for each read", KERNEL("5.1")},

@@ -279,7 +279,10 @@ static void item_tell(const struct fetch *f, const struct fetch_item *item, told
         told->diverging_epoch.epoch = part->diverging_epoch;
         told->diverging_epoch.end_offset = part->diverging_end;
     }
-    if (item_has_records(item))
+    if (item_has_records(item) && part->records->read.extent.file != NULL)
+        told->records = (struct wire_records){.extent = &part->records->read.extent,
+                                              .len = (int32_t)part->records->read.len_bytes};
+    else if (item_has_records(item))
         told->records = (struct wire_records){.iov = part->records->read.iov,
                                               .iov_n = (int32_t)part->records->read.iov_n,
                                               .len = (int32_t)part->records->read.len_bytes};
@@ -420,6 +423,8 @@ static void share_start(struct fetch *f, struct fetch_share *share, uint64_t min
     share->min_bytes = min_bytes;
     share->max_bytes = fetch_max_bytes(f);
     share->zstd_known = f->r->version >= VERSION_ZSTD;
+    if (share->zstd_known && f->r->conn != NULL) /* else the records have to be looked at */
+        share->splice_min_bytes = egress_splice_bytes(f->r->conn);
     f->pending++;
     fetch_share_start(share, on_answer, f);
 }

@@ -193,6 +193,7 @@ static uint32_t part_read(struct fetch_part *part, struct plog *p, uint32_t max_
     read->read.offset = part->want.offset;
     read->read.max_bytes = max_bytes;
     read->read.at_least_one = first;
+    read->read.splice_min_bytes = share->splice_min_bytes;
     share->reads_pending++;
     if (plog_read(p, &read->read, on_read) == 0)
         return max_bytes;

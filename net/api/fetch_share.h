@@ -53,7 +53,8 @@ struct fetch_share {
     /* in */
     uint64_t min_bytes; /* of this share; 0: does not wait */
     uint32_t max_bytes;
-    bool zstd_known; /* the client's version can be sent zstd */
+    uint32_t splice_min_bytes; /* of a part; 0: never */
+    bool zstd_known;           /* the client's version can be sent zstd */
     /* the front's */
     bool started, answered, hurried;
     bool drop; /* goes with the hurry: nobody wants the records any more */

@@ -131,7 +131,7 @@ static void encode_blob(struct encoder *e, enum wire_type type, bool nullable, c
     const struct wire_records *r = (const struct wire_records *)at;
     if (type == WIRE_BYTES)
         put_bytes(e->w, ((const struct wire_bytes *)at)->p, (uint32_t)len);
-    else if (r->iov == NULL)
+    else if (r->iov == NULL && r->extent == NULL)
         put_bytes(e->w, r->data, (uint32_t)len);
     else
         put_ref(e->w, r);

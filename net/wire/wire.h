@@ -27,11 +27,12 @@ struct wire_bytes {
 };
 
 /* Decoded: data points into the frame, which is mutable so that offsets can be assigned in place,
- * and iov is NULL. To encode: iov != NULL is referenced and must hold len bytes; else data is
- * copied. */
+ * and iov is NULL. To encode: extent != NULL, or else iov != NULL, is referenced and must hold len
+ * bytes; else data is copied. */
 struct wire_records {
     uint8_t *data;
     const struct iovec *iov;
+    const struct env_extent *extent; /* of a file: io/env.h */
     int32_t iov_n;
     int32_t len; /* -1: null */
 };
@@ -41,6 +42,7 @@ struct wire_uuid {
 };
 
 struct wire_schema;
+struct env_extent;
 
 #define WIRE_NEWEST INT16_MAX /* open end of a version range; as a flexible_min: never */
 
@@ -91,11 +93,12 @@ int wire_decode(const struct wire_schema *schema, int version, bool flexible, ui
 int wire_decode_prefix(const struct wire_schema *schema, int version, bool flexible, uint8_t *body,
                        uint32_t len, struct arena *arena, void *ret, uint32_t *ret_used);
 
-/* len bytes of an iovec that belong at position `at` of the writer's buf. Ascending; two may share
- * a position. */
+/* len bytes of an iovec, or of a file, that belong at position `at` of the writer's buf. Ascending;
+ * two may share a position. */
 struct wire_ref {
     uint32_t at;
-    const struct iovec *iov; /* borrowed from the message that was encoded */
+    const struct iovec *iov;         /* borrowed from the message that was encoded */
+    const struct env_extent *extent; /* not NULL: these instead */
     int32_t iov_n;
     int32_t len;
 };

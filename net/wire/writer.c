@@ -70,11 +70,12 @@ void put_ref(struct wire_writer *w, const struct wire_records *r)
     uint64_t sum = 0;
     for (int32_t i = 0; i < r->iov_n; i++)
         sum += r->iov[i].iov_len;
-    ASSERT(sum == (uint64_t)r->len); /* else every byte after it is read as something else */
+    ASSERT(r->extent != NULL ||
+           sum == (uint64_t)r->len); /* else every byte after it is read as something else */
     if (w->failed || r->len == 0 || (w->refs_n == w->refs_cap && !refs_grow(w)))
         return;
-    w->refs[w->refs_n++] =
-        (struct wire_ref){.at = w->len, .iov = r->iov, .iov_n = r->iov_n, .len = r->len};
+    w->refs[w->refs_n++] = (struct wire_ref){
+        .at = w->len, .iov = r->iov, .extent = r->extent, .iov_n = r->iov_n, .len = r->len};
     w->ref_bytes += (uint32_t)r->len;
 }
 

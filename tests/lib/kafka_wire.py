@@ -252,9 +252,13 @@ def produce_body(topic, data, acks=-1, partition=0):
             array([string(topic) + array([i32(partition) + i32(len(data)) + data])]))
 
 
-def fetch_body(topic, offset, partition=0, max_bytes=1 << 20, wait_ms=0, min_bytes=0):
-    return (i32(-1) + i32(wait_ms) + i32(min_bytes) + i32(max_bytes) + i8(0) +
-            array([string(topic) + array([i32(partition) + i64(offset) + i32(max_bytes)])]))
+def fetch_body(topic, offset, partition=0, max_bytes=1 << 20, wait_ms=0, min_bytes=0, version=4):
+    session, epoch, start, forgotten = b"", b"", b"", b""
+    if version == 10:  # without a session
+        session, epoch, start, forgotten = i32(0) + i32(-1), i32(-1), i64(-1), array([])
+    return (i32(-1) + i32(wait_ms) + i32(min_bytes) + i32(max_bytes) + i8(0) + session +
+            array([string(topic) + array([i32(partition) + epoch + i64(offset) + start +
+                                          i32(max_bytes)])]) + forgotten)
 
 
 def create_topics_body(topics, partitions=1, configs=()):
@@ -275,13 +279,18 @@ def produce(connection, topic, data, partition=0):
     return error, offset
 
 
-def fetch(connection, topic, offset, partition=0, max_bytes=1 << 20):
-    """(error code, high watermark, records as bytes)."""
-    answer = connection.request(FETCH, 4, fetch_body(topic, offset, partition, max_bytes))
+def fetch(connection, topic, offset, partition=0, max_bytes=1 << 20, version=4):
+    """(error code, high watermark, records as bytes). Version 4 or 10."""
+    answer = connection.request(FETCH, version, fetch_body(topic, offset, partition, max_bytes,
+                                                           version=version))
     answer.i32()
+    if version == 10:
+        assert (answer.i16(), answer.i32()) == (0, 0)
     assert (answer.i32(), answer.string(), answer.i32(), answer.i32()) == (1, topic, 1, partition)
     error, high = answer.i16(), answer.i64()
     answer.i64()
+    if version == 10:
+        answer.i64()
     aborted = answer.i32()
     assert aborted <= 0, aborted
     records = answer.bytes(answer.i32())

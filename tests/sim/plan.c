@@ -114,6 +114,17 @@ static void draw_faults(struct sim_plan *p, struct rng *r)
     p->damage_round = 1 + (unsigned)rng_below(r, p->rounds);
 }
 
+/* What is spliced comes as it is, damaged or not. */
+static void draw_egress(struct sim_plan *p, struct rng *r)
+{
+    bool sound = !p->rot && !p->faults[MEM_FAULT_READ_MISDIRECTED] &&
+                 !p->faults[MEM_FAULT_WRITE_MISDIRECTED];
+    if (!chance(r, 50) || !sound)
+        return;
+    p->broker.egress = EGRESS_SPLICE;
+    p->broker.splice_verify = chance(r, 50) ? LOG_VERIFY_ONCE : LOG_VERIFY_NEVER;
+}
+
 void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
 {
     struct rng r;
@@ -126,4 +137,5 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
     draw_faults(plan, &r);
     if (chance(&r, 15))
         draw_recycling(plan, &r);
+    draw_egress(plan, &r);
 }

@@ -76,6 +76,7 @@ static void broker_configure(struct sim_broker *b, const struct sim_broker_confi
         .log = {.journal_bytes = config->journal_bytes,
                 .direct_min_bytes = config->direct_min_bytes,
                 .place_min_bytes = (uint32_t)config->direct_min_bytes / 4,
+                .splice_verify = config->splice_verify,
                 .shards_n = config->shards_n,
                 .producer_expiry_ms = config->producer_expiry_ms,
                 .pool_max_percent = 10},
@@ -87,6 +88,7 @@ static void broker_configure(struct sim_broker *b, const struct sim_broker_confi
         .requests_in_flight_max = config->requests_in_flight_max,
         .connection_idle_ms = 600000,
         .fetch_sessions_max = 100,
+        .egress = config->egress,
     };
     topic_config_defaults(&k->topic_defaults);
     k->topic_defaults.segment_bytes = config->segment_bytes;

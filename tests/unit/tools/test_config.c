@@ -197,7 +197,7 @@ Test(config, errors_name_the_place_the_key_and_the_value)
     expect_error(RUN("-o", "num.partitions=0"), "-o: ", "num.partitions=0", "from 1 to");
     expect_error(RUN("--shards", "257"), "--shards: ", "shards=257", "0 to 256");
     expect_error(RUN("--advertise", "city"), "--advertise: ", "advertise=city", "shard|numa|host");
-    expect_error(RUN("-o", "egress=splice"), "-o: ", "egress=splice", "auto|send");
+    expect_error(RUN("-o", "egress=sendfile"), "-o: ", "egress=sendfile", "auto|send");
     expect_error(RUN("--log-level", "loud"), "--log-level", "loud", "error|warn|info|debug");
     expect_error(RUN("-o", "auto.create.topics.enable=yes"), "-o", "=yes", "true or false");
     expect_error(RUN("-o", "log.segment.bytes=1k"), "-o", "log.segment.bytes=1k", "1048576");
