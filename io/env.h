@@ -120,6 +120,7 @@ struct env_name_step {
     uint64_t size_bytes;
     const void *data;
     size_t data_len;
+    bool sync_later; /* PUT, RESIZE: durable only behind a SYNC_FS */
     struct env_file *ret_file;
     uint64_t ret_size_bytes, ret_free_bytes, ret_total_bytes, ret_flushes_failed;
     uint64_t device;  /* private to the environment */
@@ -142,6 +143,7 @@ struct env_ops {
     uint64_t (*random)(struct env *);
     void (*submit)(struct env *, struct env_op *);
     void (*file_close)(struct env *, struct env_file *);
+    int (*file_synced)(struct env *, struct env_file *);
     void (*recv_return)(struct env *, struct env_op *);
     void (*sock_shutdown)(struct env *, int sock);
     void (*sock_close)(struct env *, int sock);
@@ -200,6 +202,12 @@ static inline void env_file_close(struct env *env, struct env_file *file)
 {
     env->ops->file_close(env, file);
 }
+/* As the end of a flush, where a SYNC_FS stood for one: it began when no write to the file was in
+ * flight, it has succeeded, and none is in flight now. 0, or -EIO (see env_flush). */
+static inline int env_file_synced(struct env *env, struct env_file *file)
+{
+    return env->ops->file_synced(env, file);
+}
 static inline void env_destroy(struct env *env)
 {
     if (env != NULL)
@@ -220,8 +228,8 @@ void env_write(struct env *, struct env_op *, struct env_file *, const void *buf
  * not this file's alone: the device's cache is. So when one has failed, on whichever shard (or a
  * synced write, or the sync in a name step), the next flush of each file on that device fails too,
  * once, if writes to it had begun before that no flush has covered; and so do synced writes in
- * flight. SYNC_FS does not say so: who relies on it compares STAT's ret_flushes_failed with what it
- * was before the writes. */
+ * flight. SYNC_FS does not say so: who relies on it asks env_file_synced of each file, or compares
+ * STAT's ret_flushes_failed with what it was before the writes. */
 void env_flush(struct env *, struct env_op *, struct env_file *, env_done_fn on_done);
 void env_names(struct env *, struct env_op *, struct env_name_step *steps, unsigned steps_n,
                env_done_fn on_done);

@@ -107,6 +107,13 @@ static void dry_file_close(struct env *env, struct env_file *file)
     free(file);
 }
 
+static int dry_file_synced(struct env *env, struct env_file *file)
+{
+    (void)env;
+    (void)file;
+    return 0; /* nothing is lost in memory */
+}
+
 static void dry_turn(struct env *env, uint64_t deadline_ns)
 {
     struct dry *d = dry_of(env);
@@ -152,6 +159,7 @@ static const struct env_ops dry_ops = {
     .random = dry_random,
     .submit = dry_submit,
     .file_close = dry_file_close,
+    .file_synced = dry_file_synced,
     .turn = dry_turn,
     .destroy = dry_destroy,
 };

@@ -27,7 +27,8 @@
  *    make its own name stable. The size given by CREATE is a pending change by itself, made
  *    stable by a flush of the file: so a created name may be found with size 0.
  *  - PUT and RESIZE are one effect each, stable when done; PREWRITE's size and zeros are, its name
- *    is not. PUT makes nothing else stable; RESIZE also the file's own completed writes.
+ *    is not. PUT makes nothing else stable; RESIZE also the file's own completed writes. With
+ *    sync_later the new size, and the name and the data of a PUT, are pending like any.
  *  - At a crash a random prefix of the pending changes is kept. Files without a name are gone.
  *  - A PUT that the power interrupts leaves the old file, and may leave its temporary one (path
  * with
@@ -979,6 +980,13 @@ static int step_sync_fs(struct mem_env *e, struct env_name_step *s)
     return 0;
 }
 
+static void size_pending(struct mem_world *w, struct mem_inode *ino)
+{
+    struct mem_change *size = change_new(w);
+    size->sized = inode_get(ino);
+    size->size_bytes = ino->live_size;
+}
+
 /* A new file with its name pending and its size reserved. */
 static int file_create(struct mem_env *e, struct env_name_step *s)
 {
@@ -1002,9 +1010,7 @@ static int step_create(struct mem_env *e, struct env_name_step *s)
     int rc = file_create(e, s);
     if (rc != 0)
         return rc;
-    struct mem_change *size = change_new(e->world);
-    size->sized = inode_get(s->ret_file->inode);
-    size->size_bytes = s->size_bytes;
+    size_pending(e->world, s->ret_file->inode);
     return 0;
 }
 
@@ -1052,7 +1058,10 @@ static int step_resize(struct mem_env *e, struct env_name_step *s)
     if (s->size_bytes < ino->live_size)
         inode_cut(ino, s->size_bytes);
     ino->live_size = s->size_bytes;
-    inode_commit_size(w, ino);
+    if (s->sync_later)
+        size_pending(w, ino);
+    else
+        inode_commit_size(w, ino);
     inode_charge(w, ino);
     return 0;
 }
@@ -1072,6 +1081,25 @@ static struct mem_inode *file_of_data(struct mem_world *w, unsigned device, cons
         b->written = true;
     }
     return ino;
+}
+
+/* What is in it was only written so far. */
+static void file_unsettle(struct mem_world *w, struct mem_inode *ino)
+{
+    size_t n = block_ceil(ino->live_size) / BLOCK_BYTES;
+    struct mem_write *wr = alloc_zeroed(sizeof(*wr) + n * sizeof(wr->blocks[0]));
+    wr->seq = ++w->write_seq;
+    wr->blocks_n = wr->pending_n = n;
+    for (size_t i = 0; i < n; i++) {
+        struct mem_block *b = block_at(ino, i);
+        wr->blocks[i].page = b->stable;
+        wr->blocks[i].pending = true;
+        b->stable = NULL;
+        b->written = false;
+    }
+    write_queue(w, ino, wr);
+    ino->stable_size = 0;
+    size_pending(w, ino);
 }
 
 /* Where PUT writes before it renames. */
@@ -1099,7 +1127,11 @@ static int step_put(struct mem_env *e, struct env_name_step *s)
     struct mem_change *c = change_new(w);
     change_set(w, c, put_temp_entry(&p), NULL); /* one may lie there from an earlier crash */
     change_set(w, c, entry_make(p.dir, p.name, p.name_len), ino);
+    if (s->sync_later)
+        file_unsettle(w, ino);
     inode_put(w, ino);
+    if (s->sync_later)
+        return 0;
     list_for_each(it, &w->changes)
         container_of(it, struct mem_change, link)->marked = false;
     c->marked = true;
@@ -1863,6 +1895,12 @@ static void mem_file_close(struct env *env, struct env_file *file)
     file_free(e->world, file);
 }
 
+static int mem_file_synced(struct env *env, struct env_file *file)
+{
+    (void)env;
+    return losses_synced(&file->losses);
+}
+
 static void mem_recv_return(struct env *env, struct env_op *op)
 {
     (void)env;
@@ -1915,6 +1953,7 @@ static const struct env_ops mem_ops = {
     .random = mem_random,
     .submit = mem_submit,
     .file_close = mem_file_close,
+    .file_synced = mem_file_synced,
     .recv_return = mem_recv_return,
     .sock_shutdown = mem_sock_ignore,
     .sock_close = mem_sock_ignore,

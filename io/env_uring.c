@@ -122,6 +122,12 @@ static void uring_file_close(struct env *env, struct env_file *file)
     uring_files_close(&uring_env_of(env)->files, file);
 }
 
+static int uring_file_synced(struct env *env, struct env_file *file)
+{
+    (void)env;
+    return losses_synced(&file->losses);
+}
+
 static void uring_recv_return(struct env *env, struct env_op *op)
 {
     struct uring_env *u = uring_env_of(env);
@@ -528,6 +534,7 @@ static const struct env_ops uring_ops = {
     .random = uring_random,
     .submit = uring_submit,
     .file_close = uring_file_close,
+    .file_synced = uring_file_synced,
     .recv_return = uring_recv_return,
     .sock_shutdown = uring_sock_shutdown,
     .sock_close = uring_sock_close,

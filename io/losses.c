@@ -55,6 +55,14 @@ static int flush_end(const struct env_op *op, struct file_losses *f, int res)
     return res;
 }
 
+int losses_synced(struct file_losses *f)
+{
+    ASSERT(f->writes_in_flight == 0);
+    bool lost = f->unflushed && losses_counted(f->device) != f->failed_known;
+    f->unflushed = false;
+    return lost ? -EIO : 0;
+}
+
 int losses_end(const struct env_op *op, struct file_losses *f, int res)
 {
     if (op->kind == ENV_OP_FLUSH)

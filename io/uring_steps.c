@@ -255,7 +255,7 @@ static int step_resize(struct env_name_step *s)
         rc = rc_of(ftruncate(fd, (off_t)s->size_bytes));
     else if (rc == 0)
         rc = reserve(fd, s->size_bytes);
-    if (rc == 0)
+    if (rc == 0 && !s->sync_later)
         rc = synced(s, fd, fsync(fd));
     close(fd);
     return rc;
@@ -299,7 +299,7 @@ static int temp_write(struct env_name_step *s, const char *temp)
     if (fd < 0)
         return -errno;
     int rc = write_all(fd, s->data, s->data_len);
-    if (rc == 0)
+    if (rc == 0 && !s->sync_later)
         rc = synced(s, fd, fsync(fd));
     if (rc == 0) /* a hint: small files should not push anything else out of memory */
         posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
@@ -317,7 +317,7 @@ static int step_put(struct env_name_step *s)
         rc = rc_of(rename(temp, s->path));
     if (rc < 0)
         unlink(temp);
-    else
+    else if (!s->sync_later)
         rc = parent_sync(s);
     free(temp);
     return rc;

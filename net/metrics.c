@@ -87,6 +87,8 @@ const struct metric metrics[] = {
     COUNTER("direct_writes_total", log.runs, "Large runs written straight to their segment."),
     COUNTER("direct_write_bytes_total", log.run_bytes, "Bytes of these runs."),
     COUNTER("destaged_bytes_total", log.destage_bytes, "Bytes moved from memory to segments."),
+    COUNTER("file_system_syncs_total", log.shared_syncs,
+            "Syncs of a file system, each for many segment files."),
     COUNTER("checkpoints_total", log.checkpoints, "Checkpoints written."),
 
     COUNTER("reads_memory_total", log.reads_hot, "Reads of records answered from memory."),

@@ -2,11 +2,11 @@
  * Happy path: a partition with a chunk's worth behind (or in the running cycle, or with a segment
  *   to seal) is in store.destage_ready -> one write of its first segment with work -> flush of that
  *   file -> destaged_pos moves, its memory becomes a cache.
- * A cycle destages all that was behind when it began and ends in a checkpoint, which frees journal
- *   space.
- * Failure: the partition is fenced, also by a run that is part of a group; what is stable of it
- *   stays in memory and in checkpoints. A flush fails too when another one of the device has failed
- *   since the write began (io/losses.h), so nothing that was lost with it is counted. */
+ * A cycle destages all that was behind when it began. That gives memory back; when the journal
+ * needs room, it ends in a checkpoint, whose cost grows with the number of partitions. Failure: the
+ * partition is fenced, also by a run that is part of a group; what is stable of it stays in memory
+ * and in checkpoints. A flush fails too when another one of the device has failed since the write
+ * began (io/losses.h), so nothing that was lost with it is counted. */
 #include "core/log/internal.h"
 
 #include <errno.h>
@@ -83,24 +83,49 @@ static void io_finish(struct seg_io *io, int rc)
     plog_unhold(p);
 }
 
-static void on_segment_flushed(struct env_op *op)
+static void io_flushed(struct seg_io *io, int rc)
 {
-    struct seg_io *io = container_of(op, struct seg_io, op);
     struct log_store *s = io->seg->plog->store;
     counter_hist_add(&s->counters.flush_us, (env_now_ns(s->env) - io->flush_ns) / NS_PER_US);
-    io_finish(io, op->res);
+    io_finish(io, rc);
+}
+
+static void on_segment_flushed(struct env_op *op)
+{
+    io_flushed(container_of(op, struct seg_io, op), op->res);
+}
+
+static void io_flush(struct seg_io *io)
+{
+    env_flush(io->seg->plog->store->env, &io->op, io->seg->file, on_segment_flushed);
+}
+
+static void on_io_synced(struct sync_waiter *w, int rc)
+{
+    struct seg_io *io = container_of(w, struct seg_io, sync);
+    if (rc < 0)
+        io_flush(io); /* it says whether this file has lost anything */
+    else
+        io_flushed(io, env_file_synced(io->seg->plog->store->env, io->seg->file));
 }
 
 static void on_segment_written(struct env_op *op)
 {
     struct seg_io *io = container_of(op, struct seg_io, op);
+    struct plog *p = io->seg->plog;
+    struct log_store *s = p->store;
     io_unref_chunks(io);
-    if (op->res < 0 || (io->seg->plog->store->closing && io->group == NULL)) {
+    if (io->group == NULL)
+        s->writes_n--;
+    if (op->res < 0 || (s->closing && io->group == NULL)) {
         io_finish(io, op->res);
         return;
     }
-    io->flush_ns = env_now_ns(io->seg->plog->store->env);
-    env_flush(io->seg->plog->store->env, &io->op, io->seg->file, on_segment_flushed);
+    io->flush_ns = env_now_ns(s->env);
+    if (io->group == NULL && sync_is_shared(s, s->destages_n))
+        sync_wait(s, p->dir, &io->sync, io->seg->file, on_io_synced);
+    else
+        io_flush(io);
 }
 
 /* Fills the vector for [from, to) rounded up to a block (the rest of the last block as zeros);
@@ -164,6 +189,7 @@ static void io_start(struct plog *p, struct segment *seg)
     io_prepare(p->io, seg, seg->destaged_pos, seg_destage_target(seg));
     p->io->group = NULL;
     p->store->destages_n++;
+    p->store->writes_n++;
     plog_hold(p);
     io_submit(p->io);
 }
@@ -189,7 +215,7 @@ static void destage_start(struct plog *p)
         plog_leave_cycle(p);
 }
 
-/* ---- the cycle that frees journal space ---- */
+/* ---- the cycle that frees memory and journal space ---- */
 
 void plog_leave_cycle(struct plog *p)
 {
@@ -199,10 +225,9 @@ void plog_leave_cycle(struct plog *p)
     p->store->cycle_missing--;
 }
 
-void store_want_cycle(struct log_store *s)
+static void cycle_begin(struct log_store *s)
 {
-    if (s->cycle || s->checkpoint.busy || s->checkpoint.wanted ||
-        env_now_ns(s->env) < s->cycle_after_ns)
+    if (s->cycle || env_now_ns(s->env) < s->cycle_after_ns)
         return;
     s->cycle = true;
     s->cycle_after_ns = env_now_ns(s->env) + CYCLE_PAUSE_NS;
@@ -216,16 +241,27 @@ void store_want_cycle(struct log_store *s)
     }
 }
 
+/* The journal needs room: also one that has begun for want of memory ends in a checkpoint then. */
+void store_want_cycle(struct log_store *s)
+{
+    if (s->checkpoint.busy || s->checkpoint.wanted)
+        return;
+    cycle_begin(s);
+    s->cycle_checkpoints |= s->cycle;
+}
+
 static void cycle_check(struct log_store *s)
 {
     bool journal_full = journal_used_bytes(s) > s->journal.ring_bytes / 2;
     bool memory_full = s->behind_bytes > s->config.memory->size_bytes / 2 ||
                        (!list_empty(&s->memory_waiters) && !list_empty(&s->behind));
-    if (!s->recovering && (journal_full || memory_full))
+    if (!s->recovering && journal_full)
         store_want_cycle(s);
+    else if (!s->recovering && memory_full)
+        cycle_begin(s);
     if (s->cycle && s->cycle_missing == 0) {
-        s->cycle = false;
-        s->checkpoint.wanted = true;
+        s->checkpoint.wanted |= s->cycle_checkpoints;
+        s->cycle = s->cycle_checkpoints = false;
     }
 }
 
@@ -247,7 +283,7 @@ static void retry_space(struct log_store *s)
 void destage_pump(struct log_store *s)
 {
     retry_space(s);
-    while (s->destages_n < DESTAGES_MAX && !list_empty(&s->destage_ready)) {
+    while (s->writes_n < DESTAGES_MAX && !list_empty(&s->destage_ready)) {
         struct plog *p = container_of(list_pop_head(&s->destage_ready), struct plog, destage_link);
         destage_start(p);
     }

@@ -23,6 +23,7 @@ struct names_job *names_job_begin(struct plog *p, struct segment *seg)
     job->seg = seg;
     p->job = job;
     p->store->jobs_n++;
+    job->shares_sync = sync_is_shared(p->store, p->store->jobs_n);
     return job;
 }
 
@@ -44,11 +45,42 @@ struct env_name_step *names_job_step(struct names_job *job, enum env_step_kind k
     return step;
 }
 
-/* At a clean stop one sync of the file system, before the last checkpoint, makes all durable. */
+/* At a clean stop one sync of the file system, before the last checkpoint, makes all durable; with
+ * many jobs at work one does so for all that are done. */
+static bool sync_later(struct names_job *job)
+{
+    bool closing = job->plog->store->closing;
+    job->owes_sync |= job->shares_sync && !closing;
+    return job->shares_sync || closing;
+}
+
 static void step_sync_dir(struct names_job *job, const char *path)
 {
-    if (!job->plog->store->closing)
+    if (!sync_later(job))
         names_job_step(job, ENV_STEP_SYNC_DIR, path);
+}
+
+static void on_job_synced(struct sync_waiter *w, int rc)
+{
+    struct names_job *job = container_of(w, struct names_job, sync);
+    job->op.res = rc;
+    job->on_done(&job->op);
+}
+
+static void on_job_done(struct env_op *op)
+{
+    struct names_job *job = container_of(op, struct names_job, op);
+    struct plog *p = job->plog;
+    if (op->res == 0 && job->owes_sync)
+        sync_wait(p->store, p->dir, &job->sync, NULL, on_job_synced);
+    else
+        job->on_done(op);
+}
+
+void names_job_submit(struct names_job *job, env_done_fn on_done)
+{
+    job->on_done = on_done;
+    env_names(job->plog->store->env, &job->op, job->steps, job->steps_n, on_job_done);
 }
 
 /* ---- a file for the active (or sealing) segment ---- */
@@ -178,6 +210,7 @@ static void steps_for_directory(struct names_job *job)
         struct env_name_step *put = names_job_step(job, ENV_STEP_PUT, job->paths[0]);
         put->data = job->data[0];
         put->data_len = job->data[0] == NULL ? 0 : (size_t)len;
+        put->sync_later = sync_later(job);
     }
     step_sync_dir(job, p->store->config.data_dirs[p->dir]);
 }
@@ -201,7 +234,7 @@ static void steps_for_new_file(struct names_job *job)
     /* A leftover of the name holds nothing that counts: nothing was destaged to this segment. */
     names_job_step(job, ENV_STEP_UNLINK, path);
     names_job_step(job, ENV_STEP_CREATE, path)->size_bytes = seg->capacity_bytes;
-    names_job_step(job, ENV_STEP_SYNC_DIR, p->path);
+    step_sync_dir(job, p->path);
 }
 
 /* Asks for the segment's file, unless that is under way; completion marks the partition. */
@@ -222,13 +255,16 @@ void seg_file_want(struct segment *seg)
     bool look = seg->on_disk || (p->store->recovering && !seg->known_missing);
     if (!look)
         steps_for_new_file(job);
-    if (look && seg->resize_file)
-        names_job_step(job, ENV_STEP_RESIZE, job->paths[1])->size_bytes = file_size_for(seg);
+    if (look && seg->resize_file) {
+        struct env_name_step *resize = names_job_step(job, ENV_STEP_RESIZE, job->paths[1]);
+        resize->size_bytes = file_size_for(seg);
+        resize->sync_later = sync_later(job);
+    }
     if (look && seg->file == NULL)
         names_job_step(job, ENV_STEP_OPEN, job->paths[1]);
     seg->file_state = SEGMENT_FILE_OPENING;
     plog_hold(p);
-    env_names(p->store->env, &job->op, job->steps, job->steps_n, on_file_done);
+    names_job_submit(job, on_file_done);
 }
 
 void seg_file_hold(struct segment *seg)
@@ -284,8 +320,10 @@ void seg_seal(struct segment *seg)
     struct names_job *job = names_job_begin(p, seg);
     if (job == NULL)
         return;
-    names_job_step(job, ENV_STEP_RESIZE, segment_path(seg, ".log", job->paths[0], PATH_MAX))
-        ->size_bytes = seg->end_pos;
+    struct env_name_step *cut =
+        names_job_step(job, ENV_STEP_RESIZE, segment_path(seg, ".log", job->paths[0], PATH_MAX));
+    cut->size_bytes = seg->end_pos;
+    cut->sync_later = sync_later(job);
     size_t len[2];
     seg->index_crc_known = seg->index_complete && seg_index_encode(seg, &job->data[0], &len[0],
                                                                    &job->data[1], &len[1]) == 0;
@@ -296,9 +334,10 @@ void seg_seal(struct segment *seg)
                 job, ENV_STEP_PUT, segment_path(seg, suffix[i], job->paths[1 + i], PATH_MAX));
             put->data = job->data[i];
             put->data_len = len[i];
+            put->sync_later = sync_later(job);
             seg->index_crc[i] = crc32c(job->data[i], len[i]);
         }
     }
     plog_hold(p);
-    env_names(p->store->env, &job->op, job->steps, job->steps_n, on_sealed);
+    names_job_submit(job, on_sealed);
 }

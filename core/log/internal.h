@@ -27,7 +27,7 @@
 #define CHUNK_BYTES_MAX (1024u * 1024u)
 #define SEG_IO_IOV_MAX 256u
 #define DESTAGE_CHUNK_BYTES (1024u * 1024u)
-#define DESTAGES_MAX 16u   /* segment writes in flight, whole store */
+#define DESTAGES_MAX 64u   /* segment writes in flight, whole store */
 #define SEGMENT_CLASSES 5u /* file sizes 16 KiB << 4*i: 16 KiB .. 1 GiB */
 #define SEGMENT_CLASS_MIN_BYTES (16u * 1024u)
 #define TERMINATOR_BYTES 17u
@@ -125,12 +125,21 @@ struct segment {
     struct seg_load *load;
 };
 
+struct sync_waiter;
+typedef void (*sync_fn)(struct sync_waiter *w, int rc);
+struct sync_waiter { /* sync.c */
+    struct list_node link;
+    struct env_file *file;
+    sync_fn run;
+};
+
 struct seg_io { /* the one segment write in flight of a partition: destage or run */
     struct env_op op;
+    struct sync_waiter sync;
     struct segment *seg;
     struct group *group; /* of a run; NULL: destage */
     uint64_t from_pos, to_pos, stable_to_pos, flush_ns;
-    bool busy, final, flushing;
+    bool busy;
     struct chunk *chunks[SEG_IO_IOV_MAX];
     unsigned chunks_n;
     struct iovec iov[SEG_IO_IOV_MAX];
@@ -272,8 +281,11 @@ struct log_store {
     unsigned sources_n;
     unsigned windows_busy_n;     /* being read */
     uint64_t windows_idle_bytes; /* of windows that nobody uses: only a cache */
-    unsigned destages_n, jobs_n;
-    bool cycle;              /* destage what was behind at its start, then checkpoint */
+    unsigned writes_n;           /* of destages */
+    unsigned destages_n;         /* of these, writes_n are being written, the others flushed */
+    unsigned jobs_n;
+    bool cycle;              /* destage what was behind at its start */
+    bool cycle_checkpoints;  /* ... and then write a checkpoint */
     uint32_t cycle_missing;  /* partitions of the cycle not done yet */
     uint64_t cycle_after_ns; /* no new cycle before */
     uint64_t retry_ns;       /* partitions without disk space try again; UINT64_MAX: none */
@@ -287,6 +299,7 @@ struct log_store {
     uint64_t place_bytes;  /* of places that are no chunks yet */
     uint64_t unfilled_bytes; /* of chunks, still to be written */
     struct pool *pools;      /* one a data dir */
+    struct dir_sync *syncs;  /* one a data dir */
     struct scrub *scrub;     /* NULL: off */
     bool memory_freed;
 };
@@ -398,10 +411,15 @@ struct names_job { /* one list of name operations of a partition in flight */
     struct segment *seg;
     struct env_name_step steps[NAMES_JOB_STEPS];
     unsigned steps_n;
+    bool shares_sync; /* its steps need not sync ... */
+    bool owes_sync;   /* ... and some did not: it ends behind a sync_wait() */
+    struct sync_waiter sync;
+    env_done_fn on_done;
     uint8_t *data[2]; /* freed with the job */
     char paths[4][PATH_MAX];
 };
 struct names_job *names_job_begin(struct plog *p, struct segment *seg);
+void names_job_submit(struct names_job *job, env_done_fn on_done);
 void names_job_end(struct names_job *job);
 struct env_name_step *names_job_step(struct names_job *job, enum env_step_kind kind,
                                      const char *path);
@@ -560,6 +578,13 @@ const char *pool_path(const struct log_store *s, unsigned dir);
 bool pool_take(struct log_store *s, unsigned dir, uint64_t bytes, char *buf, size_t size);
 bool pool_offer(struct log_store *s, unsigned dir, uint64_t bytes, char *buf, size_t size);
 void pool_added(struct log_store *s, unsigned dir, const char *path);
+
+/* sync.c */
+int syncs_open(struct log_store *s);
+void syncs_fini(struct log_store *s);
+bool sync_is_shared(const struct log_store *s, unsigned at_work_n);
+void sync_wait(struct log_store *s, unsigned dir, struct sync_waiter *w, struct env_file *file,
+               sync_fn run);
 
 /* stray.c */
 void stray_directories_settle(struct log_store *s, const struct meta_image *meta);

@@ -47,6 +47,8 @@ struct log_config {
     struct buddy *read_memory;       /* buffers of disk reads; borrowed */
     enum log_verify splice_verify;
     uint32_t place_min_bytes; /* batches from this on get a place; 0: none does */
+    unsigned shared_sync_min; /* with so many files at work they share syncs of their file system;
+                               * 0: each is flushed */
 };
 
 /* Since opening; others may counter_read() them. */
@@ -56,6 +58,7 @@ struct log_counters {
     uint64_t groups;                         /* journal writes */
     uint64_t journal_bytes, runs, run_bytes; /* batches, by their way to disk */
     uint64_t destage_bytes, checkpoints;
+    uint64_t shared_syncs; /* of a file system, for many files */
     uint64_t reads_hot, reads_disk, disk_read_bytes, evictions, memory_waits;
     uint64_t damaged_stretches, lost_offsets; /* found since the start; each is named in the log */
     uint64_t scrub_bytes, scrub_passes;

@@ -42,6 +42,7 @@ static void store_free(struct log_store *s)
     journal_close(s);
     checkpoint_fini(s);
     pools_fini(s);
+    syncs_fini(s);
     map_fini(&s->plogs);
     free(s);
 }
@@ -113,6 +114,8 @@ int log_store_open(struct env *env, unsigned journal_id, const struct log_config
         rc = journal_open(s, reason, reason_size);
     if (rc == 0 && (rc = pools_open(s)) != 0)
         snprintf(reason, reason_size, "opening the data directories: %s", strerror(-rc));
+    if (rc == 0 && (rc = syncs_open(s)) != 0)
+        snprintf(reason, reason_size, "not enough memory for the data directories");
     if (rc == 0 && journal_id == 0) /* the first shard, for all */
         stray_directories_settle(s, meta);
     if (rc == 0 && (rc = attach_all(s, meta)) != 0)
@@ -195,7 +198,7 @@ void log_store_pump(struct log_store *s)
 
 uint64_t log_store_deadline_ns(const struct log_store *s)
 {
-    bool destage = !list_empty(&s->destage_ready) && s->destages_n < DESTAGES_MAX;
+    bool destage = !list_empty(&s->destage_ready) && s->writes_n < DESTAGES_MAX;
     bool cycle_over = s->cycle && s->cycle_missing == 0;
     if (!list_empty(&s->notify) || destage || cycle_over) /* left by the end of the last pump */
         return 0;

@@ -37,6 +37,7 @@ void fixture_init(struct log_fixture *f, uint64_t seed, int32_t partitions, size
         .memory = &f->memory,
         .read_memory = &f->read_memory,
         .place_min_bytes = 4096,
+        .shared_sync_min = 2,
     };
     topic_config_defaults(&f->topic.config);
     f->topic.name = "t";

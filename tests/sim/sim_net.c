@@ -576,6 +576,11 @@ static void sim_file_close(struct env *env, struct env_file *file)
     env_file_close(env_of(env)->mem, file);
 }
 
+static int sim_file_synced(struct env *env, struct env_file *file)
+{
+    return env_file_synced(env_of(env)->mem, file);
+}
+
 static void sim_recv_return(struct env *env, struct env_op *op)
 {
     (void)env;
@@ -692,6 +697,7 @@ static const struct env_ops sim_ops = {
     .random = sim_random,
     .submit = sim_submit,
     .file_close = sim_file_close,
+    .file_synced = sim_file_synced,
     .recv_return = sim_recv_return,
     .sock_shutdown = sim_sock_shutdown,
     .sock_close = sim_sock_close,

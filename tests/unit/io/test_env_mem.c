@@ -629,6 +629,35 @@ Test(env_mem, put_is_atomic_and_stable)
     }
 }
 
+/* Each of them is kept or not, in this order; the data also in part. */
+Test(env_mem, a_put_and_a_resize_may_be_synced_later)
+{
+    static char new[9000], back[10000];
+    bool seen[3] = {false}; /* no name, not all of the file, all of it */
+    memset(new, 'n', sizeof(new));
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        struct rig r = rig_start(seed);
+        struct env_name_step put = {.kind = ENV_STEP_PUT,
+                                    .path = "/p",
+                                    .data = new,
+                                    .data_len = sizeof(new),
+                                    .sync_later = true};
+        cr_assert_eq(env_names_wait(r.env, &put, 1), 0);
+        rig_crash(&r);
+        int64_t size = mem_world_read_file(r.world, "/p", back, sizeof(back), 0);
+        bool whole = size == (int64_t)sizeof(new) && memcmp(back, new, sizeof(new)) == 0;
+        seen[size < 0 ? 0 : whole ? 2 : 1] = true;
+        cr_assert_eq(env_names_wait(r.env, &put, 1), 0);
+        STEP_OK(&r, .kind = ENV_STEP_RESIZE, .path = "/p", .size_bytes = 5000, .sync_later = true);
+        STEP_OK(&r, .kind = ENV_STEP_SYNC_FS, .path = "/");
+        rig_crash(&r);
+        cr_assert_eq(mem_world_read_file(r.world, "/p", back, sizeof(back), 0), 5000);
+        cr_assert_arr_eq(back, new, 5000);
+        rig_stop(&r);
+    }
+    cr_assert(seen[0] && seen[1] && seen[2]);
+}
+
 Test(env_mem, an_interrupted_put_leaves_the_old_file_and_perhaps_a_temporary_one)
 {
     unsigned left = 0;

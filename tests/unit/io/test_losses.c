@@ -96,6 +96,28 @@ Test(losses, what_was_written_to_other_files_is_not_called_durable)
     machine_stop();
 }
 
+/* A sync of the file system stands for the flush of each file. */
+Test(losses, a_sync_of_the_file_system_says_of_each_file_what_its_flush_would)
+{
+    machine_start(8);
+    struct env_file *f = make(0, "/f"), *g = make(0, "/g"), *h = make(1, "/h");
+    struct env_name_step sync = {.kind = ENV_STEP_SYNC_FS, .path = "/"};
+    write_block(0, g);
+    cr_assert_eq(env_names_wait(env[0], &sync, 1), 0);
+    cr_assert_eq(env_file_synced(env[0], g), 0);
+    write_block(0, f);
+    write_block(1, h);
+    fail_a_flush(0, f);
+    cr_assert_eq(env_names_wait(env[1], &sync, 1), 0);
+    cr_assert_eq(env_file_synced(env[0], g), 0, "it was durable before");
+    cr_assert_eq(env_file_synced(env[1], h), -EIO);
+    cr_assert_eq(env_file_synced(env[1], h), 0, "once");
+    write_block(1, h);
+    cr_assert_eq(env_names_wait(env[1], &sync, 1), 0);
+    cr_assert_eq(env_file_synced(env[1], h), 0);
+    machine_stop();
+}
+
 /* The flush of one file begins before that of another fails, and ends behind it. */
 Test(losses, a_flush_under_way_is_not_believed)
 {

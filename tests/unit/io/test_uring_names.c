@@ -94,7 +94,11 @@ Test(uring_names, put_get_rename_stat)
     unsigned char *bytes = blocks_make(4 * MIB, 8);
     for (unsigned i = 0; i < ARRAY_LEN(sizes); i++) {
         struct env_name_step steps[] = {
-            {.kind = ENV_STEP_PUT, .path = a, .data = bytes, .data_len = sizes[i]},
+            {.kind = ENV_STEP_PUT,
+             .path = a,
+             .data = bytes,
+             .data_len = sizes[i],
+             .sync_later = i % 2 == 1},
             {.kind = ENV_STEP_RENAME, .path = a, .path2 = b},
             {.kind = ENV_STEP_SYNC_DIR, .path = dir.path},
             {.kind = ENV_STEP_GET, .path = b},
