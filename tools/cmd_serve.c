@@ -28,6 +28,7 @@
 #define LISTEN_BACKLOG 1024
 #define FILES_WANTED (1u << 20)      /* as root; one a connection and a few a partition */
 #define PLACE_BYTES_MIN (256u << 10) /* less is cheaper to copy, while it is in the cache */
+#define AHEAD_MIN 64u                /* the pieces of fewer are large enough as it is */
 #define SHARED_SYNC_MIN 8u           /* fewer files are durable sooner with a flush of each */
 
 struct machine {
@@ -146,6 +147,7 @@ static void broker_fill(const struct serve_config *config, unsigned shards_n, st
     b->log.direct_min_bytes = (uint64_t)config->direct_min_bytes;
     b->log.place_min_bytes = PLACE_BYTES_MIN;
     b->log.shared_sync_min = SHARED_SYNC_MIN;
+    b->log.ahead_min = AHEAD_MIN;
     b->log.producer_expiry_ms = (uint64_t)config->producer_id_expiration_ms;
     b->log.pool_max_percent = (unsigned)config->pool_max_percent;
     b->log.scrub_bytes_per_second = (uint64_t)config->log_scrub_bytes_per_second;

@@ -1,12 +1,14 @@
 /* destage.c: stable bytes go from memory to their segments, in whole blocks and large chunks.
  * Happy path: a partition with a chunk's worth behind (or in the running cycle, or with a segment
  *   to seal) is in store.destage_ready -> one write of its first segment with work -> flush of that
- *   file -> destaged_pos moves, its memory becomes a cache.
+ *   file, or a sync that many share (sync.c) -> destaged_pos moves, its memory becomes a cache.
  * A cycle destages all that was behind when it began. That gives memory back; when the journal
- * needs room, it ends in a checkpoint, whose cost grows with the number of partitions. Failure: the
- * partition is fenced, also by a run that is part of a group; what is stable of it stays in memory
- * and in checkpoints. A flush fails too when another one of the device has failed since the write
- * began (io/losses.h), so nothing that was lost with it is counted. */
+ *   needs room, it ends in a checkpoint, whose cost grows with the number of partitions.
+ * What gathers in many partitions is written the same way before it is stable (plog_write_ahead):
+ *   it counts when a record in the journal says that it is there.
+ * Failure: the partition is fenced, also by a run that is part of a group; what is stable of it
+ *   stays in memory and in checkpoints. A flush fails too when another one of the device has failed
+ *   since the write began (io/losses.h), so nothing that was lost with it is counted. */
 #include "core/log/internal.h"
 
 #include <errno.h>
@@ -21,14 +23,21 @@ static bool seg_final(const struct segment *seg)
     return seg->state == SEGMENT_SEALING && seg->stable_pos == seg->end_pos;
 }
 
+/* What is below is in the file. */
+static uint64_t seg_destage_from(const struct segment *seg)
+{
+    return MAX(seg->destaged_pos, seg->settled_pos);
+}
+
 static uint64_t seg_destage_target(const struct segment *seg)
 {
-    return seg_final(seg) ? seg->end_pos : MAX(block_floor(seg->stable_pos), seg->destaged_pos);
+    uint64_t ready_pos = seg->plog->ahead ? seg->end_pos : seg->stable_pos;
+    return seg_final(seg) ? seg->end_pos : MAX(block_floor(ready_pos), seg_destage_from(seg));
 }
 
 static uint64_t seg_destage_work(const struct segment *seg)
 {
-    return seg_destage_target(seg) - seg->destaged_pos;
+    return seg_destage_target(seg) - seg_destage_from(seg);
 }
 
 static void io_unref_chunks(struct seg_io *io)
@@ -54,6 +63,15 @@ static void run_failed(struct log_store *s, const struct group *g)
     store_want_cycle(s);
 }
 
+/* Of what is durable in the file now, that which is stable counts. */
+static void seg_settled(struct segment *seg, uint64_t pos)
+{
+    seg->settled_pos = block_floor(pos);
+    uint64_t counts_to = pos <= seg->stable_pos ? pos : block_floor(seg->stable_pos);
+    if (counts_to > seg->destaged_pos)
+        seg_set_destaged(seg, counts_to);
+}
+
 static void io_finish(struct seg_io *io, int rc)
 {
     struct segment *seg = io->seg;
@@ -72,9 +90,11 @@ static void io_finish(struct seg_io *io, int rc)
     s->destages_n--;
     if (rc < 0) {
         plog_leave_cycle(p);
+        plog_leave_ahead(p);
     } else if (!p->removed) {
         counter_add(&s->counters.destage_bytes, io->to_pos - io->from_pos);
-        seg_set_destaged(seg, io->to_pos);
+        seg_settled(seg, io->to_pos);
+        plog_leave_ahead(p);
         if (seg->state == SEGMENT_OPEN && seg_destage_work(seg) < DESTAGE_CHUNK_BYTES)
             plog_leave_cycle(p); /* it has written all that was stable at the start */
         plog_want_destage(p);
@@ -176,7 +196,8 @@ bool seg_io_start_run(struct plog *p, struct segment *seg, struct group *g, uint
 static struct segment *segment_with_work(const struct plog *p)
 {
     for (struct segment *seg = plog_first_open(p); seg != NULL;) {
-        uint64_t enough = seg->state == SEGMENT_OPEN && !p->in_cycle ? DESTAGE_CHUNK_BYTES : 1;
+        bool any = seg->state != SEGMENT_OPEN || p->in_cycle || p->ahead;
+        uint64_t enough = any ? 1 : DESTAGE_CHUNK_BYTES;
         if (seg_destage_work(seg) >= enough || seg_final(seg))
             return seg;
         seg = segment_next(seg);
@@ -186,7 +207,7 @@ static struct segment *segment_with_work(const struct plog *p)
 
 static void io_start(struct plog *p, struct segment *seg)
 {
-    io_prepare(p->io, seg, seg->destaged_pos, seg_destage_target(seg));
+    io_prepare(p->io, seg, seg_destage_from(seg), seg_destage_target(seg));
     p->io->group = NULL;
     p->store->destages_n++;
     p->store->writes_n++;
@@ -199,6 +220,7 @@ static void destage_start(struct plog *p)
     struct segment *seg = segment_with_work(p);
     if (seg == NULL || p->removed || p->fenced != 0) {
         plog_leave_cycle(p);
+        plog_leave_ahead(p);
         return;
     }
     if (p->io != NULL && p->io->busy)
@@ -211,8 +233,41 @@ static void destage_start(struct plog *p)
         io_start(p, seg);
         return;
     }
+    plog_leave_ahead(p); /* by the journal, then */
     if (p->failed_space) /* the others' journal space does not wait for it */
         plog_leave_cycle(p);
+}
+
+/* ---- before it is stable ---- */
+
+/* Writes what nobody waits for to its file; a record of the run follows when it is durable there.
+ * False: it cannot, or there is no whole block. */
+bool plog_write_ahead(struct plog *p)
+{
+    struct segment *seg = plog_active(p);
+    if (p->fenced != 0 || seg == NULL || plog_first_open(p) != seg || !seg_file_ready(seg) ||
+        p->io->busy || block_floor(seg->end_pos) <= seg_destage_from(seg))
+        return false;
+    p->ahead = true;
+    p->store->ahead_n++;
+    plog_want_destage(p);
+    return true;
+}
+
+void plog_leave_ahead(struct plog *p)
+{
+    if (!p->ahead)
+        return;
+    p->ahead = false;
+    p->store->ahead_n--;
+    if (!p->removed)
+        plog_mark_settled(p);
+}
+
+/* Time to write what only gathers: as much again comes in meanwhile, and chunks are not full. */
+bool store_memory_is_short(const struct log_store *s)
+{
+    return s->behind_bytes + s->fresh_bytes > s->config.memory->size_bytes / 4;
 }
 
 /* ---- the cycle that frees memory and journal space ---- */

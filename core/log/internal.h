@@ -1,11 +1,13 @@
 /* internal.h: the structures shared by the files of core/log; nobody else includes it.
  *
  * Positions of a segment, always in this order (bytes from the start of the segment's file):
- *   destaged_pos <= stable_pos <= queued_pos <= end_pos
+ *   destaged_pos <= stable_pos <= queued_pos <= end_pos, settled_pos <= end_pos
  *   end_pos      accepted into memory
  *   queued_pos   handed to a journal write (or direct run) in flight; a batch boundary
  *   stable_pos   durable: in the journal, or in the segment
  *   destaged_pos durable in the segment's file; block aligned until the segment is sealed
+ *   settled_pos  whole blocks below are durable in the segment's file, stable or not: destaged_pos
+ *                follows as far as they are
  * Memory chunks always cover [destaged_pos, end_pos); below that they are a cache. */
 #ifndef CORE_LOG_INTERNAL_H
 #define CORE_LOG_INTERNAL_H
@@ -90,7 +92,8 @@ struct segment {
     enum segment_file_state file_state;
     int64_t base_offset, end_offset;
     uint64_t end_pos, queued_pos, stable_pos, destaged_pos;
-    uint64_t image_pos; /* bytes below are in the newest checkpoint, perhaps not in the journal */
+    uint64_t settled_pos; /* may be behind destaged_pos: then it says nothing */
+    uint64_t image_pos;   /* bytes below are in the newest checkpoint, perhaps not in the journal */
     uint64_t captured_pos;   /* image_pos once the checkpoint in flight is durable */
     uint64_t recovered_pos;  /* the checkpoint promises the journal to reach here */
     int64_t replayed_offset; /* recovery: where the last record that was replayed ends */
@@ -165,7 +168,9 @@ struct plog {
     char *name; /* "topic-index" */
     char *path; /* data dir / name */
     unsigned dir;
-    bool lazy; /* in store.lazy, until due_ns or until somebody looks at its end */
+    bool ahead;        /* its bytes are being written before they are stable */
+    bool only_settled; /* in store.dirty for these alone */
+    bool lazy;         /* in store.lazy, until due_ns or until somebody looks at its end */
     uint64_t due_ns, watched_ns;
     bool in_cycle;  /* the running cycle waits for it */
     bool dir_ready; /* directory and partition.metadata exist */
@@ -295,8 +300,11 @@ struct log_store {
     bool closing;          /* clean stop: one sync of the file system stands for all */
     int failed;            /* -errno: the journal is gone */
     uint64_t behind_bytes; /* stable, not destaged */
-    uint64_t lent_bytes;   /* of chunks that readers hold */
-    uint64_t place_bytes;  /* of places that are no chunks yet */
+    uint64_t fresh_bytes;  /* accepted, not queued */
+    unsigned lazy_n, ahead_n;
+    bool stopping;           /* nothing gathers any more */
+    uint64_t lent_bytes;     /* of chunks that readers hold */
+    uint64_t place_bytes;    /* of places that are no chunks yet */
     uint64_t unfilled_bytes; /* of chunks, still to be written */
     struct pool *pools;      /* one a data dir */
     struct dir_sync *syncs;  /* one a data dir */
@@ -381,6 +389,8 @@ void plog_fence(struct plog *p, int rc, const char *what);
 
 /* due.c */
 void plog_mark_dirty(struct plog *p);
+void plog_mark_settled(struct plog *p);
+void plog_unmark(struct plog *p);
 void due_all(struct log_store *s);
 void due_pump(struct log_store *s);
 uint64_t due_deadline_ns(const struct log_store *s);
@@ -435,6 +445,9 @@ void destage_pump(struct log_store *s);
 bool seg_io_start_run(struct plog *p, struct segment *seg, struct group *g, uint64_t to_pos);
 void store_want_cycle(struct log_store *s);
 void plog_leave_cycle(struct plog *p);
+bool plog_write_ahead(struct plog *p);
+void plog_leave_ahead(struct plog *p);
+bool store_memory_is_short(const struct log_store *s);
 
 /* checkpoint.c writes, checkpoint_load.c reads */
 void checkpoint_pump(struct log_store *s);

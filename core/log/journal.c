@@ -135,6 +135,7 @@ static void extent_fill(struct extent *e, struct segment *seg, const struct jour
                         bool run)
 {
     *e = (struct extent){seg->plog, seg, rec->pos + rec->data_bytes, rec->end_offset, run};
+    seg->plog->store->fresh_bytes -= e->to_pos - seg->queued_pos;
     seg->queued_pos = e->to_pos;
     plog_hold(seg->plog);
 }
@@ -198,6 +199,21 @@ static void run_headers(struct group *g, const struct segment *seg, struct journ
     rec->data_bytes = pos - rec->pos;
 }
 
+/* Behind the headers, the image of the last block. */
+static void run_record_finish(struct group *g, const struct segment *seg,
+                              struct journal_record *rec)
+{
+    uint64_t to_pos = rec->pos + rec->data_bytes, image_at = block_floor(to_pos);
+    uint32_t headers_len = rec->headers_n * BATCH_HEADER_BYTES,
+             image_len = (uint32_t)(to_pos - image_at);
+    bool copied =
+        seg_peek(seg, image_at, g->buf + g->used_bytes + sizeof(*rec) + headers_len, image_len);
+    ASSERT(copied);
+    record_finish(g, rec, headers_len + image_len);
+    counter_add(&g->store->counters.runs, 1);
+    counter_add(&g->store->counters.run_bytes, rec->data_bytes);
+}
+
 /* A large run: one write into the segment of everything from destaged_pos on. */
 static bool add_run(struct group *g, struct segment *seg)
 {
@@ -220,17 +236,27 @@ static bool add_run(struct group *g, struct segment *seg)
     struct extent *e = extent_add(g);
     if (e == NULL)
         return false;
-    uint32_t headers_len = rec.headers_n * BATCH_HEADER_BYTES,
-             image_len = (uint32_t)(to_pos - image_at);
-    bool copied =
-        seg_peek(seg, image_at, g->buf + g->used_bytes + sizeof(rec) + headers_len, image_len);
-    ASSERT(copied);
-    record_finish(g, &rec, headers_len + image_len);
+    run_record_finish(g, seg, &rec);
     extent_fill(e, seg, &rec, true);
     bool started = seg_io_start_run(p, seg, g, image_at);
     ASSERT(started);
-    counter_add(&g->store->counters.runs, 1);
-    counter_add(&g->store->counters.run_bytes, rec.data_bytes);
+    return true;
+}
+
+/* A run that is durable in the segment already. False: there is none, or no room. */
+static bool add_settled(struct group *g, struct segment *seg)
+{
+    struct journal_record rec;
+    if (seg->settled_pos <= seg->queued_pos ||
+        group_room(g) < sizeof(rec) + BATCH_HEADER_BYTES + BLOCK_BYTES + 8)
+        return false;
+    record_begin(g, seg, RECORD_RUN, &rec);
+    run_headers(g, seg, &rec, seg->settled_pos);
+    struct extent *e = rec.headers_n == 0 ? NULL : extent_add(g);
+    if (e == NULL)
+        return false;
+    run_record_finish(g, seg, &rec);
+    extent_fill(e, seg, &rec, false);
     return true;
 }
 
@@ -269,7 +295,9 @@ static bool plog_has_fresh(const struct plog *p)
 static void add_plog(struct group *g, struct plog *p)
 {
     for (struct segment *seg = plog_first_open(p); seg != NULL;) {
-        add_segment(g, seg);
+        add_settled(g, seg);
+        if (!p->only_settled)
+            add_segment(g, seg);
         if (seg->queued_pos < seg->end_pos)
             return; /* later segments must not get ahead */
         seg = segment_next(seg);
@@ -286,7 +314,11 @@ static void group_fill(struct group *g)
         if (p->removed || p->fenced != 0)
             continue;
         add_plog(g, p);
-        if (plog_has_fresh(p))
+        bool gathers = p->only_settled;
+        p->only_settled = false;
+        if (plog_has_fresh(p) && gathers)
+            plog_mark_dirty(p);
+        else if (plog_has_fresh(p))
             list_push_tail(&later, &p->dirty_link);
     }
     list_splice_tail(&s->dirty, &later);

@@ -47,6 +47,8 @@ struct log_config {
     struct buddy *read_memory;       /* buffers of disk reads; borrowed */
     enum log_verify splice_verify;
     uint32_t place_min_bytes; /* batches from this on get a place; 0: none does */
+    unsigned ahead_min; /* so many partitions with bytes that nobody waits for: they go straight to
+                         * their segments, not by the journal; 0: never */
     unsigned shared_sync_min; /* with so many files at work they share syncs of their file system;
                                * 0: each is flushed */
 };

@@ -56,9 +56,11 @@ void plog_destroy(struct plog *p)
     list_for_each_safe(it, next, &p->segments) {
         struct segment *seg = container_of(it, struct segment, link);
         p->store->behind_bytes -= seg->stable_pos - seg->destaged_pos;
+        p->store->fresh_bytes -= seg->end_pos - seg->queued_pos;
         segment_destroy(seg);
     }
-    list_remove(&p->dirty_link);
+    plog_leave_ahead(p);
+    plog_unmark(p);
     list_remove(&p->destage_link);
     list_remove(&p->behind_link);
     list_remove(&p->notify_link);
@@ -128,6 +130,8 @@ void seg_set_stable(struct segment *seg, uint64_t pos)
     ASSERT(pos >= seg->stable_pos);
     s->behind_bytes += pos - seg->stable_pos;
     seg->stable_pos = pos;
+    if (MIN(seg->settled_pos, block_floor(pos)) > seg->destaged_pos)
+        seg_set_destaged(seg, MIN(seg->settled_pos, block_floor(pos)));
     plog_tail_moved(p);
     uint64_t blocks = plog_whole_blocks_behind(p);
     if (blocks > 0 && !list_linked(&p->behind_link))
@@ -434,6 +438,7 @@ int plog_append(struct plog *p, uint8_t *batch, const struct batch_header *heade
     else
         seg_write_bytes(seg, batch, h.len_bytes);
     plog_note_batch(p, seg, pos, &h);
+    s->fresh_bytes += h.len_bytes;
     counter_add(&s->counters.appends, 1);
     counter_add(&s->counters.append_records, (uint32_t)h.record_count);
     counter_add(&s->counters.append_bytes, h.len_bytes);

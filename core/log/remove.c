@@ -196,9 +196,10 @@ void log_store_remove(struct log_store *s, struct plog *p, plog_removed_fn on_do
     ASSERT(p->store == s);
     plog_leave_cycle(p);
     p->removed = true;
+    plog_leave_ahead(p);
     p->on_removed = on_done;
     p->on_removed_arg = arg;
-    list_remove(&p->dirty_link);
+    plog_unmark(p);
     list_remove(&p->destage_link);
     list_remove(&p->behind_link);
     plog_notify(p); /* pending appends fail, watchers look again; then remove_pump runs */

@@ -337,6 +337,7 @@ static void settle_dirty(struct log_store *s)
 int log_store_close(struct log_store *s)
 {
     scrub_stop(s);
+    s->stopping = true;
     settle_dirty(s);
     uint64_t failed_before;
     int count_rc = flushes_failed(s, &failed_before);

@@ -153,8 +153,10 @@ int fixture_append(struct log_fixture *f, int32_t partition, uint32_t value_byte
         log_place_take(fixture_plog(f, partition), 100, (uint32_t)len, 3, &place, &batch) == 0)
         memcpy(batch, data, len);
     b->append.place = &place;
-    int rc = plog_append(fixture_plog(f, partition), batch, &h, true, &b->append, on_appended);
+    int rc =
+        plog_append(fixture_plog(f, partition), batch, &h, !f->unawaited, &b->append, on_appended);
     if (rc >= 0) {
+        b->finished = f->unawaited;
         b->base_offset = b->append.base_offset;
         b->crc = crc32c(batch, len);
         m->batches_n++;

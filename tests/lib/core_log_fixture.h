@@ -40,6 +40,7 @@ struct log_fixture {
     struct meta_partition partitions[FIXTURE_PARTITIONS_MAX];
     struct model_partition model[FIXTURE_PARTITIONS_MAX];
     struct rng rng;
+    bool unawaited; /* appends as with acks=1: nobody waits until they are stable */
     uint64_t acked, failed;
     const char *why; /* of the last failed check */
 };
