@@ -129,6 +129,19 @@ static void on_io_synced(struct sync_waiter *w, int rc)
         io_flushed(io, env_file_synced(io->seg->plog->store->env, io->seg->file));
 }
 
+/* One begins, or ends. */
+static void writes_count(struct log_store *s, const struct seg_io *io, int by)
+{
+    s->writes_n += (unsigned)by;
+    s->writes_bytes += (uint64_t)by * (io->to_pos - io->from_pos);
+}
+
+bool destage_has_room(const struct log_store *s)
+{
+    return s->writes_n < DESTAGES_LARGE_MAX ||
+           (s->writes_n < DESTAGES_MAX && s->writes_bytes < DESTAGES_BYTES);
+}
+
 static void on_segment_written(struct env_op *op)
 {
     struct seg_io *io = container_of(op, struct seg_io, op);
@@ -136,13 +149,14 @@ static void on_segment_written(struct env_op *op)
     struct log_store *s = p->store;
     io_unref_chunks(io);
     if (io->group == NULL)
-        s->writes_n--;
+        writes_count(s, io, -1);
     if (op->res < 0 || (s->closing && io->group == NULL)) {
         io_finish(io, op->res);
         return;
     }
     io->flush_ns = env_now_ns(s->env);
-    if (io->group == NULL && sync_is_shared(s, s->destages_n))
+    bool small = p->ahead || io->to_pos - io->from_pos <= SHARED_SYNC_BYTES_MAX;
+    if (io->group == NULL && small && sync_is_shared(s, s->destages_n))
         sync_wait(s, p->dir, &io->sync, io->seg->file, on_io_synced);
     else
         io_flush(io);
@@ -210,7 +224,7 @@ static void io_start(struct plog *p, struct segment *seg)
     io_prepare(p->io, seg, seg_destage_from(seg), seg_destage_target(seg));
     p->io->group = NULL;
     p->store->destages_n++;
-    p->store->writes_n++;
+    writes_count(p->store, p->io, 1);
     plog_hold(p);
     io_submit(p->io);
 }
@@ -338,7 +352,7 @@ static void retry_space(struct log_store *s)
 void destage_pump(struct log_store *s)
 {
     retry_space(s);
-    while (s->writes_n < DESTAGES_MAX && !list_empty(&s->destage_ready)) {
+    while (destage_has_room(s) && !list_empty(&s->destage_ready)) {
         struct plog *p = container_of(list_pop_head(&s->destage_ready), struct plog, destage_link);
         destage_start(p);
     }

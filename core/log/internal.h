@@ -29,8 +29,11 @@
 #define CHUNK_BYTES_MAX (1024u * 1024u)
 #define SEG_IO_IOV_MAX 256u
 #define DESTAGE_CHUNK_BYTES (1024u * 1024u)
-#define DESTAGES_MAX 64u   /* segment writes in flight, whole store */
-#define SEGMENT_CLASSES 5u /* file sizes 16 KiB << 4*i: 16 KiB .. 1 GiB */
+#define DESTAGES_MAX 64u /* segment writes in flight, whole store; more than 16 only ... */
+#define DESTAGES_LARGE_MAX 16u
+#define DESTAGES_BYTES (1024u * 1024u)      /* ... of so many bytes: flushes wait behind them */
+#define SHARED_SYNC_BYTES_MAX (64u * 1024u) /* a larger write is worth a flush of its own */
+#define SEGMENT_CLASSES 5u                  /* file sizes 16 KiB << 4*i: 16 KiB .. 1 GiB */
 #define SEGMENT_CLASS_MIN_BYTES (16u * 1024u)
 #define TERMINATOR_BYTES 17u
 #define PLOG_READ_ENDS 4u
@@ -287,7 +290,8 @@ struct log_store {
     unsigned windows_busy_n;     /* being read */
     uint64_t windows_idle_bytes; /* of windows that nobody uses: only a cache */
     unsigned writes_n;           /* of destages */
-    unsigned destages_n;         /* of these, writes_n are being written, the others flushed */
+    uint64_t writes_bytes;
+    unsigned destages_n; /* of these, writes_n are being written, the others flushed */
     unsigned jobs_n;
     bool cycle;              /* destage what was behind at its start */
     bool cycle_checkpoints;  /* ... and then write a checkpoint */
@@ -447,6 +451,7 @@ void store_want_cycle(struct log_store *s);
 void plog_leave_cycle(struct plog *p);
 bool plog_write_ahead(struct plog *p);
 void plog_leave_ahead(struct plog *p);
+bool destage_has_room(const struct log_store *s);
 bool store_memory_is_short(const struct log_store *s);
 
 /* checkpoint.c writes, checkpoint_load.c reads */

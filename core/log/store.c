@@ -198,7 +198,7 @@ void log_store_pump(struct log_store *s)
 
 uint64_t log_store_deadline_ns(const struct log_store *s)
 {
-    bool destage = !list_empty(&s->destage_ready) && s->writes_n < DESTAGES_MAX;
+    bool destage = !list_empty(&s->destage_ready) && destage_has_room(s);
     bool cycle_over = s->cycle && s->cycle_missing == 0;
     if (!list_empty(&s->notify) || destage || cycle_over) /* left by the end of the last pump */
         return 0;
