@@ -67,7 +67,8 @@ struct conn {
     struct conn_send *sending; /* on_done has not come */
     unsigned sends;            /* not released */
     bool is_local;             /* both ends are on this machine */
-    bool link_copies;          /* the kernel copies what is sent "without a copy" on its link */
+    /* Of sends "without a copy": how many the kernel copied all the same, and how many not. */
+    uint32_t sends_copied, sends_uncopied;
 };
 
 /* One send in flight: lent to the environment until it is released. */

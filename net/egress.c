@@ -4,7 +4,8 @@
  * Happy path: small replies are copied, which costs less than a notification. A large one is tried
  *   without; when it is released the kernel says whether it did so. What lies in sealed segments
  * can be spliced: then it comes here as a piece of a file. Failure: a link on which it copies all
- * the same (loopback, veth) is served by copies from then on, and the log says so, once.
+ * the same (loopback, veth) more often than not is served by copies from then on, and the log says
+ * so, once.
  * `egress=send` never tries, `egress=send_zc` always does, and `egress=splice` splices whatever can
  * be and copies the rest; `auto` goes by the limits of the broker, and tries without a copy only if
  * the kernel reports. Threads: the shard's. */
@@ -30,6 +31,12 @@ static uint64_t send_bytes(const struct conn_send *send)
     return bytes;
 }
 
+/* A retransmission may be copied anywhere: one among many says nothing. */
+static bool link_copies(const struct conn *c)
+{
+    return c->sends_copied > c->sends_uncopied;
+}
+
 static bool goes_uncopied(const struct conn *c, uint64_t bytes)
 {
     uint32_t limit;
@@ -38,7 +45,7 @@ static bool goes_uncopied(const struct conn *c, uint64_t bytes)
         return true;
     case EGRESS_AUTO:
         limit = limits_of(c)->zc_bytes;
-        return bytes >= (limit == 0 ? ZC_BYTES_MIN : limit) && !c->link_copies;
+        return bytes >= (limit == 0 ? ZC_BYTES_MIN : limit) && !link_copies(c);
     default:
         return false;
     }
@@ -62,9 +69,12 @@ void egress_send(struct conn *c, struct conn_send *send, env_done_fn on_done,
 void egress_released(struct conn *c, const struct conn_send *send)
 {
     struct net *net = c->net;
-    if (!send->op.copied)
+    if ((send->op.flags & ENV_SEND_ZC) == 0)
         return;
-    c->link_copies = true;
+    c->sends_copied += send->op.copied;
+    c->sends_uncopied += !send->op.copied;
+    if (!send->op.copied || !link_copies(c))
+        return;
     if (net->told_of_copies || net->shard->broker->egress != EGRESS_AUTO || c->sock < 0)
         return;
     char peer[SOCK_NAME_BYTES];

@@ -25,8 +25,12 @@ MUTATIONS = {
         ("core/log/journal.c", "ENV_DSYNC,\n              on_group_written", "0, on_group_written")],
     "run-without-flush": [
         ("core/log/destage.c",
-         "if (op->res < 0 || (io->seg->plog->store->closing && io->group == NULL)) {",
+         "if (op->res < 0 || (s->closing && io->group == NULL)) {",
          "if (true) {")],
+    "written-ahead-without-sync": [
+        ("core/log/destage.c",
+         "if (op->res < 0 || (s->closing && io->group == NULL)) {",
+         "if (op->res < 0 || p->ahead || (s->closing && io->group == NULL)) {")],
     "visible-before-stable": [
         ("core/log/plog.c",
          "return p->config.write_caching ? p->end_offset : p->stable_offset;",

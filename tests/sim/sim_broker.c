@@ -77,7 +77,7 @@ static void broker_configure(struct sim_broker *b, const struct sim_broker_confi
                 .direct_min_bytes = config->direct_min_bytes,
                 .place_min_bytes = (uint32_t)config->direct_min_bytes / 4,
                 .splice_verify = config->splice_verify,
-                .ahead_min = config->direct_min_bytes == 128u << 10,
+                .ahead_min = config->direct_min_bytes <= 128u << 10,
                 .shared_sync_min = config->direct_min_bytes < 1u << 20, /* all, or none */
                 .shards_n = config->shards_n,
                 .producer_expiry_ms = config->producer_expiry_ms,

@@ -165,7 +165,7 @@ def send_zc_does_not_copy(box):
     consume(box, "outside")
     taken, not_copied, copied = [metric(box, name) - old for name, old in zip(names, before)]
     said = f"{taken} bytes by send_zc; reports: {not_copied} not copied, {copied} copied"
-    assert taken > PAYLOAD_BYTES // 2 and not_copied > 0 and copied == 0, said
+    assert taken > PAYLOAD_BYTES // 2 and not_copied > 10 * copied, said  # a retransmission may be
     return said
 
 
