@@ -1,12 +1,16 @@
 #include "test_uring_fixture.h"
 
 #include <ftw.h>
+#include <netinet/in.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "core/base/bytes.h"
 #include "core/base/list.h"
+#include "io/sock.h"
 
 void on_waited(struct env_op *op)
 {
@@ -125,4 +129,30 @@ uint64_t now_ns(void)
 uint64_t thread_cpu_ns(void)
 {
     return clock_read(CLOCK_THREAD_CPUTIME_ID);
+}
+
+void narrow_pair_make(int window, int *ret_client, int *ret_server)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int listener;
+    cr_assert_eq(sock_listen("127.0.0.1", 0, 1, &listener), 0);
+    addr.sin_port = htons((uint16_t)sock_local_port(listener));
+    *ret_client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(*ret_client, SOL_SOCKET, SO_RCVBUF, &window, sizeof(window));
+    cr_assert_eq(connect(*ret_client, (struct sockaddr *)&addr, sizeof(addr)), 0);
+    *ret_server = accept(listener, NULL, NULL);
+    cr_assert_geq(*ret_server, 0);
+    close(listener);
+}
+
+void *slow_reader_main(void *arg)
+{
+    struct slow_reader *r = arg;
+    for (size_t at = 0; at < r->expect;) {
+        ssize_t n = read(r->fd, r->got + at, MIN(r->expect - at, r->piece_bytes));
+        cr_assert_gt(n, 0);
+        at += (size_t)n;
+        usleep(r->pause_us);
+    }
+    return NULL;
 }

@@ -43,4 +43,16 @@ struct env_file *file_make(struct env *env, const char *path, uint64_t size_byte
 uint64_t now_ns(void);
 uint64_t thread_cpu_ns(void);
 
+/* A connection over loopback; its client takes no more than `window` bytes before it reads. */
+void narrow_pair_make(int window, int *ret_client, int *ret_server);
+
+/* A thread that reads so many bytes, in pieces, with a pause behind each. */
+struct slow_reader {
+    int fd;
+    size_t expect, piece_bytes;
+    unsigned pause_us;
+    unsigned char *got;
+};
+void *slow_reader_main(void *arg);
+
 #endif

@@ -32,39 +32,6 @@ static void teardown(void)
     munmap(region, REGION_BYTES);
 }
 
-/* A client that takes no more than `window` bytes before it reads. */
-static void pair_make(int window, int *ret_client, int *ret_server)
-{
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int listener;
-    cr_assert_eq(sock_listen("127.0.0.1", 0, 1, &listener), 0);
-    addr.sin_port = htons((uint16_t)sock_local_port(listener));
-    *ret_client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    setsockopt(*ret_client, SOL_SOCKET, SO_RCVBUF, &window, sizeof(window));
-    cr_assert_eq(connect(*ret_client, (struct sockaddr *)&addr, sizeof(addr)), 0);
-    *ret_server = accept(listener, NULL, NULL);
-    cr_assert_geq(*ret_server, 0);
-    close(listener);
-}
-
-struct reader {
-    int fd;
-    size_t expect;
-    unsigned char *got;
-};
-
-static void *read_main(void *arg)
-{
-    struct reader *r = arg;
-    for (size_t at = 0; at < r->expect;) {
-        ssize_t n = read(r->fd, r->got + at, MIN(r->expect - at, (size_t)100000));
-        cr_assert_gt(n, 0);
-        at += (size_t)n;
-        usleep(500);
-    }
-    return NULL;
-}
-
 static void wait_released(struct waited *w)
 {
     uint64_t limit_ns = now_ns() + UINT64_C(10000000000);
@@ -84,11 +51,14 @@ static void send_all(void)
     struct iovec iov[SENDS][PIECES];
     unsigned char *other = blocks_make(block_ceil(BYTES), 5);
     pattern_fill(region, BYTES, 5);
-    pair_make(1 << 20, &client, &server);
-    struct reader reader = {
-        .fd = client, .expect = (size_t)SENDS * BYTES, .got = malloc((size_t)SENDS * BYTES)};
+    narrow_pair_make(1 << 20, &client, &server);
+    struct slow_reader reader = {.fd = client,
+                                 .expect = (size_t)SENDS * BYTES,
+                                 .piece_bytes = 100000,
+                                 .pause_us = 500,
+                                 .got = malloc((size_t)SENDS * BYTES)};
     pthread_t thread;
-    pthread_create(&thread, NULL, read_main, &reader);
+    pthread_create(&thread, NULL, slow_reader_main, &reader);
     for (unsigned i = 0; i < SENDS; i++) {
         for (unsigned k = 0; k < PIECES; k++) {
             size_t from = k == 0 ? 0 : ends[k - 1];
@@ -143,7 +113,7 @@ Test(uring_send, abort_releases_what_nobody_takes, .init = setup, .fini = teardo
     struct iovec iov = {region, BYTES};
     if (!features.send_zc)
         cr_skip_test("no zero-copy send here");
-    pair_make(4096, &client, &server);
+    narrow_pair_make(4096, &client, &server);
     if (setsockopt(server, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) < 0)
         cr_skip_test("only root may have so large a send buffer");
     env_sendv_zc(env, &w.op, server, &iov, 1, on_waited, on_waited_released);

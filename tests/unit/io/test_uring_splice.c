@@ -42,39 +42,6 @@ static void teardown(void)
     dir_remove(&dir);
 }
 
-static void pair_make(int window, int *ret_client, int *ret_server)
-{
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int listener;
-    cr_assert_eq(sock_listen("127.0.0.1", 0, 1, &listener), 0);
-    addr.sin_port = htons((uint16_t)sock_local_port(listener));
-    *ret_client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    setsockopt(*ret_client, SOL_SOCKET, SO_RCVBUF, &window, sizeof(window));
-    cr_assert_eq(connect(*ret_client, (struct sockaddr *)&addr, sizeof(addr)), 0);
-    *ret_server = accept(listener, NULL, NULL);
-    cr_assert_geq(*ret_server, 0);
-    close(listener);
-}
-
-struct reader {
-    int fd;
-    size_t expect;
-    unsigned char *got;
-    unsigned pause_us;
-};
-
-static void *read_main(void *arg)
-{
-    struct reader *r = arg;
-    for (size_t at = 0; at < r->expect;) {
-        ssize_t n = read(r->fd, r->got + at, MIN(r->expect - at, (size_t)60000));
-        cr_assert_gt(n, 0);
-        at += (size_t)n;
-        usleep(r->pause_us);
-    }
-    return NULL;
-}
-
 /* The bytes of the file from `at` on. */
 static bool is_file(const unsigned char *got, size_t at, size_t len_bytes)
 {
@@ -91,10 +58,14 @@ static void splice_all(int window, unsigned pause_us)
     int client, server;
     unsigned char head[HEAD_BYTES];
     pattern_fill(head, sizeof(head), 9);
-    pair_make(window, &client, &server);
-    struct reader reader = {client, (size_t)2 * ROUND, malloc((size_t)2 * ROUND), pause_us};
+    narrow_pair_make(window, &client, &server);
+    struct slow_reader reader = {.fd = client,
+                                 .expect = (size_t)2 * ROUND,
+                                 .piece_bytes = 60000,
+                                 .pause_us = pause_us,
+                                 .got = malloc((size_t)2 * ROUND)};
     pthread_t thread;
-    pthread_create(&thread, NULL, read_main, &reader);
+    pthread_create(&thread, NULL, slow_reader_main, &reader);
     struct iovec iov = {head, sizeof(head)};
     struct env_extent extent = {.file = file,
                                 .offset_bytes = AT,
@@ -141,7 +112,7 @@ Test(uring_splice, a_slow_reader_gets_it_by_and_by, .init = setup, .fini = teard
 Test(uring_splice, nobody_reads_and_nobody_waits, .init = setup, .fini = teardown, .timeout = 30)
 {
     int client, server;
-    pair_make(16384, &client, &server);
+    narrow_pair_make(16384, &client, &server);
     struct waited w = {0}, other = {0};
     struct env_extent extent = {.file = file, .len_bytes = FILE_BYTES};
     env_splice(env, &w.op, server, &extent, 0, on_waited, on_waited_released);
@@ -162,7 +133,7 @@ Test(uring_splice, nobody_reads_and_nobody_waits, .init = setup, .fini = teardow
 Test(uring_splice, a_file_that_was_cut_is_an_error, .init = setup, .fini = teardown, .timeout = 30)
 {
     int client, server;
-    pair_make(1 << 20, &client, &server);
+    narrow_pair_make(1 << 20, &client, &server);
     struct waited w = {0};
     struct env_extent extent = {
         .file = file, .offset_bytes = FILE_BYTES - 1000, .len_bytes = 100000};
@@ -180,7 +151,7 @@ Test(uring_splice, sent_bytes_outlive_direct_writes, .init = setup, .fini = tear
     enum { BYTES = 64 << 10 };
     int client, server;
     unsigned char got[BYTES];
-    pair_make(1 << 20, &client, &server);
+    narrow_pair_make(1 << 20, &client, &server);
     struct waited w = {0};
     struct env_extent extent = {.file = file, .offset_bytes = AT, .len_bytes = BYTES};
     env_splice(env, &w.op, server, &extent, 0, on_waited, on_waited_released);
@@ -207,7 +178,7 @@ Test(uring_splice, destroyed_with_pipes_in_use, .init = setup, .timeout = 30)
     int before = dup(0);
     close(before);
     for (unsigned i = 0; i < OPS; i++)
-        pair_make(16384, &client[i], &server[i]);
+        narrow_pair_make(16384, &client[i], &server[i]);
     for (unsigned i = 0; i < OPS; i++)
         env_splice(env, &w[i].op, server[i], &extent, 0, on_waited, on_waited_released);
     uint64_t end_ns = now_ns() + 50000000;
