@@ -37,7 +37,7 @@ struct record {
 
 bool record_parse(struct cursor *c, struct record *ret);
 
-/* What a validation asks of most records, in a quarter of the instructions: true for a record that
+/* What a validation asks of most records, at less than half of the time: true for a record that
  * lies whole before end (and is not the last there), is well formed, has no headers and no number
  * of more than three bytes; the cursor then stands behind it. False says nothing, and moves
  * nothing: ask record_parse(). */

@@ -188,6 +188,21 @@ void fixture_settle(struct log_fixture *f)
         fixture_turn(f);
 }
 
+int fixture_open_cold(struct log_fixture *f, int batches, uint32_t batch_bytes)
+{
+    int rc = fixture_open(f);
+    if (rc != 0)
+        return rc;
+    for (int i = 0; i < batches; i++) {
+        while (fixture_append(f, 0, batch_bytes, 1) != 0)
+            fixture_turn(f);
+        fixture_turn(f);
+    }
+    fixture_settle(f);
+    rc = fixture_close(f);
+    return rc != 0 ? rc : fixture_open(f);
+}
+
 static void on_read(struct plog_read *r)
 {
     r->plog = NULL; /* marks it done */
