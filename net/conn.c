@@ -1,12 +1,9 @@
 #include "net/conn.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
@@ -41,8 +38,6 @@ void conn_open(struct net *net, int sock)
         conn_refuse(net, sock);
         return;
     }
-    int one = 1; /* replies are batched here; nothing may wait for more bytes in the kernel */
-    setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     c->net = net;
     c->sock = sock;
     c->is_local = sock_is_local(sock);
