@@ -79,7 +79,6 @@ def test_perf_million(codec):
         assert consume_all(broker, f"perf-{codec}", 1_000_000)[0] == before
 
 
-@sanitized
 def test_topic_tool():
     """create, list, delete; what was deleted is gone and can be made anew, empty."""
     with Broker() as broker:
@@ -130,7 +129,7 @@ def test_admin_describe(advertise):
         assert len(lines) == 2 + 6 and leaders == set(nodes), lines
 
 
-@params("shard", "numa", "host")
+@params("shard", "host")
 def test_keyed_records(advertise):
     """Keys, headers, timestamps; offsets answered one by one; two producers one after another."""
     with Broker(advertise=advertise) as broker:
