@@ -15,8 +15,15 @@ const struct net_api net_apis[] = {
     {20, 1, 6, 1, delete_topics_handle},
     {22, 0, 5, 0, init_producer_id_handle},
     {23, 2, 4, 2, offset_for_leader_epoch_handle},
+    {32, 1, 4, 1, describe_configs_handle},
+    {33, 0, 2, 0, alter_configs_handle},
     {37, 0, 3, 0, create_partitions_handle},
+    {43, 0, 2, 0, elect_leaders_handle},
+    {44, 0, 1, 0, incremental_alter_configs_handle},
+    {46, 0, 0, 0, list_partition_reassignments_handle},
     {60, 0, 2, 0, describe_cluster_handle},
+    {61, 0, 0, 0, describe_producers_handle},
+    {75, 0, 0, 0, describe_topic_partitions_handle},
 };
 const unsigned net_apis_count = ARRAY_LEN(net_apis);
 _Static_assert(ARRAY_LEN(net_apis) <= NET_APIS_MAX, "a counter each");

@@ -58,6 +58,7 @@ struct request;
     X(FENCED_LEADER_EPOCH, 74)                                                                     \
     X(UNKNOWN_LEADER_EPOCH, 75)                                                                    \
     X(UNSUPPORTED_COMPRESSION_TYPE, 76)                                                            \
+    X(ELECTION_NOT_NEEDED, 84)                                                                     \
     X(INVALID_RECORD, 87)                                                                          \
     X(PRODUCER_FENCED, 90)                                                                         \
     X(UNKNOWN_TOPIC_ID, 100)                                                                       \
@@ -116,14 +117,21 @@ void *request_alloc(struct request *r, size_t len_bytes); /* zeroed; NULL: then 
 void request_cancel(struct request *r);                   /* calls on_cancel, at most once */
 
 /* ---- the handlers, one file each in net/api/; body is the decoded request struct ---- */
+void alter_configs_handle(struct request *r, void *body);
 void api_versions_handle(struct request *r, void *body);
 void create_partitions_handle(struct request *r, void *body);
 void create_topics_handle(struct request *r, void *body);
 void delete_topics_handle(struct request *r, void *body);
 void describe_cluster_handle(struct request *r, void *body);
+void describe_configs_handle(struct request *r, void *body);
+void describe_producers_handle(struct request *r, void *body);
+void describe_topic_partitions_handle(struct request *r, void *body);
+void elect_leaders_handle(struct request *r, void *body);
 void fetch_handle(struct request *r, void *body);
+void incremental_alter_configs_handle(struct request *r, void *body);
 void init_producer_id_handle(struct request *r, void *body);
 void list_offsets_handle(struct request *r, void *body);
+void list_partition_reassignments_handle(struct request *r, void *body);
 void metadata_handle(struct request *r, void *body);
 void offset_for_leader_epoch_handle(struct request *r, void *body);
 void produce_handle(struct request *r, void *body);

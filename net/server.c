@@ -241,6 +241,19 @@ static uint32_t frame_bytes_max(const struct net *net)
     return (uint32_t)MIN(block, (size_t)s->broker->request_bytes_max);
 }
 
+/* max.connections may be set at runtime. */
+static void on_meta(struct shard *s)
+{
+    const struct broker *b = s->broker;
+    uint64_t most = b->connections_max;
+    for (unsigned i = 0; i < META_LAYERS; i++) {
+        const char *value = meta_broker_config(s->meta, (enum meta_layer)i, "max.connections");
+        if (value != NULL)
+            most = MIN(strtoull(value, NULL, 10), (uint64_t)b->connections_possible);
+    }
+    net_of(s)->conns_max = (unsigned)MAX((most + b->shards_n - 1) / b->shards_n, UINT64_C(1));
+}
+
 int net_init(struct shard *s, const struct net_config *config)
 {
     struct net *net = counter_calloc(sizeof(*net));
@@ -261,10 +274,10 @@ int net_init(struct shard *s, const struct net_config *config)
     list_init(&net->dead);
     net->small_reserve_bytes = small_reserve_bytes(s);
     net->frame_bytes_max = frame_bytes_max(net);
-    net->conns_max =
-        MAX((s->broker->connections_max + s->broker->shards_n - 1) / s->broker->shards_n, 1u);
     s->net = net;
     s->on_turn = on_turn;
+    s->on_meta = on_meta;
+    on_meta(s);
     net->listeners_n = config->listen_socks_n;
     for (unsigned i = 0; i < net->listeners_n; i++) {
         struct net_listener *l = &net->listeners[i];

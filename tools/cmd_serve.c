@@ -126,7 +126,7 @@ static void machine_close(struct machine *m)
 
 /* Of the files that may be open, clients get three quarters: the rest is for the log, which could
  * not take new segments otherwise. */
-static uint32_t connections_max(const struct serve_config *config)
+static void connections_fill(const struct serve_config *config, struct broker *b)
 {
     struct rlimit limit = {.rlim_cur = RLIM_INFINITY};
     getrlimit(RLIMIT_NOFILE, &limit);
@@ -135,7 +135,8 @@ static uint32_t connections_max(const struct serve_config *config)
     if (possible < wanted)
         log_info("at most %llu connections: %llu files may be open", (unsigned long long)possible,
                  (unsigned long long)files);
-    return (uint32_t)MIN(wanted, possible);
+    b->connections_possible = (uint32_t)possible;
+    b->connections_max = (uint32_t)MIN(wanted, possible);
 }
 
 static void broker_fill(const struct serve_config *config, unsigned shards_n, struct broker *b)
@@ -153,7 +154,8 @@ static void broker_fill(const struct serve_config *config, unsigned shards_n, st
     b->log.scrub_bytes_per_second = (uint64_t)config->log_scrub_bytes_per_second;
     b->log.scrub_interval_ms = (uint64_t)config->log_scrub_interval_ms;
     b->topic_defaults = config->topic_defaults;
-    b->topic_values = config->topic_values;
+    b->config_keys = config->shown;
+    b->config_keys_n = config->shown_n;
     b->rack = config->rack;
     b->default_partitions = (int32_t)config->num_partitions;
     b->auto_create_topics = config->auto_create_topics;
@@ -161,7 +163,7 @@ static void broker_fill(const struct serve_config *config, unsigned shards_n, st
     b->refuse_replication = config->replication_policy == CONFIG_REPLICATION_REFUSE;
     b->request_bytes_max = (uint32_t)config->socket_request_max_bytes;
     b->fetch_bytes_max = (uint32_t)config->fetch_max_bytes;
-    b->connections_max = connections_max(config);
+    connections_fill(config, b);
     b->requests_in_flight_max = (uint32_t)config->connection_requests_max;
     b->connection_idle_ms = config->connections_max_idle_ms < 0
                                 ? UINT64_MAX

@@ -267,7 +267,7 @@ static int arguments_set(struct config_parse *p, int argc, char **argv)
 /* ---- values ---- */
 
 /* "64", "64k", "64KiB", "64kb": all powers of 1024. False: not a size, or too large. */
-static bool size_parse(const char *text, int64_t *ret)
+bool config_size_parse(const char *text, int64_t *ret)
 {
     static const char units[] = "kmgt";
     char *end;
@@ -308,7 +308,7 @@ static int value_number(struct config_parse *p, const struct config_key *k,
     char reason[160];
     bool is_size = k->type == CONFIG_SIZE;
     int64_t v = 0;
-    if ((is_size ? size_parse : number_parse)(s->value, &v) && v >= k->min && v <= k->max) {
+    if ((is_size ? config_size_parse : number_parse)(s->value, &v) && v >= k->min && v <= k->max) {
         *(int64_t *)field = v;
         return 0;
     }
@@ -394,15 +394,16 @@ static int topic_default_set(struct config_parse *p, unsigned index)
 {
     const struct topic_config_key *k = &topic_config_keys[index];
     const struct config_setting *s = &p->topic_settings[index];
-    const char *value = s->value, *reason;
+    struct topic_config_fault fault;
+    const char *value = s->value;
     int64_t size;
-    if (ends_in(k->server_name, ".bytes") && size_parse(value, &size)) {
+    if (ends_in(k->server_name, ".bytes") && config_size_parse(value, &size)) {
         char text[24];
         snprintf(text, sizeof(text), "%" PRId64, size);
         value = keep(p, text);
     }
-    if (topic_config_set(&p->c->topic_defaults, k->name, value, &reason) != 0)
-        return config_bad(p, s, k->server_name, reason);
+    if (topic_config_set(&p->c->topic_defaults, k->name, value, &fault) != 0)
+        return config_bad(p, s, k->server_name, fault.says);
     p->c->topic_values[index] = value;
     return 0;
 }
@@ -522,6 +523,8 @@ static int all_derive(struct config_parse *p)
         rc = ids_derive(p);
     if (rc == 0)
         rc = config_listen(p);
+    if (rc == 0)
+        config_show(p);
     if (rc == 0 && p->ignored != NULL) {
         const char *line = arena_printf(&p->c->arena, "ignored: %s", p->ignored);
         p->no_memory |= line == NULL;

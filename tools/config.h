@@ -57,6 +57,9 @@ struct serve_config {
     /* by index into topic_config_keys: what was set here, as text; NULL: the key's own default */
     const char *topic_values[CONFIG_TOPIC_KEYS_MAX];
 
+    const struct broker_config_key *shown; /* to clients, sorted by name */
+    unsigned shown_n;
+
     /* clients */
     int64_t max_connections;
     int64_t connections_max_idle_ms; /* negative: for ever */

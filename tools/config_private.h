@@ -1,5 +1,5 @@
 /* config_private.h: what config.c (order of sources, values), config_keys.c (the tables, help) and
- * config_listen.c (addresses) share. */
+ * config_listen.c (addresses), config_show.c (what clients are shown) share. */
 #ifndef TOOLS_CONFIG_PRIVATE_H
 #define TOOLS_CONFIG_PRIVATE_H
 
@@ -60,6 +60,9 @@ struct config_parse {
 /* The line on err. Returns 1. */
 int config_bad(struct config_parse *p, const struct config_setting *s, const char *key,
                const char *reason);
+bool config_size_parse(const char *text, int64_t *ret);
+/* What clients are shown, from all the rest. */
+void config_show(struct config_parse *p);
 /* From raw: listen_* and advertised_*. 0 or 1. */
 int config_listen(struct config_parse *p);
 void config_warn(struct config_parse *p, const char *text);

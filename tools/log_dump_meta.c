@@ -21,6 +21,7 @@ static const char *const kinds[META_RECORD_KINDS] = {
     [META_SHARDS] = "shards",
     [META_START] = "start",
     [META_STOP] = "stop",
+    [META_BROKER_CONFIG] = "brokerConfig",
 };
 
 static void row_configs(struct json_object *row, const struct meta_record *r)
@@ -55,7 +56,7 @@ static void row_record(struct json_object *row, const struct meta_record *r)
     }
     if (r->name != NULL)
         row_text(row, "name", r->name);
-    if (r->kind == META_PRODUCER_IDS || r->kind == META_SHARDS)
+    if (r->kind == META_PRODUCER_IDS || r->kind == META_SHARDS || r->kind == META_BROKER_CONFIG)
         row_uint(row, "value", r->value);
     if (r->partitions_n > 0) {
         struct json_object *partitions = json_object_new_array();

@@ -197,6 +197,15 @@ void plog_epoch_end(const struct plog *, int32_t epoch, int32_t *ret_epoch, int6
 /* Leader epoch of the record at offset. */
 int32_t plog_epoch_at(const struct plog *, int64_t offset);
 
+struct plog_producer { /* idempotent */
+    int64_t id;
+    int64_t last_ms; /* when its last batch came */
+    int32_t last_sequence;
+    int16_t epoch;
+};
+/* How many are remembered; the first max of them. */
+uint32_t plog_producers(const struct plog *, struct plog_producer *ret, uint32_t max);
+
 /* Somebody looks at the end of the log: what he cannot see yet is made stable at once. */
 void plog_hurry(struct plog *);
 /* Called (once per set) when the visible end moves or the partition goes away. */

@@ -89,3 +89,18 @@ void producers_fini(struct plog *p)
         free(known);
     map_fini(&p->producers);
 }
+
+uint32_t plog_producers(const struct plog *p, struct plog_producer *ret, uint32_t max)
+{
+    const struct producer *known;
+    uint32_t n = 0;
+    for (size_t it = 0; (known = map_next(&p->producers, &it)) != NULL; n++) {
+        if (n >= max)
+            continue;
+        ret[n] = (struct plog_producer){
+            .id = known->id, .last_ms = known->last_ms, .last_sequence = -1, .epoch = known->epoch};
+        if (known->batches_n > 0)
+            ret[n].last_sequence = known->batches[known->batches_n - 1].last_sequence;
+    }
+    return n;
+}

@@ -8,6 +8,7 @@
 #include "core/base/bytes.h"
 #include "core/base/crc32c.h"
 #include "core/meta/meta_codec.h"
+#include "core/meta/meta_configs.h"
 
 #define TOPICS_CAP_MIN 16u
 
@@ -150,7 +151,8 @@ static struct meta_topic *topic_make(const struct meta_image *image, const struc
     struct meta_topic *t = malloc(topic_size(p));
     if (t == NULL)
         return NULL;
-    *t = (struct meta_topic){.refs = 1, .id = *p->id, .config = image->defaults};
+    *t = (struct meta_topic){
+        .refs = 1, .made_at = image->version + 1, .id = *p->id, .config = image->defaults};
     t->partitions = (struct meta_partition *)(t + 1);
     for (unsigned i = 0; i < 2; i++) {
         if (p->partitions_n[i] > 0)
@@ -165,8 +167,7 @@ static struct meta_topic *topic_make(const struct meta_image *image, const struc
     for (unsigned i = 0; i < p->configs_n; i++) {
         t->configs[i].name = string_put(&text, p->configs[i].name);
         t->configs[i].value = string_put(&text, p->configs[i].value);
-        int rc = topic_config_set(&t->config, t->configs[i].name, t->configs[i].value, NULL);
-        ASSERT(rc == 0); /* checked by configs_check */
+        topic_config_set(&t->config, t->configs[i].name, t->configs[i].value, NULL);
     }
     return t;
 }
@@ -223,7 +224,7 @@ struct meta_image *meta_image_create(const struct topic_config *defaults)
 {
     struct meta_image *image = calloc(1, sizeof(*image));
     if (image != NULL)
-        image->defaults = *defaults;
+        image->defaults = image->static_defaults = *defaults;
     return image;
 }
 
@@ -233,6 +234,8 @@ void meta_image_destroy(struct meta_image *image)
         return;
     for (unsigned i = 0; i < image->topics_n; i++)
         topic_unref(image->topics[i]);
+    for (unsigned i = 0; i < META_LAYERS; i++)
+        meta_configs_unref(image->broker[i]);
     free(image->topics);
     free(image->by_name);
     free(image->by_id);
@@ -246,6 +249,9 @@ static struct meta_image *image_clone(const struct meta_image *from)
     if (image == NULL)
         return NULL;
     *image = *from;
+    for (unsigned i = 0; i < META_LAYERS; i++)
+        if (image->broker[i] != NULL)
+            image->broker[i]->refs++;
     image->topics = NULL;
     image->by_name = image->by_id = NULL;
     image->topics_n = image->topics_cap = 0;
@@ -381,21 +387,6 @@ static int partitions_check(struct meta_image *image, const struct meta_record *
     return 0;
 }
 
-static int configs_check(const struct meta_record *r)
-{
-    struct topic_config scratch;
-    for (unsigned i = 0; i < r->configs_n; i++) {
-        if (strlen(r->configs[i].value) > META_CONFIG_VALUE_MAX) /* could not be read back */
-            return -EINVAL;
-        if (topic_config_set(&scratch, r->configs[i].name, r->configs[i].value, NULL) != 0)
-            return -EINVAL;
-        for (unsigned k = 0; k < i; k++)
-            if (strcmp(r->configs[k].name, r->configs[i].name) == 0)
-                return -EINVAL;
-    }
-    return 0;
-}
-
 static int change_cluster(struct meta_image *image, const struct meta_record *r,
                           enum meta_change_mode mode)
 {
@@ -437,7 +428,7 @@ static int change_topic_create(struct meta_image *image, const struct meta_recor
         return -EINVAL;
     if (meta_topic_by_name(image, r->name, len) != NULL || index_by_id(image, &r->id) >= 0)
         return -EEXIST;
-    if (partitions_check(image, r, mode) != 0 || configs_check(r) != 0)
+    if (partitions_check(image, r, mode) != 0 || meta_configs_check(r, false, mode) != 0)
         return -EINVAL;
     if (image_reserve(image, image->topics_n + 1) != 0)
         return -ENOMEM;
@@ -481,11 +472,10 @@ static int change_partitions_add(struct meta_image *image, const struct meta_rec
 static int change_topic_config(struct meta_image *image, const struct meta_record *r,
                                enum meta_change_mode mode)
 {
-    (void)mode;
     int64_t index = index_by_id(image, &r->id);
     if (index < 0)
         return -ENOENT;
-    if (configs_check(r) != 0)
+    if (meta_configs_check(r, false, mode) != 0)
         return -EINVAL;
     struct topic_parts parts = parts_of(image->topics[index]);
     parts.configs = r->configs;
@@ -563,6 +553,35 @@ static int change_shards(struct meta_image *image, const struct meta_record *r,
     return 0;
 }
 
+/* Every topic has the defaults in it. */
+static int topics_remake(struct meta_image *image)
+{
+    for (unsigned i = 0; i < image->topics_n; i++) {
+        struct topic_parts parts = parts_of(image->topics[i]);
+        struct meta_topic *t = topic_make(image, &parts);
+        if (t == NULL)
+            return -ENOMEM;
+        image_replace(image, i, t);
+    }
+    return 0;
+}
+
+static int change_broker_config(struct meta_image *image, const struct meta_record *r,
+                                enum meta_change_mode mode)
+{
+    if (r->value >= META_LAYERS || meta_configs_check(r, true, mode) != 0)
+        return -EINVAL;
+    struct meta_configs *configs = meta_configs_create(r, image->version + 1);
+    if (configs == NULL)
+        return -ENOMEM;
+    meta_configs_unref(image->broker[r->value]);
+    image->broker[r->value] = configs;
+    image->defaults = image->static_defaults;
+    for (unsigned i = 0; i < META_LAYERS; i++)
+        meta_configs_apply(image->broker[i], &image->defaults);
+    return topics_remake(image);
+}
+
 /* Start and stop change nothing but image->clean, which meta_image_change sets. */
 static int change_nothing(struct meta_image *image, const struct meta_record *r,
                           enum meta_change_mode mode)
@@ -586,6 +605,7 @@ static const change_fn changes[] = {
     [META_SHARDS] = change_shards,
     [META_START] = change_nothing,
     [META_STOP] = change_nothing,
+    [META_BROKER_CONFIG] = change_broker_config,
 };
 _Static_assert(ARRAY_LEN(changes) == META_RECORD_KINDS, "every kind of record has its change");
 

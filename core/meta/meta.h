@@ -34,8 +34,18 @@ struct meta_config_entry {
     const char *name, *value;
 };
 
+/* What was set at runtime for the broker. A process is all of its nodes: they share one set. */
+enum meta_layer { META_LAYER_CLUSTER, META_LAYER_NODE, META_LAYERS }; /* the later ones win */
+struct meta_configs {
+    unsigned refs;    /* private: images that hold it */
+    uint64_t made_at; /* version of the image that brought it */
+    unsigned n;
+    struct meta_config_entry *entries;
+};
+
 struct meta_topic {
-    unsigned refs; /* private: images that hold it */
+    unsigned refs;    /* private: images that hold it */
+    uint64_t made_at; /* version of the image that brought it: another one, another topic struct */
     struct meta_uuid id;
     const char *name;
     int32_t partitions_n;
@@ -56,16 +66,21 @@ struct meta_image {
     struct meta_uuid dirs[META_DIRS_MAX];
     unsigned topics_n;
     uint64_t partitions_total;
-    struct topic_config defaults; /* of the server: what a topic does not set itself */
-    struct meta_topic **topics;   /* sorted by name */
-    unsigned topics_cap;          /* private */
-    uint32_t *by_name, *by_id;    /* private: hash tables of indices into topics, +1; 0 free */
+    struct topic_config static_defaults; /* of the server, as it was started */
+    struct topic_config defaults; /* with what was set since: what a topic does not set itself */
+    struct meta_configs *broker[META_LAYERS]; /* NULL: nothing was set */
+    struct meta_topic **topics;               /* sorted by name */
+    unsigned topics_cap;                      /* private */
+    uint32_t *by_name, *by_id; /* private: hash tables of indices into topics, +1; 0 free */
     uint32_t hash_mask;
 };
 
 const struct meta_topic *meta_topic_by_name(const struct meta_image *, const char *name,
                                             size_t len);
 const struct meta_topic *meta_topic_by_id(const struct meta_image *, const struct meta_uuid *id);
+/* What was set of the broker at runtime, by the one layer; NULL: nothing. */
+const char *meta_broker_config(const struct meta_image *, enum meta_layer, const char *name);
+uint64_t meta_broker_made_at(const struct meta_image *, enum meta_layer); /* 0: never */
 bool meta_uuid_is_zero(const struct meta_uuid *);
 /* 22 characters, url-safe base64 without padding, as Kafka prints uuids. */
 void meta_uuid_text(const struct meta_uuid *, char ret[23]);
@@ -90,6 +105,7 @@ enum meta_record_kind {
                           * (shard % count) and their epochs rise */
     META_START,          /* serving again: not clean any more */
     META_STOP,           /* clean stop: everything in segments, nothing in journals */
+    META_BROKER_CONFIG,  /* value: enum meta_layer; configs: the whole new set */
     META_RECORD_KINDS,
 };
 struct meta_record {
@@ -108,7 +124,8 @@ struct meta_record {
 struct meta_image *meta_image_create(const struct topic_config *defaults);
 /* The next image. 0; -ENOENT unknown topic; -EEXIST; -EINVAL impossible record; -ENOMEM.
  * Possible means: partition numbers from next_number on and rising, shard < shards, dir < dirs_n
- * (so META_SHARDS and META_DIR_ADD come first), legal name, configs that topic_config_set takes. */
+ * (so META_SHARDS and META_DIR_ADD come first), legal name, configs that topic_config_set takes
+ * (of a broker: under the name of the topic key whose default they are; other keys pass). */
 int meta_image_apply(const struct meta_image *, const struct meta_record *,
                      struct meta_image **ret);
 void meta_image_destroy(struct meta_image *); /* NULL is fine */

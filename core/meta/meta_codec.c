@@ -24,6 +24,7 @@ static const uint8_t fields_of[META_RECORD_KINDS] = {
     [META_SHARDS] = VALUE,
     [META_START] = 0,
     [META_STOP] = 0,
+    [META_BROKER_CONFIG] = VALUE | CONFIGS,
 };
 
 /* ---- writing: the caller has made room for all of it ---- */
@@ -337,8 +338,16 @@ int meta_header_decode(const uint8_t block[static 4096], struct meta_header *ret
 
 /* ---- snapshots ---- */
 
+static unsigned layers_count(const struct meta_image *image)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < META_LAYERS; i++)
+        n += image->broker[i] != NULL;
+    return n;
+}
+
 /* version u64 | cluster id 16 bytes | next number u64 | next producer id u64 | dirs u32 |
- * topics u32 | shards u16 | clean u16 | zeros */
+ * topics u32 | shards u16 | clean u16 | layers of configs u16 | zeros */
 static void snapshot_begin_encode(const struct meta_image *image, uint8_t *bytes)
 {
     uint8_t *at = bytes;
@@ -350,6 +359,7 @@ static void snapshot_begin_encode(const struct meta_image *image, uint8_t *bytes
     put32(&at, image->topics_n);
     put16(&at, image->shards);
     put16(&at, image->clean);
+    put16(&at, (uint16_t)layers_count(image));
     memset(at, 0, META_SNAPSHOT_BEGIN_BYTES - (size_t)(at - bytes));
 }
 
@@ -364,8 +374,9 @@ int meta_snapshot_begin_decode(const uint8_t *bytes, size_t len, struct meta_sna
     s.topics_n = take32(&in);
     s.shards = take16(&in);
     s.clean = take16(&in) != 0;
+    s.layers_n = take16(&in);
     if (len != META_SNAPSHOT_BEGIN_BYTES || in.rc != 0 || s.dirs_n > META_DIRS_MAX ||
-        s.next_producer_id > INT64_MAX)
+        s.layers_n > META_LAYERS || s.next_producer_id > INT64_MAX)
         return -EBADMSG;
     *ret = s;
     return 0;
@@ -389,16 +400,39 @@ static struct meta_record record_of_topic(const struct meta_topic *t)
     };
 }
 
+/* The index-th of the layers where something was set. */
+static struct meta_record record_of_layer(const struct meta_image *image, unsigned index)
+{
+    unsigned layer = 0;
+    for (;; layer++)
+        if (image->broker[layer] != NULL && index-- == 0)
+            break;
+    return (struct meta_record){
+        .kind = META_BROKER_CONFIG,
+        .value = layer,
+        .configs_n = image->broker[layer]->n,
+        .configs = image->broker[layer]->entries,
+    };
+}
+
+static unsigned snapshot_records(const struct meta_image *image)
+{
+    return image->dirs_n + layers_count(image) + image->topics_n;
+}
+
 static struct meta_record snapshot_record(const struct meta_image *image, unsigned i)
 {
-    return i < image->dirs_n ? record_of_dir(image, i)
-                             : record_of_topic(image->topics[i - image->dirs_n]);
+    unsigned layers_n = layers_count(image);
+    if (i < image->dirs_n)
+        return record_of_dir(image, i);
+    i -= image->dirs_n;
+    return i < layers_n ? record_of_layer(image, i) : record_of_topic(image->topics[i - layers_n]);
 }
 
 uint64_t meta_snapshot_size(const struct meta_image *image)
 {
     uint64_t size = meta_frame_size(META_SNAPSHOT_BEGIN_BYTES) + meta_frame_size(0);
-    for (unsigned i = 0; i < image->dirs_n + image->topics_n; i++) {
+    for (unsigned i = 0; i < snapshot_records(image); i++) {
         struct meta_record r = snapshot_record(image, i);
         size += meta_frame_size(meta_record_size(&r));
     }
@@ -413,7 +447,7 @@ void meta_snapshot_encode(const struct meta_image *image, uint8_t *bytes, uint64
     *crc = meta_frame_seal(at, META_FRAME_SNAPSHOT_BEGIN, META_SNAPSHOT_BEGIN_BYTES, *crc,
                            ++*sequence);
     at += meta_frame_size(META_SNAPSHOT_BEGIN_BYTES);
-    for (unsigned i = 0; i < image->dirs_n + image->topics_n; i++) {
+    for (unsigned i = 0; i < snapshot_records(image); i++) {
         struct meta_record r = snapshot_record(image, i);
         size_t len = meta_record_size(&r);
         meta_record_encode(&r, at + META_FRAME_BYTES);

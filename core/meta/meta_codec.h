@@ -8,8 +8,9 @@
  * Frame:   u32 payload length | u32 CRC-32C of all the rest of the frame | u32 that of the frame
  *   before it (the first: of the file header) | u16 kind | u16 format version | u64 sequence in the
  *   file, from 1 | payload | zeros up to a multiple of 8.
- * Snapshot: a frame SNAPSHOT_BEGIN (what is neither dirs nor topics), a record frame for each dir
- *   (META_DIR_ADD) and topic (META_TOPIC_CREATE), a frame SNAPSHOT_END.
+ * Snapshot: a frame SNAPSHOT_BEGIN (what is neither dirs, configs nor topics), a record frame for
+ *   each dir (META_DIR_ADD), layer of the broker's configs (META_BROKER_CONFIG) and topic
+ *   (META_TOPIC_CREATE), a frame SNAPSHOT_END.
  * File header: one block; see meta_header_encode. */
 #ifndef CORE_META_META_CODEC_H
 #define CORE_META_META_CODEC_H
@@ -41,6 +42,7 @@ struct meta_snapshot_begin {
     uint64_t version, next_number, next_producer_id;
     struct meta_uuid cluster_id;
     uint32_t dirs_n, topics_n;
+    uint16_t layers_n; /* of the broker's configs; 0 in logs that are older than they */
     uint16_t shards;
     bool clean;
 };

@@ -68,7 +68,8 @@ static int apply_record(struct meta_replay *r, const struct meta_frame *f,
     if (r->snapshot_done)
         return meta_image_change(r->image, record, META_CHANGE_REPLAY);
     if (r->snapshot_left == 0 ||
-        (record->kind != META_DIR_ADD && record->kind != META_TOPIC_CREATE))
+        (record->kind != META_DIR_ADD && record->kind != META_BROKER_CONFIG &&
+         record->kind != META_TOPIC_CREATE))
         return -EBADMSG;
     r->snapshot_left--;
     return meta_image_change(r->image, record, META_CHANGE_RESTORE);
@@ -82,7 +83,7 @@ static int apply_begin(struct meta_replay *r, const struct meta_frame *f)
     if (r->begin.topics_n > r->header.size_bytes / META_FRAME_BYTES)
         return -EBADMSG;
     r->snapshot_begun = true;
-    r->snapshot_left = r->begin.dirs_n + r->begin.topics_n;
+    r->snapshot_left = r->begin.dirs_n + r->begin.layers_n + r->begin.topics_n;
     r->image->version = r->begin.version;
     r->image->cluster_id = r->begin.cluster_id;
     r->image->next_number = r->begin.next_number;

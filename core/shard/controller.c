@@ -145,11 +145,35 @@ static int make_producer_ids(struct controller *c, struct meta_change *change)
     return 0;
 }
 
+static int make_topic_config(struct controller *c, struct meta_change *change)
+{
+    const struct meta_topic *topic = meta_topic_by_id(c->image, &change->id);
+    if (topic == NULL)
+        return -ENOENT;
+    if (topic->made_at != change->made_at)
+        return -ESTALE;
+    change->record.kind = META_TOPIC_CONFIG;
+    change->record.id = change->id;
+    change->record.configs = change->configs;
+    change->record.configs_n = change->configs_n;
+    return 0;
+}
+
+static int make_broker_config(struct controller *c, struct meta_change *change)
+{
+    if (meta_broker_made_at(c->image, (enum meta_layer)change->value) != change->made_at)
+        return -ESTALE;
+    change->record.kind = META_BROKER_CONFIG;
+    change->record.value = (uint64_t)change->value;
+    change->record.configs = change->configs;
+    change->record.configs_n = change->configs_n;
+    return 0;
+}
+
 static int (*const change_makers[])(struct controller *, struct meta_change *) = {
-    [CHANGE_TOPIC_CREATE] = make_topic_create,
-    [CHANGE_TOPIC_DELETE] = make_topic_delete,
-    [CHANGE_PARTITIONS_ADD] = make_partitions_add,
-    [CHANGE_PRODUCER_IDS] = make_producer_ids,
+    [CHANGE_TOPIC_CREATE] = make_topic_create,     [CHANGE_TOPIC_DELETE] = make_topic_delete,
+    [CHANGE_PARTITIONS_ADD] = make_partitions_add, [CHANGE_PRODUCER_IDS] = make_producer_ids,
+    [CHANGE_TOPIC_CONFIG] = make_topic_config,     [CHANGE_BROKER_CONFIG] = make_broker_config,
 };
 
 /* ---- the queue ---- */
@@ -186,12 +210,14 @@ static void on_appended(struct meta_append *append, int rc)
         controller_pump(c);
         return;
     }
-    bool of_topic = change->kind != CHANGE_PRODUCER_IDS;
+    bool of_all = change->kind == CHANGE_BROKER_CONFIG;
+    bool of_topic = !of_all && change->kind != CHANGE_PRODUCER_IDS;
     change->acks_missing = c->shard->broker->shards_n;
     change->rc = 0;
     for (unsigned i = 0; i < c->shard->broker->shards_n; i++) {
         struct publish *p = &c->publishes[i];
-        *p = (struct publish){.msg.run = shard_apply, .controller = c, .image = change->image};
+        *p = (struct publish){
+            .msg.run = shard_apply, .controller = c, .image = change->image, .all_topics = of_all};
         if (of_topic)
             p->topic_id = change->id;
         env_post(c->shard->env, i, &p->msg);

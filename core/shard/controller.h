@@ -18,7 +18,8 @@ struct publish {
     struct controller *controller;
     struct shard *shard; /* the receiver, set by it */
     const struct meta_image *image;
-    struct meta_uuid topic_id; /* what changed; zero: no topic did */
+    struct meta_uuid topic_id; /* what changed; zero: no topic did, */
+    bool all_topics;           /* or all of them */
     unsigned pending;          /* removals not finished, plus one while applying */
     int rc;
 };

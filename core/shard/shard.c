@@ -83,6 +83,8 @@ void shard_apply(void *shard, struct env_msg *msg)
         else if (before != NULL)
             topic_remove(s, p, before);
     }
+    for (unsigned i = 0; p->all_topics && i < p->image->topics_n; i++)
+        topic_adopt(s, p->image->topics[i]);
     s->meta = p->image;
     if (s->on_meta != NULL)
         s->on_meta(s);

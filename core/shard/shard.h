@@ -15,6 +15,7 @@
 #include "core/log/log.h"
 #include "core/meta/meta.h"
 #include "core/meta/meta_log.h"
+#include "core/shard/broker_config.h"
 #include "io/env.h"
 
 enum advertise_mode { ADVERTISE_SHARD, ADVERTISE_NUMA, ADVERTISE_HOST };
@@ -47,15 +48,15 @@ struct broker {
     unsigned node_of_shard[BROKER_SHARDS_MAX];
     struct log_config log; /* memory pointers are set per shard */
     struct topic_config topic_defaults;
-    /* by index into topic_config_keys: what was set for this broker, as text, or NULL; may be NULL
-     */
-    const char *const *topic_values;
+    const struct broker_config_key *config_keys; /* sorted by name */
+    unsigned config_keys_n;
     const char *rack;           /* NULL: none */
     int32_t default_partitions; /* num.partitions */
     bool auto_create_topics, delete_topics_enabled, refuse_replication;
     uint32_t request_bytes_max;      /* socket.request.max.bytes */
     uint32_t fetch_bytes_max;        /* fetch.max.bytes */
     uint32_t connections_max;        /* per broker; per shard its share */
+    uint32_t connections_possible;   /* more than that have no files */
     uint32_t requests_in_flight_max; /* per connection */
     uint64_t connection_idle_ms;     /* connections.max.idle.ms */
     unsigned fetch_sessions_max;     /* per shard */
@@ -111,6 +112,8 @@ enum meta_change_kind {
     CHANGE_TOPIC_DELETE,   /* id */
     CHANGE_PARTITIONS_ADD, /* name, partitions_n = new total, leaders (of the new ones) or NULL */
     CHANGE_PRODUCER_IDS,   /* a block: out value = first id, CHANGE_PRODUCER_ID_BLOCK of them */
+    CHANGE_TOPIC_CONFIG, /* id, configs: the whole new set; made_at: of the topic it is made from */
+    CHANGE_BROKER_CONFIG, /* value: enum meta_layer; configs, made_at: of the layer */
 };
 #define CHANGE_PRODUCER_ID_BLOCK 1000
 
@@ -124,9 +127,11 @@ struct meta_change { /* lent from shard_meta_change until on_done, with all that
     unsigned configs_n;
     struct meta_config_entry *configs;
     int64_t value;
+    uint64_t made_at;
     int rc;                 /* out: 0; -EEXIST, -ENOENT; -EINVAL: illegal name; -ENOTUNIQ: differs
                              * from another name only in '.' and '_'; -EDOM: bad number of
-                             * partitions; -ENXIO: leaders names no node; -ENOMEM; -EIO */
+                             * partitions; -ENXIO: leaders names no node; -ESTALE: there is a newer
+                             * one than made_at says; -ENOMEM; -EIO */
     meta_change_fn on_done; /* on the asking shard, which has applied the change by then */
     struct env_msg msg;     /* private from here on */
     struct controller *controller;

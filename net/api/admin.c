@@ -1,7 +1,6 @@
 #include "net/api/admin.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +36,25 @@ bool admin_node_known(const struct broker *b, int32_t node_id)
         if (b->nodes[i].node_id == node_id)
             return true;
     return false;
+}
+
+int32_t admin_node_id(const struct shard *s)
+{
+    return s->broker->nodes[s->broker->node_of_shard[s->index]].node_id;
+}
+
+int admin_node_of(struct request *r, struct wire_str name)
+{
+    char text[12], *end = text;
+    if (name.len <= 0 || (size_t)name.len >= sizeof(text))
+        return -EINVAL;
+    memcpy(text, name.p, (size_t)name.len);
+    text[name.len] = '\0';
+    errno = 0;
+    long id = strtol(text, &end, 10);
+    if (errno != 0 || end != text + name.len || id < INT32_MIN || id > INT32_MAX)
+        return -EINVAL;
+    return admin_node_known(r->shard->broker, (int32_t)id) ? 0 : -ENOENT;
 }
 
 struct wire_str admin_text(struct request *r, const char *fmt, ...)
@@ -122,45 +140,22 @@ const char *admin_replicas_check(const struct broker *b, const int32_t *nodes, i
                                           : NULL;
 }
 
-/* The words of "a|b|c" whose bits are set, as "a,c". */
-static struct wire_str words_of_bits(struct request *r, const char *values, int32_t bits)
+struct wire_str admin_topic_name_text(struct request *r, struct wire_str name)
 {
-    char text[256] = "";
-    size_t at = 0;
-    for (unsigned i = 0; values != NULL; i++) {
-        size_t len = strcspn(values, "|");
-        if ((bits & 1 << i) != 0 && at + len + 2 < sizeof(text)) {
-            if (at > 0)
-                text[at++] = ',';
-            memcpy(text + at, values, len);
-            at += len;
-        }
-        values = values[len] == '\0' ? NULL : values + len + 1;
-    }
-    text[at] = '\0';
-    return wire_str_of(arena_strdup(&r->arena, text));
-}
-
-struct wire_str admin_config_text(struct request *r, const struct topic_config_key *key,
-                                  const struct topic_config *config)
-{
-    const void *field = (const char *)config + key->offset;
-    if (key->offset == SIZE_MAX)
-        return wire_str_of(key->default_value);
-    switch (key->type) {
-    case TOPIC_CONFIG_INT:
-    case TOPIC_CONFIG_LONG:
-        return admin_text(r, "%" PRId64, *(const int64_t *)field);
-    case TOPIC_CONFIG_BOOL:
-        return wire_str_of(*(const bool *)field ? "true" : "false");
-    case TOPIC_CONFIG_STRING:
-        return words_of_bits(r, key->values, 1 << *(const int32_t *)field);
-    case TOPIC_CONFIG_LIST:
-        return words_of_bits(r, key->values, *(const int32_t *)field);
-    case TOPIC_CONFIG_DOUBLE:
-        break;
-    }
-    return wire_str_of(key->default_value);
+    int len = MAX(name.len, 0);
+    if (len == 0)
+        return wire_str_of("Topic name is invalid: the empty string is not allowed");
+    if (wire_str_eq(name, ".") || wire_str_eq(name, ".."))
+        return wire_str_of("Topic name is invalid: '.' or '..' is not allowed");
+    if ((unsigned)len > META_TOPIC_NAME_MAX)
+        return admin_text(r,
+                          "Topic name is invalid: the length of '%.*s' is longer than the max "
+                          "allowed length %u",
+                          MIN(len, 300), name.p, META_TOPIC_NAME_MAX);
+    return admin_text(r,
+                      "Topic name is invalid: '%.*s' contains one or more characters other than "
+                      "ASCII alphanumerics, '.', '_' and '-'",
+                      len, name.p);
 }
 
 static const struct {

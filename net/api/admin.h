@@ -11,17 +11,16 @@
     (1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11)
 #define ADMIN_CLUSTER_OPERATIONS (1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12)
 
-enum admin_config_source { /* Kafka's numbers */
-                           ADMIN_CONFIG_TOPIC = 1,
-                           ADMIN_CONFIG_STATIC_BROKER = 4,
-                           ADMIN_CONFIG_DEFAULT = 5,
-};
+enum admin_resource { ADMIN_RESOURCE_TOPIC = 2, ADMIN_RESOURCE_BROKER = 4 }; /* Kafka's */
 
 /* "__consumer_offsets" and its like. */
 bool admin_topic_is_internal(struct wire_str name);
 struct wire_str admin_cluster_id(struct request *r);
 int32_t admin_controller_id(const struct shard *s);
 bool admin_node_known(const struct broker *b, int32_t node_id);
+int32_t admin_node_id(const struct shard *s); /* of the node that the shard belongs to */
+/* A resource's name is the id of one of our nodes: 0; -EINVAL: it is no number; -ENOENT. */
+int admin_node_of(struct request *r, struct wire_str name);
 
 __attribute__((format(printf, 2, 3))) struct wire_str admin_text(struct request *r, const char *fmt,
                                                                  ...);
@@ -36,9 +35,8 @@ int admin_mark_duplicates(struct request *r, const struct wire_str *keys, int32_
  */
 const char *admin_replicas_check(const struct broker *b, const int32_t *nodes, int32_t n);
 
-/* Value of a topic config key as text, in an effective configuration. */
-struct wire_str admin_config_text(struct request *r, const struct topic_config_key *key,
-                                  const struct topic_config *config);
+/* Why it is not one, in Kafka's words. */
+struct wire_str admin_topic_name_text(struct request *r, struct wire_str name);
 
 /* What a failed metadata change is called. */
 int16_t admin_error_of(int rc);

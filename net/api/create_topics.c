@@ -3,6 +3,7 @@
 
 #include "core/base/bytes.h"
 #include "net/api/admin.h"
+#include "net/api/config_view.h"
 
 #define CONFIGS_MAX 1000
 
@@ -58,38 +59,50 @@ static int name_check(struct create_job *job, const asked_topic *a, told_topic *
     return -1;
 }
 
+static int config_check(struct create_job *job, told_topic *t, struct plan *ret, const char *name,
+                        const char *value)
+{
+    struct topic_config_fault fault;
+    if (name == NULL || value == NULL) {
+        refuse(t, KAFKA_INVALID_CONFIG,
+               wire_str_of("Null is neither a config's name nor a value."));
+        return -1;
+    }
+    int rc = topic_config_set(&ret->effective, name, value, &fault);
+    if (rc < 0) {
+        refuse(t, KAFKA_INVALID_CONFIG, config_fault_text(job->r, name, rc, &fault));
+        return -1;
+    }
+    unsigned at = 0; /* the same key again: the later one counts */
+    while (at < ret->configs_n && strcmp(ret->configs[at].name, name) != 0)
+        at++;
+    ret->configs[at] = (struct meta_config_entry){name, value};
+    ret->configs_n = MAX(ret->configs_n, at + 1);
+    return 0;
+}
+
 static int configs_check(struct create_job *job, const asked_topic *a, told_topic *t,
                          struct plan *ret)
 {
     struct request *r = job->r;
-    ret->effective = r->shard->broker->topic_defaults;
+    struct topic_config_fault fault;
+    ret->effective = r->shard->meta->defaults;
     if (a->configs_n > CONFIGS_MAX) {
         refuse(t, KAFKA_INVALID_CONFIG, wire_str_of("Too many configs."));
         return -1;
     }
     ret->configs = arena_array(&r->arena, (size_t)MAX(a->configs_n, 1), sizeof(*ret->configs));
-    for (int32_t i = 0; ret->configs != NULL && i < a->configs_n; i++) {
-        char *name = admin_name(r, a->configs[i].name);
-        char *value = admin_name(r, a->configs[i].value);
-        const char *reason = "null and control characters are not allowed";
-        int rc = name == NULL || value == NULL
-                     ? -EINVAL
-                     : topic_config_set(&ret->effective, name, value, &reason);
-        if (rc < 0) {
-            refuse(t, KAFKA_INVALID_CONFIG,
-                   admin_text(r, "Invalid value for configuration %s: %s",
-                              name != NULL ? name : "?", reason));
-            return -1;
-        }
-        unsigned at = 0; /* the same key again: the later one counts */
-        while (at < ret->configs_n && strcmp(ret->configs[at].name, name) != 0)
-            at++;
-        ret->configs[at] = (struct meta_config_entry){name, value};
-        ret->configs_n = MAX(ret->configs_n, at + 1);
+    if (ret->configs == NULL) {
+        refuse(t, KAFKA_UNKNOWN_SERVER_ERROR, wire_str_of("No memory."));
+        return -1;
     }
-    if (ret->configs != NULL)
+    for (int32_t i = 0; i < a->configs_n; i++)
+        if (config_check(job, t, ret, admin_name(r, a->configs[i].name),
+                         admin_name(r, a->configs[i].value)) < 0)
+            return -1;
+    if (topic_config_check(&ret->effective, &fault) == 0)
         return 0;
-    refuse(t, KAFKA_UNKNOWN_SERVER_ERROR, wire_str_of("No memory."));
+    refuse(t, KAFKA_INVALID_CONFIG, admin_text(r, "%s", fault.says));
     return -1;
 }
 
@@ -173,36 +186,15 @@ static int assignments_check(struct create_job *job, const asked_topic *a, told_
 
 /* ---- the answer ---- */
 
-static bool is_explicit(const struct plan *plan, const char *key, const char **ret_value)
-{
-    for (unsigned i = 0; i < plan->configs_n; i++) {
-        if (strcmp(plan->configs[i].name, key) != 0)
-            continue;
-        *ret_value = plan->configs[i].value;
-        return true;
-    }
-    return false;
-}
-
 static void config_tell(struct create_job *job, const struct plan *plan, unsigned key_index,
                         struct create_topics_response_creatable_topic_configs *ret)
 {
     const struct topic_config_key *key = &topic_config_keys[key_index];
-    const struct broker *b = job->r->shard->broker;
-    const char *value;
+    struct config_view view;
+    config_view_topic(job->r->shard, key, plan->configs, plan->configs_n, &view);
     ret->name = wire_str_of(key->name);
-    if (is_explicit(plan, key->name, &value)) {
-        ret->value = wire_str_of(value);
-        ret->config_source = ADMIN_CONFIG_TOPIC;
-        return;
-    }
-    if (b->topic_values != NULL && b->topic_values[key_index] != NULL) {
-        ret->value = wire_str_of(b->topic_values[key_index]);
-        ret->config_source = ADMIN_CONFIG_STATIC_BROKER;
-        return;
-    }
-    ret->value = admin_config_text(job->r, key, &b->topic_defaults);
-    ret->config_source = ADMIN_CONFIG_DEFAULT;
+    ret->value = wire_str_of(view.value);
+    ret->config_source = view.source;
 }
 
 static void created_tell(struct create_job *job, const struct plan *plan, told_topic *t)

@@ -113,6 +113,10 @@ static void change_all(struct machine *m, uint64_t topic_id)
                                     .id = uuid_of(topic_id),
                                     .configs_n = 2,
                                     .configs = configs});
+    change(m, &(struct meta_record){.kind = META_BROKER_CONFIG,
+                                    .value = topic_id % META_LAYERS,
+                                    .configs_n = 1,
+                                    .configs = &(struct meta_config_entry){"log.roll.ms", "7"}});
     change(m, &(struct meta_record){.kind = META_PRODUCER_IDS,
                                     .value = (uint64_t)m->image->next_producer_id + 1000});
     change(m, &(struct meta_record){.kind = META_EPOCHS_RAISE});

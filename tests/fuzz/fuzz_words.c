@@ -53,14 +53,14 @@ static void word_topic_name(char *text)
 static void word_topic_config(char *text)
 {
     struct topic_config config;
-    const char *reason = NULL;
+    struct topic_config_fault fault = {{0}, {0}};
     char *value = strchr(text, '=');
     if (value == NULL)
         return;
     *value++ = '\0';
     topic_config_defaults(&config);
-    int rc = topic_config_set(&config, text, value, &reason);
-    ASSERT(rc == 0 || rc == -ENOENT || (rc == -EINVAL && reason != NULL));
+    int rc = topic_config_set(&config, text, value, &fault);
+    ASSERT(rc == 0 || rc == -ENOENT || (rc == -EINVAL && fault.says[0] != '\0'));
     ASSERT(config.segment_bytes > 0 && config.segment_bytes <= INT32_MAX);
     ASSERT(config.index_interval_bytes >= 0 && config.max_message_bytes >= 0);
 }

@@ -256,7 +256,8 @@ public final class WireCheck {
 
     private static final List<Short> SPOKEN =
         List.of((short) 0, (short) 1, (short) 2, (short) 3, (short) 10, (short) 18, (short) 19,
-            (short) 20, (short) 22, (short) 23, (short) 37, (short) 60);
+            (short) 20, (short) 22, (short) 23, (short) 32, (short) 33, (short) 37, (short) 43,
+            (short) 44, (short) 46, (short) 60, (short) 61, (short) 75);
 
     // ---- schemas ----
 

@@ -280,6 +280,73 @@ Test(meta_image, server_defaults_apply)
     meta_image_destroy(image);
 }
 
+static int broker_set(struct meta_image **image, enum meta_layer layer, const char *name,
+                      const char *value)
+{
+    struct meta_config_entry set[] = {{name, value}};
+    struct meta_record r = {
+        .kind = META_BROKER_CONFIG, .value = layer, .configs_n = name != NULL, .configs = set};
+    return step(image, &r);
+}
+
+Test(meta_image, what_is_set_of_the_broker_is_the_default_of_its_topics)
+{
+    struct meta_image *image = image_with(1);
+    cr_assert_eq(topic_create(&image, "t", 1, 1), 0);
+    uint64_t made_at = find(image, "t")->made_at;
+    cr_assert_eq(broker_set(&image, META_LAYER_CLUSTER, "log.retention.ms", "6"), 0);
+    cr_assert_eq(find(image, "t")->config.retention_ms, 6);
+    cr_assert_gt(find(image, "t")->made_at, made_at);
+    cr_assert_eq(broker_set(&image, META_LAYER_NODE, "log.retention.ms", "5"), 0);
+    cr_assert_eq(find(image, "t")->config.retention_ms, 5);
+    cr_assert_eq(image->defaults.retention_ms, 5);
+    cr_assert_str_eq(meta_broker_config(image, META_LAYER_CLUSTER, "log.retention.ms"), "6");
+    cr_assert_eq(topic_create(&image, "u", 2, 1), 0);
+    cr_assert_eq(find(image, "u")->config.retention_ms, 5);
+
+    struct meta_config_entry own[] = {{"retention.ms", "4"}};
+    struct meta_record r = {
+        .kind = META_TOPIC_CONFIG, .id = uuid_of(1), .configs_n = 1, .configs = own};
+    cr_assert_eq(step(&image, &r), 0);
+    cr_assert_eq(broker_set(&image, META_LAYER_NODE, NULL, NULL), 0); /* takes back */
+    cr_assert_eq(find(image, "t")->config.retention_ms, 4);
+    cr_assert_eq(find(image, "u")->config.retention_ms, 6);
+    cr_assert_null(meta_broker_config(image, META_LAYER_NODE, "log.retention.ms"));
+    cr_assert_eq(broker_set(&image, META_LAYER_CLUSTER, NULL, NULL), 0);
+    cr_assert_eq(find(image, "u")->config.retention_ms, 604800000);
+    meta_image_destroy(image);
+}
+
+Test(meta_image, images_before_a_change_of_the_broker_stay_as_they_are)
+{
+    struct meta_image *image = image_with(1), *next;
+    struct meta_config_entry set[] = {{"log.retention.ms", "6"}};
+    struct meta_record r = {
+        .kind = META_BROKER_CONFIG, .value = META_LAYER_NODE, .configs_n = 1, .configs = set};
+    cr_assert_eq(topic_create(&image, "t", 1, 1), 0);
+    cr_assert_eq(meta_image_apply(image, &r, &next), 0);
+    cr_assert_eq(find(image, "t")->config.retention_ms, 604800000);
+    cr_assert_null(meta_broker_config(image, META_LAYER_NODE, "log.retention.ms"));
+    cr_assert_eq(meta_broker_made_at(image, META_LAYER_NODE), 0);
+    meta_image_destroy(image);
+    cr_assert_str_eq(meta_broker_config(next, META_LAYER_NODE, "log.retention.ms"), "6");
+    cr_assert_eq(meta_broker_made_at(next, META_LAYER_NODE), next->version);
+    meta_image_destroy(next);
+}
+
+Test(meta_image, broker_configs_are_checked)
+{
+    struct meta_image *image = image_with(1);
+    cr_assert_eq(broker_set(&image, META_LAYER_NODE, "log.retention.ms", "six"), -EINVAL);
+    cr_assert_eq(broker_set(&image, META_LAYERS, "log.retention.ms", "6"), -EINVAL);
+    cr_assert_eq(broker_set(&image, META_LAYER_NODE, "max.connections", "6"), 0);
+    cr_assert_str_eq(meta_broker_config(image, META_LAYER_NODE, "max.connections"), "6");
+    struct meta_config_entry twice[] = {{"a", "1"}, {"a", "2"}};
+    struct meta_record r = {.kind = META_BROKER_CONFIG, .configs_n = 2, .configs = twice};
+    cr_assert_eq(step(&image, &r), -EINVAL);
+    meta_image_destroy(image);
+}
+
 Test(meta_image, fewer_shards_move_partitions_and_raise_only_their_epochs)
 {
     struct meta_image *image = image_with(4);

@@ -33,11 +33,11 @@ static bool has(enum meta_record_kind kind, const char *kinds)
     return kinds[kind] == 'x';
 }
 
-/* Kinds in order:              .CDTDACPESSS */
-static const char with_id[] = "-xxxxxx-----";
-static const char with_value[] = "-------x-x--";
-static const char with_parts[] = "---x-x------";
-static const char with_configs[] = "---x--x-----";
+/* Kinds in order:              .CDTDACPESSSB */
+static const char with_id[] = "-xxxxxx------";
+static const char with_value[] = "-------x-x--x";
+static const char with_parts[] = "---x-x-------";
+static const char with_configs[] = "---x--x-----x";
 
 Test(meta_codec, every_kind_comes_back)
 {
@@ -200,4 +200,22 @@ Test(meta_header, round_trip_and_damage)
         cr_assert_eq(meta_header_decode(block, &back), -EBADMSG, "byte %u", at);
         block[at] ^= 0x10;
     }
+}
+
+/* The beginning of a snapshot as it was before brokers had configs: zeros where their count is. */
+Test(meta_codec, snapshots_without_layers_are_read)
+{
+    uint8_t bytes[META_SNAPSHOT_BEGIN_BYTES] = {7};
+    struct meta_snapshot_begin begin;
+    le_store32(bytes + 40, 1);
+    le_store32(bytes + 44, 2);
+    le_store16(bytes + 48, 3);
+    cr_assert_eq(meta_snapshot_begin_decode(bytes, sizeof(bytes), &begin), 0);
+    cr_assert(begin.version == 7 && begin.dirs_n == 1 && begin.topics_n == 2 && begin.shards == 3);
+    cr_assert_eq(begin.layers_n, 0);
+    le_store16(bytes + 52, META_LAYERS);
+    cr_assert_eq(meta_snapshot_begin_decode(bytes, sizeof(bytes), &begin), 0);
+    cr_assert_eq(begin.layers_n, META_LAYERS);
+    le_store16(bytes + 52, META_LAYERS + 1);
+    cr_assert_eq(meta_snapshot_begin_decode(bytes, sizeof(bytes), &begin), -EBADMSG);
 }

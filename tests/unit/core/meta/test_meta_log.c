@@ -84,13 +84,25 @@ static void topic_change_make(struct change *c, const struct meta_image *image, 
     default:
         c->r.kind = META_TOPIC_CONFIG;
         snprintf(c->value, sizeof(c->value), "%u", (unsigned)rng_below(rng, 1000000));
-        memset(c->long_value, 'a' + (int)rng_below(rng, 26), sizeof(c->long_value) - 1);
+        memset(c->long_value, '0' + (int)rng_below(rng, 10), sizeof(c->long_value) - 1);
+        c->long_value[100] = ':';
         c->configs[0] = (struct meta_config_entry){"retention.ms", c->value};
         c->configs[1] =
             (struct meta_config_entry){"leader.replication.throttled.replicas", c->long_value};
         c->r.configs = c->configs;
         c->r.configs_n = 2;
     }
+}
+
+static void broker_change_make(struct change *c, struct rng *rng)
+{
+    c->r.kind = META_BROKER_CONFIG;
+    c->r.value = rng_below(rng, META_LAYERS);
+    snprintf(c->value, sizeof(c->value), "%u", (unsigned)rng_below(rng, 1000000));
+    c->configs[0] = (struct meta_config_entry){"log.retention.bytes", c->value};
+    c->configs[1] = (struct meta_config_entry){"max.connections", c->value};
+    c->r.configs = c->configs;
+    c->r.configs_n = (unsigned)rng_below(rng, 3);
 }
 
 /* The change that leads from version v to v + 1; always the same one. */
@@ -111,6 +123,8 @@ static void change_make(struct change *c, uint64_t v)
         c->r = (struct meta_record){.kind = META_PRODUCER_IDS, .value = v * 1000};
     else if (v % 53 == 0)
         c->r = (struct meta_record){.kind = META_STOP};
+    else if (v % 13 == 0)
+        broker_change_make(c, &rng);
     else if (v % 59 == 0)
         c->r = (struct meta_record){.kind = META_SHARDS, .value = 2 + v % 3};
     else

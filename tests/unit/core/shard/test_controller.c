@@ -307,6 +307,65 @@ static void journals_fill(struct cluster *c)
             shard_turn(&c->shards[i]);
 }
 
+static int64_t retention_on(struct cluster *c, unsigned shard, const char *name)
+{
+    return topic_on(c, shard, name)->config.retention_ms;
+}
+
+Test(controller, configs_hold_on_every_shard_when_the_answer_comes_and_after_a_crash)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    struct meta_uuid id;
+    cr_assert_eq(topic_create(c, 1, "t", 5, NULL, &id), 0);
+    cr_assert_eq(topic_create(c, 1, "u", 5, NULL, NULL), 0);
+    struct meta_config_entry own = {"retention.ms", "4"}, all = {"log.retention.ms", "6"};
+    struct meta_change of_topic = {.kind = CHANGE_TOPIC_CONFIG,
+                                   .id = id,
+                                   .made_at = topic_on(c, 0, "t")->made_at,
+                                   .configs = &own,
+                                   .configs_n = 1};
+    struct meta_change of_broker = {
+        .kind = CHANGE_BROKER_CONFIG, .value = META_LAYER_CLUSTER, .configs = &all, .configs_n = 1};
+    cr_assert_eq(change_make(c, 2, &of_topic), 0);
+    cr_assert_eq(change_make(c, 1, &of_broker), 0);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < SHARDS; i++) {
+            cr_assert_eq(retention_on(c, i, "t"), 4);
+            cr_assert_eq(retention_on(c, i, "u"), 6);
+        }
+        if (round == 0) {
+            cluster_crash(c);
+            cluster_open(c);
+        }
+    }
+    cluster_close(c);
+}
+
+Test(controller, a_change_that_was_overtaken_is_refused)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    struct meta_uuid id;
+    struct meta_config_entry entry = {"retention.ms", "4"};
+    cr_assert_eq(topic_create(c, 1, "t", 1, NULL, &id), 0);
+    uint64_t made_at = topic_on(c, 0, "t")->made_at;
+    struct meta_change first = {.kind = CHANGE_TOPIC_CONFIG,
+                                .id = id,
+                                .made_at = made_at,
+                                .configs = &entry,
+                                .configs_n = 1};
+    struct meta_change second = {.kind = CHANGE_TOPIC_CONFIG, .id = id, .made_at = made_at};
+    struct meta_change broker = {.kind = CHANGE_BROKER_CONFIG, .made_at = 77};
+    struct meta_change gone = {.kind = CHANGE_TOPIC_CONFIG, .id.b = {9}};
+    cr_assert_eq(change_make(c, 1, &first), 0);
+    cr_assert_eq(change_make(c, 2, &second), -ESTALE);
+    cr_assert_eq(change_make(c, 2, &broker), -ESTALE);
+    cr_assert_eq(change_make(c, 2, &gone), -ENOENT);
+    cr_assert_eq(retention_on(c, 0, "t"), 4);
+    cluster_close(c);
+}
+
 Test(controller, a_failed_log_fails_the_change_and_all_later_ones)
 {
     struct cluster *c = &cluster;

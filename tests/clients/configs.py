@@ -1,0 +1,235 @@
+"""Configs of topics and brokers, and small admin calls: Kafka's tools, its admin client, kafka-python,
+librdkafka, and what no client sends, by hand."""
+import glob
+import os
+
+from lib import transcript
+from lib.broker import Broker, is_peer
+from lib.clients import CLIENTS, SOURCES, need, need_module
+from lib.kafka_wire import Connection, array, batch, create_topics, i8, produce, string
+from lib.testcase import sanitized
+
+DESCRIBE, ALTER, ALTER_INCREMENTAL = 32, 33, 44
+TOPIC, BROKER, BROKER_LOGGER = 2, 4, 8
+SET, DELETE, APPEND, SUBTRACT = range(4)
+PARTITIONS = 4  # over two shards
+NODE = {"node.id": 1, "num.partitions": 1}
+
+
+def test_transcript():
+    """What the admin client is told and Kafka's tools print: the same as of Apache Kafka, or listed."""
+    jars = os.path.join(CLIENTS, "java", "jars")
+    need("java", bool(glob.glob(os.path.join(jars, "kafka_2.13-*.jar"))))  # has kafka-configs
+    with Broker(advertise="host", options=NODE) as broker:
+        transcript.check(broker, os.path.join(SOURCES, "admin.transcript"))
+
+
+# -- by hand
+
+def alter(connection, resources, incremental=True, validate_only=False):
+    """resources: [(type, name, [(key, operation, value)])]; the error code and message of each."""
+    body = array([i8(kind) + string(name) +
+                  array([string(key) + (i8(op) if incremental else b"") + string(value)
+                         for key, op, value in entries])
+                  for kind, name, entries in resources]) + i8(validate_only)
+    answer = connection.request(ALTER_INCREMENTAL if incremental else ALTER, 0, body)
+    answer.i32()
+    results = answer.array(lambda: (answer.i16(), answer.string(), answer.i8(), answer.string()))
+    answer.end()
+    assert [result[2:] for result in results] == [each[:2] for each in resources], results
+    return [result[:2] for result in results]
+
+
+def set_config(connection, kind, name, key, value, incremental=True):
+    op = DELETE if value is None else SET
+    got, = alter(connection, [(kind, name, [(key, op, value)])], incremental)
+    assert got == (0, None), got
+
+
+def describe(connection, kind, name, keys=None, version=1):
+    """(error code, {key: (value, read only, source, synonyms)})."""
+    keys = None if keys is None else [string(key) for key in keys]
+    body = array([i8(kind) + string(name) + array(keys)]) + i8(1)
+    answer = connection.request(DESCRIBE, version, body)
+    answer.i32()
+
+    def entry():
+        key = answer.string()
+        value, read_only, source, sensitive = answer.string(), answer.i8(), answer.i8(), answer.i8()
+        assert not sensitive, key
+        return key, (value, read_only, source,
+                     answer.array(lambda: (answer.string(), answer.string(), answer.i8())))
+
+    def result():
+        error = answer.i16()
+        answer.string()
+        assert (answer.i8(), answer.string()) == (kind, name)
+        return error, dict(answer.array(entry))
+    (error, entries), = answer.array(result)
+    answer.end()
+    return error, entries
+
+
+def produce_all(connection, size):
+    """The error of one batch of this size, the same from every partition."""
+    errors = {produce(connection, "one", batch([b"x" * size]), partition)[0]
+              for partition in range(PARTITIONS)}
+    assert len(errors) == 1, errors
+    return errors.pop()
+
+
+def check_refusals(connection):
+    node = "1"
+    for entries, error in (([("retention.ms", SET, None)], 42),
+                           ([("retention.ms", 7, "5")], None if is_peer() else 42),
+                           ([("retention.ms", SET, "5"), ("retention.ms", DELETE, None)], 42),
+                           ([("cleanup.policy", APPEND, None)], 42),
+                           ([("", SET, "5")], 40),
+                           ([("segment.bytes", SET, "5"), ("retention.ms", SET, "5")], 40)):
+        (got, _), = alter(connection, [(TOPIC, "one", entries)])
+        assert error in (None, got), (entries, got)
+    for resource, error in (((99, "x", []), 42), ((0, "x", []), 42), ((TOPIC, "", []), 42),
+                            ((TOPIC, "a b", []), 17), ((TOPIC, "nono", []), 3),
+                            ((BROKER, "77", []), 42), ((BROKER, "x", []), 42),
+                            ((BROKER, node, [("node.id", SET, "7")]), 42),
+                            ((BROKER_LOGGER, "77", [("root", SET, "INFO")]), 42)):
+        assert alter(connection, [resource])[0][0] == error, resource
+        kind, name, entries = resource
+        if not entries and (kind, name) != (TOPIC, ""):
+            assert describe(connection, kind, name)[0] == error, resource
+    twice = [(TOPIC, "one", [("retention.ms", SET, "7")]), (TOPIC, "nono", []),
+             (TOPIC, "one", [("segment.ms", SET, "7")])]
+    assert [code for code, _ in alter(connection, twice)] == [42, 3, 42]
+    assert describe(connection, TOPIC, "one", ["retention.ms", "segment.ms"])[1] == {
+        key: ("604800000", 0, 5, []) for key in ("retention.ms", "segment.ms")}
+
+
+def check_full_replacement(connection):
+    """AlterConfigs: what is not named returns to its default, and a bad value changes nothing."""
+    def full(*pairs):
+        entries = [(key, SET, value) for key, value in pairs]
+        return alter(connection, [(TOPIC, "one", entries)], incremental=False)[0][0]
+
+    def explicit():
+        error, entries = describe(connection, TOPIC, "one")
+        assert error == 0 and len(entries) >= 36, entries
+        return {key: value for key, (value, _, source, _) in entries.items() if source == 1}
+    assert full(("retention.ms", "9"), ("segment.ms", "77")) == 0
+    assert explicit() == {"retention.ms": "9", "segment.ms": "77"}
+    assert full(("retention.bytes", "9"), ("retention.ms", "-9")) == 40
+    assert full(("retention.ms", None)) == 42
+    assert explicit() == {"retention.ms": "9", "segment.ms": "77"}
+    assert full(("retention.ms", "604800000")) == 0
+    assert explicit() == {"retention.ms": "604800000"}  # set, though it is the default
+    assert full() == 0
+    assert explicit() == {}
+
+
+def check_effects(connection):
+    """At once, on every shard: of the topic, of all topics, of the topic against that of all."""
+    assert produce_all(connection, 1000) == 0
+    set_config(connection, TOPIC, "one", "max.message.bytes", "500")
+    assert produce_all(connection, 1000) == 10
+    set_config(connection, TOPIC, "one", "max.message.bytes", None)
+    assert produce_all(connection, 1000) == 0
+    set_config(connection, BROKER, "", "message.max.bytes", "600")
+    if not is_peer():  # which answers before its topics know
+        assert produce_all(connection, 1000) == 10
+        set_config(connection, BROKER, "1", "message.max.bytes", "5000")
+        assert produce_all(connection, 1000) == 0
+        set_config(connection, BROKER, "1", "message.max.bytes", None)
+    set_config(connection, TOPIC, "one", "max.message.bytes", "5000")
+    assert produce_all(connection, 1000) == 0
+    alter(connection, [(TOPIC, "one", [("max.message.bytes", SET, "5")])], validate_only=True)
+    assert produce_all(connection, 1000) == 0
+
+
+def check_kept(connection):
+    error, entries = describe(connection, TOPIC, "one", ["max.message.bytes", "nono"])
+    assert error == 0 and entries == {"max.message.bytes": (
+        "5000", 0, 1, [("max.message.bytes", "5000", 1), ("message.max.bytes", "600", 3),
+                       ("message.max.bytes", "1048588", 5)])}, entries
+
+
+def check_max_connections(broker, connection):
+    """Those that are there stay; more are let in only when it is raised again."""
+    def let_in():
+        opened = [Connection(broker) for _ in range(8)]
+        answers = [each.request(DESCRIBE, 1, array([]) + i8(0)) for each in opened]
+        for each in opened:
+            each.socket.close()
+        return sum(answer is not None for answer in answers)
+    set_config(connection, BROKER, "", "max.connections", "4")
+    assert let_in() < 8
+    set_config(connection, BROKER, "", "max.connections", None)
+    assert let_in() == 8
+
+
+@sanitized
+def test_by_hand():
+    """Refusals change nothing; what is set holds at once, on all shards, and over kill -9."""
+    with Broker(advertise="host", options=NODE) as broker:
+        connection = Connection(broker)
+        create_topics(connection, ["one"], PARTITIONS)
+        check_refusals(connection)
+        check_full_replacement(connection)
+        check_effects(connection)
+        check_kept(connection)
+        broker.restart(kill=True)
+        connection = Connection(broker)
+        check_kept(connection)
+        assert produce_all(connection, 1000) == 0 and produce_all(connection, 6000) == 10
+        if not is_peer():
+            check_max_connections(broker, connection)
+            broker.restart()
+            check_kept(Connection(broker))
+
+
+# -- clients
+
+def kafka_python(broker):
+    """Tells the old request from the new one, and asks for producers."""
+    need_module("kafka")
+    from kafka import KafkaProducer, TopicPartition
+    from kafka.admin import ConfigResource, KafkaAdminClient
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    for incremental in (False, True):
+        value = "1111" if incremental else "2222"
+        admin.alter_configs([ConfigResource("TOPIC", "one", {"retention.ms": value})],
+                            incremental=incremental)
+        told = admin.describe_configs([ConfigResource("TOPIC", "one")], config_filter="all")
+        assert value in str(told), told
+    admin.reset_configs([ConfigResource("TOPIC", "one", {"retention.ms": None})])
+    producer = KafkaProducer(bootstrap_servers=broker.bootstrap, enable_idempotence=True)
+    for _ in range(3):
+        producer.send("one", b"x", partition=2).get(timeout=30)
+    told = admin.describe_producers([TopicPartition("one", 2), TopicPartition("one", 3)])
+    assert len(told[TopicPartition("one", 2)].active_producers if hasattr(
+        told[TopicPartition("one", 2)], "active_producers") else told[TopicPartition("one", 2)]) == 1
+    producer.close()
+    admin.close()
+
+
+def confluent(broker):
+    need_module("confluent_kafka")
+    from confluent_kafka.admin import (AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource,
+                                       ResourceType)
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    resource = ConfigResource(ResourceType.TOPIC, "one", set_config={"retention.ms": "3333"})
+    admin.alter_configs([resource])[resource].result(timeout=30)
+    append = ConfigResource(ResourceType.TOPIC, "one", incremental_configs=[
+        ConfigEntry("cleanup.policy", "compact",
+                    incremental_operation=AlterConfigOpType.APPEND)])
+    admin.incremental_alter_configs([append])[append].result(timeout=30)
+    asked = ConfigResource(ResourceType.TOPIC, "one")
+    told = admin.describe_configs([asked])[asked].result(timeout=30)
+    assert told["retention.ms"].value == "3333" and told["retention.ms"].source == 1
+    assert sorted(told["cleanup.policy"].value.split(",")) == ["compact", "delete"]
+    assert told["segment.ms"].source == 5 and told["segment.ms"].is_default
+
+
+def test_python_clients():
+    with Broker(options=NODE) as broker:
+        create_topics(Connection(broker), ["one"], PARTITIONS)
+        kafka_python(broker)
+        confluent(broker)
