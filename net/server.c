@@ -9,6 +9,7 @@
 #include "core/base/logger.h"
 #include "io/sock.h"
 #include "net/api/data_shard.h"
+#include "net/api/group_shard.h"
 #include "net/conn.h"
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -264,6 +265,12 @@ int net_init(struct shard *s, const struct net_config *config)
     net->conns_max =
         MAX((s->broker->connections_max + s->broker->shards_n - 1) / s->broker->shards_n, 1u);
     s->net = net;
+    if (group_shard_init(s) < 0) {
+        free(net->listeners);
+        free(net);
+        s->net = NULL;
+        return -ENOMEM;
+    }
     s->on_turn = on_turn;
     net->listeners_n = config->listen_socks_n;
     for (unsigned i = 0; i < net->listeners_n; i++) {
@@ -289,6 +296,7 @@ void net_stop(struct shard *s)
             request_cancel(container_of(request, struct request, link));
         conn_drain(c);
     }
+    group_shard_stop(s);
 }
 
 bool net_stopped(const struct shard *s)
@@ -297,7 +305,7 @@ bool net_stopped(const struct shard *s)
     for (unsigned i = 0; i < net->listeners_n; i++)
         if (net->listeners[i].op.busy)
             return false;
-    return net->counters.conns_open == 0 && net->requests_n == 0;
+    return net->counters.conns_open == 0 && net->requests_n == 0 && group_shard_stopped(s);
 }
 
 void net_abort(struct shard *s)
@@ -316,6 +324,7 @@ void net_fini(struct shard *s)
     pressure_fini(net);
     list_remove(&net->log_waiter.link);
     data_shard_fini(s);
+    group_shard_fini(s);
     conn_requests_fini(net);
     for (struct conn_send *send; (send = net->sends_free) != NULL;) {
         net->sends_free = send->next_free;
