@@ -29,7 +29,7 @@ CFLAGS += -fsanitize=fuzzer-no-link
 endif
 
 # Modules, and which each may include: `make layers` holds every #include against this table.
-MODULES := core/base core/batch core/meta core/log core/shard io numa net/wire net bench/stat bench/load bench tools
+MODULES := core/base core/batch core/meta core/log core/shard core/group io numa net/wire net bench/stat bench/load bench tools
 DEPS_core/base :=
 DEPS_io        := core/base
 DEPS_numa      := core/base
@@ -37,13 +37,14 @@ DEPS_core/batch := core/base
 DEPS_core/meta := core/base io
 DEPS_core/log  := core/base core/batch core/meta io
 DEPS_core/shard := core/base core/batch core/log core/meta io numa
+DEPS_core/group := core/base core/batch core/log core/meta core/shard io
 DEPS_net/wire  := core/base
-DEPS_net       := core/base core/batch core/log core/meta core/shard io net/wire
+DEPS_net       := core/base core/batch core/group core/log core/meta core/shard io net/wire
 # bench drives brokers over the wire only: nothing of core/log, core/shard or net/api.
 DEPS_bench/stat := core/base
 DEPS_bench/load := core/base core/batch io net/wire bench/stat
 DEPS_bench     := core/base core/batch io net/wire bench/stat bench/load
-DEPS_tools     := core/base core/batch core/log core/meta core/shard io numa net/wire net bench
+DEPS_tools     := core/base core/batch core/group core/log core/meta core/shard io numa net/wire net bench
 
 LIBS_core/base  := -lisal -lm
 LIBS_core/batch := -lz -llz4 -lzstd -lsnappy
@@ -60,7 +61,7 @@ module_sources = $(wildcard $(1)/*.c) $(if $(filter net,$(1)),$(wildcard net/api
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 archive = $(BUILD)/lib/$(subst /,-,$(1)).a
 # A module's archives in link order: itself, then all below it.
-link_order = $(foreach m,tools bench bench/load bench/stat net net/wire core/shard core/log core/meta core/batch io numa core/base,$(if $(filter $(m),$(1)),$(call archive,$(m))))
+link_order = $(foreach m,tools bench bench/load bench/stat net net/wire core/group core/shard core/log core/meta core/batch io numa core/base,$(if $(filter $(m),$(1)),$(call archive,$(m))))
 
 all: $(BUILD)/penstock
 

@@ -123,7 +123,8 @@ struct net { /* shard->net */
     unsigned log_lines, log_dropped;
     bool told_of_copies; /* in the log: a link that copies what is sent without a copy */
     bool stopping;
-    struct data_shard *data; /* of net/api/data_shard.h; NULL until it is used */
+    struct data_shard *data;    /* of net/api/data_shard.h; NULL until it is used */
+    struct group_coord *groups; /* of core/group */
 };
 
 /* ---- conn.c ---- */

@@ -34,10 +34,20 @@ struct request;
     X(NOT_LEADER_OR_FOLLOWER, 6)                                                                   \
     X(REQUEST_TIMED_OUT, 7)                                                                        \
     X(MESSAGE_TOO_LARGE, 10)                                                                       \
+    X(OFFSET_METADATA_TOO_LARGE, 12)                                                               \
+    X(COORDINATOR_LOAD_IN_PROGRESS, 14)                                                            \
     X(COORDINATOR_NOT_AVAILABLE, 15)                                                               \
+    X(NOT_COORDINATOR, 16)                                                                         \
     X(INVALID_TOPIC_EXCEPTION, 17)                                                                 \
     X(RECORD_LIST_TOO_LARGE, 18)                                                                   \
     X(INVALID_REQUIRED_ACKS, 21)                                                                   \
+    X(ILLEGAL_GENERATION, 22)                                                                      \
+    X(INCONSISTENT_GROUP_PROTOCOL, 23)                                                             \
+    X(INVALID_GROUP_ID, 24)                                                                        \
+    X(UNKNOWN_MEMBER_ID, 25)                                                                       \
+    X(INVALID_SESSION_TIMEOUT, 26)                                                                 \
+    X(REBALANCE_IN_PROGRESS, 27)                                                                   \
+    X(INVALID_COMMIT_OFFSET_SIZE, 28)                                                              \
     X(INVALID_TIMESTAMP, 32)                                                                       \
     X(UNSUPPORTED_VERSION, 35)                                                                     \
     X(TOPIC_ALREADY_EXISTS, 36)                                                                    \
@@ -52,13 +62,19 @@ struct request;
     X(INVALID_TRANSACTION_TIMEOUT, 50)                                                             \
     X(TRANSACTIONAL_ID_AUTHORIZATION_FAILED, 53)                                                   \
     X(KAFKA_STORAGE_ERROR, 56)                                                                     \
+    X(NON_EMPTY_GROUP, 68)                                                                         \
+    X(GROUP_ID_NOT_FOUND, 69)                                                                      \
     X(FETCH_SESSION_ID_NOT_FOUND, 70)                                                              \
     X(INVALID_FETCH_SESSION_EPOCH, 71)                                                             \
     X(TOPIC_DELETION_DISABLED, 73)                                                                 \
     X(FENCED_LEADER_EPOCH, 74)                                                                     \
     X(UNKNOWN_LEADER_EPOCH, 75)                                                                    \
     X(UNSUPPORTED_COMPRESSION_TYPE, 76)                                                            \
+    X(MEMBER_ID_REQUIRED, 79)                                                                      \
+    X(GROUP_MAX_SIZE_REACHED, 81)                                                                  \
+    X(FENCED_INSTANCE_ID, 82)                                                                      \
     X(ELECTION_NOT_NEEDED, 84)                                                                     \
+    X(GROUP_SUBSCRIBED_TO_TOPIC, 86)                                                               \
     X(INVALID_RECORD, 87)                                                                          \
     X(PRODUCER_FENCED, 90)                                                                         \
     X(UNKNOWN_TOPIC_ID, 100)                                                                       \
@@ -101,6 +117,7 @@ struct request {
                                              * it references */
     void (*on_cancel)(struct request *r); /* optional, for handlers that wait long: called once when
                                            * the client is gone or the broker stops; answer soon */
+    void *waiting;                        /* of a handler that waits long, for its on_cancel */
     bool replied, no_reply;
     struct list_node link; /* private: the connection's order */
 };
@@ -121,20 +138,31 @@ void alter_configs_handle(struct request *r, void *body);
 void api_versions_handle(struct request *r, void *body);
 void create_partitions_handle(struct request *r, void *body);
 void create_topics_handle(struct request *r, void *body);
+void delete_groups_handle(struct request *r, void *body);
 void delete_topics_handle(struct request *r, void *body);
 void describe_cluster_handle(struct request *r, void *body);
 void describe_configs_handle(struct request *r, void *body);
+void describe_groups_handle(struct request *r, void *body);
 void describe_producers_handle(struct request *r, void *body);
 void describe_topic_partitions_handle(struct request *r, void *body);
 void elect_leaders_handle(struct request *r, void *body);
 void fetch_handle(struct request *r, void *body);
+void find_coordinator_handle(struct request *r, void *body);
+void heartbeat_handle(struct request *r, void *body);
 void incremental_alter_configs_handle(struct request *r, void *body);
 void init_producer_id_handle(struct request *r, void *body);
+void join_group_handle(struct request *r, void *body);
+void leave_group_handle(struct request *r, void *body);
+void list_groups_handle(struct request *r, void *body);
 void list_offsets_handle(struct request *r, void *body);
 void list_partition_reassignments_handle(struct request *r, void *body);
 void metadata_handle(struct request *r, void *body);
+void offset_commit_handle(struct request *r, void *body);
+void offset_delete_handle(struct request *r, void *body);
+void offset_fetch_handle(struct request *r, void *body);
 void offset_for_leader_epoch_handle(struct request *r, void *body);
 void produce_handle(struct request *r, void *body);
+void sync_group_handle(struct request *r, void *body);
 /* Where to receive a Produce request whose first bytes are known: in memory of the log. -ENOENT: as
  * any other; -EAGAIN: there is no memory now. */
 int produce_place(struct shard *s, const uint8_t *head, uint32_t head_len, uint32_t frame_len,

@@ -9,6 +9,7 @@
 #include "core/base/logger.h"
 #include "io/sock.h"
 #include "net/api/data_shard.h"
+#include "net/api/group_shard.h"
 #include "net/conn.h"
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -242,7 +243,7 @@ static uint32_t frame_bytes_max(const struct net *net)
 }
 
 /* max.connections may be set at runtime. */
-static void on_meta(struct shard *s)
+static void limits_update(struct shard *s)
 {
     const struct broker *b = s->broker;
     uint64_t most = b->connections_max;
@@ -252,6 +253,12 @@ static void on_meta(struct shard *s)
             most = MIN(strtoull(value, NULL, 10), (uint64_t)b->connections_possible);
     }
     net_of(s)->conns_max = (unsigned)MAX((most + b->shards_n - 1) / b->shards_n, UINT64_C(1));
+}
+
+static void on_meta(struct shard *s, const struct meta_topic *gone)
+{
+    limits_update(s);
+    group_shard_meta(s, gone);
 }
 
 int net_init(struct shard *s, const struct net_config *config)
@@ -275,9 +282,15 @@ int net_init(struct shard *s, const struct net_config *config)
     net->small_reserve_bytes = small_reserve_bytes(s);
     net->frame_bytes_max = frame_bytes_max(net);
     s->net = net;
+    if (group_shard_init(s) < 0) {
+        free(net->listeners);
+        free(net);
+        s->net = NULL;
+        return -ENOMEM;
+    }
     s->on_turn = on_turn;
     s->on_meta = on_meta;
-    on_meta(s);
+    limits_update(s);
     net->listeners_n = config->listen_socks_n;
     for (unsigned i = 0; i < net->listeners_n; i++) {
         struct net_listener *l = &net->listeners[i];
@@ -302,6 +315,7 @@ void net_stop(struct shard *s)
             request_cancel(container_of(request, struct request, link));
         conn_drain(c);
     }
+    group_shard_stop(s);
 }
 
 bool net_stopped(const struct shard *s)
@@ -310,7 +324,7 @@ bool net_stopped(const struct shard *s)
     for (unsigned i = 0; i < net->listeners_n; i++)
         if (net->listeners[i].op.busy)
             return false;
-    return net->counters.conns_open == 0 && net->requests_n == 0;
+    return net->counters.conns_open == 0 && net->requests_n == 0 && group_shard_stopped(s);
 }
 
 void net_abort(struct shard *s)
@@ -329,6 +343,7 @@ void net_fini(struct shard *s)
     pressure_fini(net);
     list_remove(&net->log_waiter.link);
     data_shard_fini(s);
+    group_shard_fini(s);
     conn_requests_fini(net);
     for (struct conn_send *send; (send = net->sends_free) != NULL;) {
         net->sends_free = send->next_free;
@@ -338,4 +353,5 @@ void net_fini(struct shard *s)
     free(net);
     s->net = NULL;
     s->on_turn = NULL;
+    s->on_meta = NULL;
 }

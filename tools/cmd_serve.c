@@ -169,6 +169,17 @@ static void broker_fill(const struct serve_config *config, unsigned shards_n, st
                                 ? UINT64_MAX
                                 : (uint64_t)config->connections_max_idle_ms;
     b->fetch_sessions_max = (unsigned)config->fetch_sessions_max;
+    b->groups = (struct broker_groups){
+        .initial_delay_ms = config->group_initial_delay_ms,
+        .session_min_ms = config->group_session_min_ms,
+        .session_max_ms = config->group_session_max_ms,
+        .size_max = config->group_max_size,
+        .metadata_bytes_max = config->offset_metadata_max_bytes,
+        .offsets_retention_ms = config->offsets_retention_minutes * 60000,
+        .retention_check_ms = config->offsets_retention_check_ms,
+        .partitions_n = (int32_t)config->offsets_topic_partitions,
+        .segment_bytes = config->offsets_topic_segment_bytes,
+    };
     b->egress = (enum egress_mode)config->egress;
     b->log.splice_verify = (enum log_verify)config->egress_verify;
 }

@@ -67,6 +67,11 @@ struct serve_config {
     int64_t socket_request_max_bytes;
     int64_t fetch_max_bytes, fetch_sessions_max;
 
+    /* groups of consumers */
+    int64_t group_initial_delay_ms, group_session_min_ms, group_session_max_ms, group_max_size;
+    int64_t offset_metadata_max_bytes, offsets_retention_minutes, offsets_retention_check_ms;
+    int64_t offsets_topic_partitions, offsets_topic_segment_bytes, offsets_topic_replication;
+
     /* what to log before serving: lines without a newline */
     const char *warnings[CONFIG_WARNINGS_MAX];
     unsigned warnings_n;

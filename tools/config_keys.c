@@ -103,7 +103,27 @@
     X("fetch.max.bytes", true, CONFIG_SIZE, fetch_max_bytes, "57671680", 1024, INT_MOST, NULL,     \
       "most that one fetch response carries")                                                      \
     X("max.incremental.fetch.session.cache.slots", true, CONFIG_NUMBER, fetch_sessions_max,        \
-      "1000", 0, INT_MOST, NULL, "fetch sessions that are remembered")
+      "1000", 0, INT_MOST, NULL, "fetch sessions that are remembered")                             \
+    X("group.initial.rebalance.delay.ms", true, CONFIG_NUMBER, group_initial_delay_ms, "3000", 0,  \
+      INT_MOST, NULL, "how long the first join of a group waits for more members")                 \
+    X("group.min.session.timeout.ms", true, CONFIG_NUMBER, group_session_min_ms, "6000", 0,        \
+      INT_MOST, NULL, "shortest session timeout that a member of a group may ask for")             \
+    X("group.max.session.timeout.ms", true, CONFIG_NUMBER, group_session_max_ms, "1800000", 0,     \
+      INT_MOST, NULL, "longest session timeout that a member of a group may ask for")              \
+    X("group.max.size", true, CONFIG_NUMBER, group_max_size, "2147483647", 1, INT_MOST, NULL,      \
+      "members of a group")                                                                        \
+    X("offset.metadata.max.bytes", true, CONFIG_NUMBER, offset_metadata_max_bytes, "4096", 0,      \
+      INT16_MAX, NULL, "longest text that is committed with an offset")                            \
+    X("offsets.retention.minutes", true, CONFIG_NUMBER, offsets_retention_minutes, "10080", 1,     \
+      INT_MOST, NULL, "how long offsets are kept when their group is empty")                       \
+    X("offsets.retention.check.interval.ms", true, CONFIG_NUMBER, offsets_retention_check_ms,      \
+      "600000", 1, INT64_MAX / 1000000, NULL, "how often is looked for offsets that are too old")  \
+    X("offsets.topic.num.partitions", true, CONFIG_NUMBER, offsets_topic_partitions, "50", 1,      \
+      META_PARTITIONS_MAX, NULL, "partitions of __consumer_offsets when it is created")            \
+    X("offsets.topic.segment.bytes", true, CONFIG_SIZE, offsets_topic_segment_bytes, "104857600",  \
+      1 << 20, INT_MOST, NULL, "segment.bytes of __consumer_offsets when it is created")           \
+    X("offsets.topic.replication.factor", true, CONFIG_NUMBER, offsets_topic_replication, "3", 1,  \
+      INT16_MAX, NULL, "accepted; there is one replica, and replies say so")
 
 #define ROW(name_, is_kafkas_, type_, field_, default_, min_, max_, values_, doc_)                 \
     {.name = name_,                                                                                \

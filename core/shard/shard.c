@@ -75,6 +75,7 @@ void shard_apply(void *shard, struct env_msg *msg)
     p->shard = s;
     p->pending = 1;
     int rc = 0;
+    const struct meta_topic *gone = NULL;
     if (!meta_uuid_is_zero(&p->topic_id)) {
         const struct meta_topic *before = meta_topic_by_id(s->meta, &p->topic_id);
         const struct meta_topic *after = meta_topic_by_id(p->image, &p->topic_id);
@@ -82,12 +83,13 @@ void shard_apply(void *shard, struct env_msg *msg)
             rc = topic_adopt(s, after);
         else if (before != NULL)
             topic_remove(s, p, before);
+        gone = after == NULL ? before : NULL;
     }
     for (unsigned i = 0; p->all_topics && i < p->image->topics_n; i++)
         topic_adopt(s, p->image->topics[i]);
     s->meta = p->image;
     if (s->on_meta != NULL)
-        s->on_meta(s);
+        s->on_meta(s, gone);
     publish_step_done(p, rc);
 }
 

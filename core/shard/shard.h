@@ -40,6 +40,17 @@ struct egress_limits {
 };
 enum egress_link { EGRESS_LOCAL, EGRESS_REMOTE, EGRESS_LINKS };
 
+struct broker_groups {                      /* of consumers: core/group */
+    int64_t initial_delay_ms;               /* group.initial.rebalance.delay.ms */
+    int64_t session_min_ms, session_max_ms; /* group.min/max.session.timeout.ms */
+    int64_t size_max;                       /* group.max.size */
+    int64_t metadata_bytes_max;             /* offset.metadata.max.bytes */
+    int64_t offsets_retention_ms;           /* offsets.retention.minutes */
+    int64_t retention_check_ms;             /* offsets.retention.check.interval.ms */
+    int32_t partitions_n;                   /* offsets.topic.num.partitions */
+    int64_t segment_bytes;                  /* offsets.topic.segment.bytes */
+};
+
 /* Read-only once shards run. */
 struct broker {
     enum advertise_mode advertise;
@@ -60,6 +71,7 @@ struct broker {
     uint32_t requests_in_flight_max; /* per connection */
     uint64_t connection_idle_ms;     /* connections.max.idle.ms */
     unsigned fetch_sessions_max;     /* per shard */
+    struct broker_groups groups;
     enum egress_mode egress;
     struct egress_limits egress_limits[EGRESS_LINKS];
 };
@@ -86,9 +98,10 @@ struct shard {
     size_t timers_n, timers_cap;
     bool stopping;
     struct controller *controller; /* shard 0 only */
-    /* Set by the network layer: called after a new image was applied (topics came or went), and
-     * at the end of every turn (to send what the turn produced). */
-    void (*on_meta)(struct shard *s);
+    /* Set by the network layer: called after a new image was applied (topics came or went; gone:
+     * the one that is not in it any more, or NULL), and at the end of every turn (to send what the
+     * turn produced). */
+    void (*on_meta)(struct shard *s, const struct meta_topic *gone);
     void (*on_turn)(struct shard *s);
     /* producer ids of this shard's block, see shard_producer_id */
     int64_t producer_id_next, producer_id_end;

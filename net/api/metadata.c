@@ -3,6 +3,7 @@
 
 #include "core/base/bytes.h"
 #include "net/api/admin.h"
+#include "net/api/group_shard.h"
 
 typedef struct metadata_request_metadata_request_topic asked_topic;
 typedef struct metadata_response_metadata_response_topic told_topic;
@@ -189,6 +190,8 @@ static void job_step(struct metadata_job *job)
                                            .partitions_n = b->default_partitions};
         if (job->change.name == NULL)
             continue;
+        if (strcmp(job->change.name, GROUP_TOPIC_NAME) == 0)
+            group_topic_change(job->r, &job->change);
         shard_meta_change(job->r->shard, &job->change, on_created);
         return;
     }

@@ -467,7 +467,6 @@ Test(config, kafkas_own_server_properties_start)
                                           "num.io.threads",
                                           "socket.send.buffer.bytes",
                                           "num.recovery.threads.per.data.dir",
-                                          "offsets.topic.replication.factor",
                                           "share.coordinator.state.topic.min.isr",
                                           "transaction.state.log.min.isr",
                                           "log.retention.check.interval.ms"};
@@ -484,6 +483,7 @@ Test(config, kafkas_own_server_properties_start)
         cr_assert(warned(&r.c, ignored[i]), "%s", ignored[i]);
     cr_assert(warned(&r.c, "CONTROLLER://:9093"));
     cr_assert_not(warned(&r.c, "log.segment.bytes"));
+    cr_assert_not(warned(&r.c, "offsets.topic.replication.factor"));
     cr_assert_not(warned(&r.c, "socket.request.max.bytes"));
     run_end(&r);
 }
