@@ -13,8 +13,10 @@ const struct net_api net_apis[] = {
     {18, 0, 5, 0, api_versions_handle},
     {19, 2, 7, 2, create_topics_handle},
     {20, 1, 6, 1, delete_topics_handle},
+    {21, 0, 2, 0, delete_records_handle},
     {22, 0, 5, 0, init_producer_id_handle},
     {23, 2, 4, 2, offset_for_leader_epoch_handle},
+    {35, 1, 5, 1, describe_log_dirs_handle},
     {37, 0, 3, 0, create_partitions_handle},
     {60, 0, 2, 0, describe_cluster_handle},
 };

@@ -47,6 +47,7 @@ struct request;
     X(INVALID_CONFIG, 40)                                                                          \
     X(NOT_CONTROLLER, 41)                                                                          \
     X(INVALID_REQUEST, 42)                                                                         \
+    X(POLICY_VIOLATION, 44)                                                                        \
     X(OUT_OF_ORDER_SEQUENCE_NUMBER, 45)                                                            \
     X(INVALID_PRODUCER_EPOCH, 47)                                                                  \
     X(INVALID_TRANSACTION_TIMEOUT, 50)                                                             \
@@ -119,8 +120,10 @@ void request_cancel(struct request *r);                   /* calls on_cancel, at
 void api_versions_handle(struct request *r, void *body);
 void create_partitions_handle(struct request *r, void *body);
 void create_topics_handle(struct request *r, void *body);
+void delete_records_handle(struct request *r, void *body);
 void delete_topics_handle(struct request *r, void *body);
 void describe_cluster_handle(struct request *r, void *body);
+void describe_log_dirs_handle(struct request *r, void *body);
 void fetch_handle(struct request *r, void *body);
 void init_producer_id_handle(struct request *r, void *body);
 void list_offsets_handle(struct request *r, void *body);
