@@ -57,6 +57,7 @@ struct request;
     X(INVALID_CONFIG, 40)                                                                          \
     X(NOT_CONTROLLER, 41)                                                                          \
     X(INVALID_REQUEST, 42)                                                                         \
+    X(POLICY_VIOLATION, 44)                                                                        \
     X(OUT_OF_ORDER_SEQUENCE_NUMBER, 45)                                                            \
     X(INVALID_PRODUCER_EPOCH, 47)                                                                  \
     X(INVALID_TRANSACTION_TIMEOUT, 50)                                                             \
@@ -139,10 +140,12 @@ void api_versions_handle(struct request *r, void *body);
 void create_partitions_handle(struct request *r, void *body);
 void create_topics_handle(struct request *r, void *body);
 void delete_groups_handle(struct request *r, void *body);
+void delete_records_handle(struct request *r, void *body);
 void delete_topics_handle(struct request *r, void *body);
 void describe_cluster_handle(struct request *r, void *body);
 void describe_configs_handle(struct request *r, void *body);
 void describe_groups_handle(struct request *r, void *body);
+void describe_log_dirs_handle(struct request *r, void *body);
 void describe_producers_handle(struct request *r, void *body);
 void describe_topic_partitions_handle(struct request *r, void *body);
 void elect_leaders_handle(struct request *r, void *body);

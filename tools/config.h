@@ -28,7 +28,7 @@ struct serve_config {
     const char *journal_dir; /* NULL: the first data directory */
     int64_t journal_bytes;   /* of each shard */
     int64_t direct_min_bytes, pool_max_percent, lock_timeout_ms;
-    int64_t log_scrub_bytes_per_second, log_scrub_interval_ms;
+    int64_t log_scrub_bytes_per_second, log_scrub_interval_ms, log_retention_check_ms;
 
     /* addresses: numbers or names, without brackets; ports from 1 */
     const char *listen_host, *advertised_host;

@@ -46,6 +46,8 @@
     X("log.scrub.interval.ms", false, CONFIG_NUMBER, log_scrub_interval_ms, "604800000", 1000,     \
       INT64_MAX / 1000000, NULL,                                                                   \
       "from the beginning of one pass of the scrub to the next, at least")                         \
+    X("log.retention.check.interval.ms", true, CONFIG_NUMBER, log_retention_check_ms, "300000", 1, \
+      INT64_MAX / 1000000, NULL, "how often segments whose retention is over are looked for")      \
     X("lock.timeout.ms", false, CONFIG_NUMBER, lock_timeout_ms, "60000", 0, INT_MOST, NULL,        \
       "how long to wait for the writes of a killed predecessor to a directory")                    \
     X("shards", false, CONFIG_NUMBER, shards, "0", 0, BROKER_SHARDS_MAX, NULL,                     \
@@ -199,7 +201,6 @@ static const char *const ignored[] = {
     "log.initial.task.delay.ms",
     "log.message.downconversion.enable",
     "log.message.format.version",
-    "log.retention.check.interval.ms",
     "max.connection.creation.rate",
     "max.connections.per.ip",
     "max.connections.per.ip.overrides",

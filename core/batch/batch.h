@@ -176,14 +176,16 @@ int batch_iter_open(struct batch_iter **ret, const uint8_t *batch, size_t len_by
 int batch_iter_next(struct batch_iter *iter, struct batch_record *ret);
 void batch_iter_close(struct batch_iter *iter);
 
-/* First record, by offset, with timestamp >= target_ms. 1 found, 0 none, else as the iterator.
- * A header whose max_timestamp is lower is believed. With LogAppendTime every record has
+/* First record from from_offset on with timestamp >= target_ms. 1 found, 0 none, else as the
+ * iterator. A header whose max_timestamp is lower is believed. With LogAppendTime every record has
  * max_timestamp. */
-int batch_find_time(const uint8_t *batch, size_t len_bytes, int64_t target_ms, int64_t *ret_offset,
-                    int64_t *ret_timestamp);
+int batch_find_time(const uint8_t *batch, size_t len_bytes, int64_t from_offset, int64_t target_ms,
+                    int64_t *ret_offset, int64_t *ret_timestamp);
 
-/* The first of the records with the largest timestamp. 1 found, 0 no records at all. */
-int batch_find_max_time(const uint8_t *batch, size_t len_bytes, int64_t *ret_offset,
-                        int64_t *ret_timestamp);
+/* The first of the records from from_offset on with the largest timestamp. 1 found, 0 there is
+ * none.
+ */
+int batch_find_max_time(const uint8_t *batch, size_t len_bytes, int64_t from_offset,
+                        int64_t *ret_offset, int64_t *ret_timestamp);
 
 #endif

@@ -207,8 +207,8 @@ int batch_record_header_next(const struct batch_record *record, size_t *pos,
     return 1;
 }
 
-int batch_find_time(const uint8_t *batch, size_t len_bytes, int64_t target_ms, int64_t *ret_offset,
-                    int64_t *ret_timestamp)
+int batch_find_time(const uint8_t *batch, size_t len_bytes, int64_t from_offset, int64_t target_ms,
+                    int64_t *ret_offset, int64_t *ret_timestamp)
 {
     struct batch_iter *iter;
     struct batch_record r;
@@ -216,7 +216,8 @@ int batch_find_time(const uint8_t *batch, size_t len_bytes, int64_t target_ms, i
     if (rc < 0)
         return rc;
     if (iter->header.max_timestamp >= target_ms) {
-        while ((rc = batch_iter_next(iter, &r)) > 0 && r.timestamp < target_ms)
+        while ((rc = batch_iter_next(iter, &r)) > 0 &&
+               (r.timestamp < target_ms || r.offset < from_offset))
             ;
     }
     batch_iter_close(iter);
@@ -227,8 +228,8 @@ int batch_find_time(const uint8_t *batch, size_t len_bytes, int64_t target_ms, i
     return rc;
 }
 
-int batch_find_max_time(const uint8_t *batch, size_t len_bytes, int64_t *ret_offset,
-                        int64_t *ret_timestamp)
+int batch_find_max_time(const uint8_t *batch, size_t len_bytes, int64_t from_offset,
+                        int64_t *ret_offset, int64_t *ret_timestamp)
 {
     struct batch_iter *iter;
     struct batch_record r;
@@ -238,6 +239,8 @@ int batch_find_max_time(const uint8_t *batch, size_t len_bytes, int64_t *ret_off
     if (rc < 0)
         return rc;
     while ((rc = batch_iter_next(iter, &r)) > 0) {
+        if (r.offset < from_offset)
+            continue;
         if (!found || r.timestamp > timestamp) {
             offset = r.offset;
             timestamp = r.timestamp;

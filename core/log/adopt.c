@@ -142,6 +142,8 @@ int adopt_segments(struct replay *r, bool clean)
 {
     struct plog *p;
     for (size_t it = 0; (p = map_next(&r->s->plogs, &it)) != NULL;) {
+        if (!clean)
+            trim_replayed(p);
         int rc = check_promises(r, p);
         if (rc == 0)
             rc = adopt_files(p, clean, r->losses > 0);
@@ -149,6 +151,7 @@ int adopt_segments(struct replay *r, bool clean)
             return rc;
         if (rc != 0) /* the others go on */
             plog_fence(p, rc, "looking for its segments");
+        plog_trim(p);
     }
     return 0;
 }

@@ -469,6 +469,11 @@ static int apply_record(struct replay *r, struct held_write *w, const struct jou
     struct segment *seg;
     if (p == NULL || w->h.seq < p->void_seq) /* deleted since; or of a run that failed */
         return 0;
+    if (rec->kind == RECORD_START) {
+        r->records++;
+        plog_start_replayed(p, rec->base_offset);
+        return 0;
+    }
     int rc = record_segment(r, p, rec, &seg);
     if (rc != 0 || seg == NULL)
         return rc;

@@ -76,10 +76,14 @@ static enum segment_entry_state entry_state(const struct segment *seg, bool whol
 static void put_segment(struct out *o, struct segment *seg, bool full)
 {
     bool whole = seg->stable_pos == seg->end_pos;
+    int64_t last = -1;
+    if (seg->state == SEGMENT_SEALED && !segment_last_timestamp(seg, &last))
+        last = -1;
     struct segment_entry e = {
         .base_offset = seg->base_offset,
         .end_offset = whole ? seg->end_offset : seg->plog->stable_offset,
         .first_timestamp = seg->first_timestamp,
+        .last_timestamp = last,
         .stable_pos = seg->stable_pos,
         .destaged_pos = seg->destaged_pos,
         .image_bytes = seg->state == SEGMENT_SEALED ? 0 : image_bytes(seg, full),

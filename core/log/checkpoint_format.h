@@ -10,7 +10,7 @@
 #include "core/base/bytes.h"
 
 #define CHECKPOINT_MAGIC 0x31504b434e455021u
-#define CHECKPOINT_VERSION 2u
+#define CHECKPOINT_VERSION 3u
 #define CHECKPOINT_BYTES_MAX (64ull << 30)
 #define PRODUCER_BATCHES 5u /* as Kafka: batches remembered per producer */
 
@@ -37,7 +37,8 @@ struct plog_entry {
 };
 enum segment_entry_state { SEGMENT_ENTRY_OPEN, SEGMENT_ENTRY_SEALING, SEGMENT_ENTRY_SEALED };
 struct segment_entry {
-    int64_t base_offset, end_offset, first_timestamp;
+    int64_t base_offset, end_offset;
+    int64_t first_timestamp, last_timestamp; /* largest of its first batch; of all, once sealed */
     uint64_t stable_pos, destaged_pos, image_bytes;
     uint32_t index_crc[2]; /* of a sealed one's .index and .timeindex, if index_known */
     uint8_t on_disk, state, index_known, pad[5];
@@ -50,7 +51,7 @@ struct producer_entry {
 };
 _Static_assert(sizeof(struct checkpoint_header) == 88, "on disk");
 _Static_assert(sizeof(struct plog_entry) == 40, "on disk");
-_Static_assert(sizeof(struct segment_entry) == 64, "on disk");
+_Static_assert(sizeof(struct segment_entry) == 72, "on disk");
 _Static_assert(sizeof(struct producer_entry) == 24 + PRODUCER_BATCHES * 32, "on disk");
 
 /* Where the second copy begins in a file of that size. */

@@ -126,6 +126,7 @@ static int load_segment(struct in *in, struct plog *p, int64_t *from_offset, int
         return -ENOMEM;
     seg->end_offset = e.end_offset;
     seg->first_timestamp = e.first_timestamp;
+    seg->last_timestamp = e.last_timestamp;
     seg->on_disk = e.on_disk;
     seg->end_pos = seg->queued_pos = seg->stable_pos = seg->destaged_pos = e.destaged_pos;
     seg->recovered_pos = e.stable_pos;
@@ -159,7 +160,7 @@ static int load_plog(struct in *in, struct log_store *s, uint64_t durable_next_s
         p = NULL;
     if (p != NULL) { /* else deleted since, or another shard's: the entry is skipped */
         p->loaded = true;
-        p->log_start = e.log_start;
+        p->log_start = p->start_wanted = p->start_queued = e.log_start;
         p->stable_offset = p->end_offset = p->recovered_offset = e.stable_offset;
         p->dir_ready = e.dir_ready;
         p->void_seq = e.fenced ? durable_next_seq : 0;

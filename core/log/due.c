@@ -85,6 +85,14 @@ void plog_mark_settled(struct plog *p)
     p->only_settled = !plog_is_due(p);
 }
 
+/* The log is to begin elsewhere, which waits until all below is stable. */
+void plog_mark_start(struct plog *p)
+{
+    bool queued = list_linked(&p->dirty_link), due = queued && !p->lazy && !p->only_settled;
+    if (!due && (queued || plog_start_is_due(p)))
+        make_due(p);
+}
+
 /* Somebody looks at the end of the log. */
 void plog_hurry(struct plog *p)
 {

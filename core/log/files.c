@@ -180,8 +180,10 @@ static void on_file_done(struct env_op *op)
     if (rc == 0) {
         file_ready(seg, job);
         plog_space_found(p);
-    } else if (rc == -ENOENT && p->store->recovering && !seg->on_disk) {
+    } else if (rc == -ENOENT && p->store->recovering) {
+        /* Trimmed, as a later record will say; or lost, as readers will find. */
         seg->file_state = SEGMENT_FILE_NONE;
+        seg->on_disk = seg->resize_file = false;
         seg->known_missing = true;
     } else {
         if (opened != NULL)
@@ -220,11 +222,16 @@ static void steps_for_new_file(struct names_job *job)
     struct segment *seg = job->seg;
     struct plog *p = job->plog;
     const char *path = job->paths[1];
-    ASSERT(seg->destaged_pos == 0);
+    ASSERT(seg->destaged_pos == 0 || seg->known_missing);
     seg->capacity_bytes = file_size_for(seg);
     if (!p->dir_ready)
         steps_for_directory(job);
-    if (pool_take(p->store, p->dir, seg->capacity_bytes, job->paths[2], PATH_MAX)) {
+    uint64_t most = MAX(seg->capacity_bytes, segment_class_for(p, seg->end_pos));
+    uint64_t taken =
+        pool_take(p->store, p->dir, seg->capacity_bytes, most, job->paths[2], PATH_MAX);
+    if (taken > 0) {
+        seg->capacity_bytes = taken;
+        counter_add(&p->store->counters.pool_taken, 1);
         struct env_name_step *rename = names_job_step(job, ENV_STEP_RENAME, job->paths[2]);
         rename->path2 = path;
         step_sync_dir(job, p->path);
@@ -296,7 +303,7 @@ static void on_sealed(struct env_op *op)
     struct plog *p = job->plog;
     struct segment *seg = job->seg;
     if (op->res == 0) {
-        seg->state = SEGMENT_SEALED;
+        segment_sealed(seg);
         seg->capacity_bytes = seg->end_pos;
         p->store->open_sealed_n++;
         seg_mark_clean(seg);
@@ -308,6 +315,9 @@ static void on_sealed(struct env_op *op)
     seg_file_hold(seg);
     seg_file_release(seg);
     plog_want_destage(p);
+    if (p->expired)
+        plog_expire(p);
+    plog_trim(p);
     plog_unhold(p);
 }
 

@@ -113,6 +113,7 @@ struct segment {
     bool unreadable;    /* a read has failed, which is logged once */
     struct env_file *file;
     unsigned file_refs;        /* I/O in flight on file */
+    unsigned holds;            /* besides: somebody comes back to it */
     struct seg_source *source; /* source.c: its file as one that is sent as it is; NULL: none */
     bool source_opening, source_refused;
     bool was_source;     /* what was sent of it may still be shared with its receivers */
@@ -125,6 +126,7 @@ struct segment {
     uint32_t damages_n;
     bool suspect;            /* a read found damage that is not known yet: walk all of it */
     int64_t first_timestamp; /* for roll by time; -1: empty */
+    int64_t last_timestamp;  /* of a sealed one, for retention: see segment_last_timestamp */
     uint64_t opened_ns;
     struct list_node loads;     /* load_waiter: who needs file and index */
     struct list_node load_link; /* store.load_waiting */
@@ -180,6 +182,7 @@ struct plog {
     struct topic_config config;
     int32_t leader_epoch;
     int64_t log_start, end_offset, stable_offset;
+    int64_t start_wanted, start_queued; /* log_start is to be, and is being made durable */
     int64_t recovered_offset; /* what the checkpoint counted already: replay does not count twice */
     struct list_node segments;
     struct list_node dirty_link;   /* store.dirty, or store.lazy: bytes to queue */
@@ -187,8 +190,10 @@ struct plog {
     struct list_node behind_link;  /* store.behind: stable whole blocks to destage */
     struct list_node notify_link;  /* store.notify: stable end moved */
     struct list_node tail_link;    /* store.big_tails: its last chunk may be shrunk to a block */
+    struct list_node trim_link;    /* store.trimming: segments below log_start */
     struct list_node waiting;      /* log_append, by end_offset */
     struct list_node watches;
+    struct list_node start_waiters; /* plog_start_wait */
     struct epoch_entry *epochs;
     uint32_t epochs_n, epochs_cap;
     struct map producers;
@@ -202,6 +207,8 @@ struct plog {
     uint64_t chunk_made_ns;
     unsigned segment_class; /* of the next segment file */
     struct names_job *job;  /* name operation in flight (file creation, sealing, removal) */
+    bool trimming;          /* and another: files of segments are going away */
+    bool expired;           /* its last segment was rolled because of its age */
     plog_removed_fn on_removed;
     void *on_removed_arg;
     uint64_t retry_ns; /* after a full disk */
@@ -211,7 +218,7 @@ struct plog {
 
 struct extent {
     struct plog *plog;
-    struct segment *seg;
+    struct segment *seg; /* NULL: the log begins at end_offset */
     uint64_t to_pos;
     int64_t end_offset;
     bool run;
@@ -285,7 +292,7 @@ struct log_store {
     struct checkpointer checkpoint;
     struct map plogs; /* by number */
     struct list_node dirty, lazy, destage_ready, behind, notify, clean, big_tails, memory_waiters,
-        disk_waiters, load_waiting, windows, sources;
+        disk_waiters, load_waiting, windows, sources, trimming;
     unsigned sources_n;
     unsigned windows_busy_n;     /* being read */
     uint64_t windows_idle_bytes; /* of windows that nobody uses: only a cache */
@@ -306,13 +313,14 @@ struct log_store {
     uint64_t behind_bytes; /* stable, not destaged */
     uint64_t fresh_bytes;  /* accepted, not queued */
     unsigned lazy_n, ahead_n;
-    bool stopping;           /* nothing gathers any more */
-    uint64_t lent_bytes;     /* of chunks that readers hold */
-    uint64_t place_bytes;    /* of places that are no chunks yet */
-    uint64_t unfilled_bytes; /* of chunks, still to be written */
-    struct pool *pools;      /* one a data dir */
-    struct dir_sync *syncs;  /* one a data dir */
-    struct scrub *scrub;     /* NULL: off */
+    bool stopping;               /* nothing gathers any more */
+    uint64_t lent_bytes;         /* of chunks that readers hold */
+    uint64_t place_bytes;        /* of places that are no chunks yet */
+    uint64_t unfilled_bytes;     /* of chunks, still to be written */
+    struct pool *pools;          /* one a data dir */
+    struct dir_sync *syncs;      /* one a data dir */
+    struct scrub *scrub;         /* NULL: off */
+    struct retention *retention; /* NULL: off */
     bool memory_freed;
 };
 
@@ -356,11 +364,16 @@ int seg_index_decode(struct segment *seg, const char *offsets, size_t offsets_le
 /* segment.c */
 struct segment *segment_create(struct plog *p, int64_t base_offset);
 void segment_destroy(struct segment *seg);
+void segment_discard(struct segment *seg);
 struct segment *segment_next(const struct segment *seg);
 struct segment *plog_active(const struct plog *p);
 struct segment *plog_segment_for(const struct plog *p, int64_t offset);
+bool segment_last_timestamp(const struct segment *seg, int64_t *ret);
+void segment_sealed(struct segment *seg);
+uint64_t segment_pool_bytes(const struct segment *seg);
 char *segment_path(const struct segment *seg, const char *suffix, char *buf, size_t size);
 uint64_t segment_class_bytes(const struct plog *p, unsigned class);
+uint64_t segment_class_for(const struct plog *p, uint64_t bytes);
 void segment_pin(struct segment *seg, uint64_t from_pos, uint64_t virtual_pos);
 uint64_t segment_image_end(const struct segment *seg);
 void segment_unpin(struct segment *seg);
@@ -394,6 +407,7 @@ void plog_fence(struct plog *p, int rc, const char *what);
 /* due.c */
 void plog_mark_dirty(struct plog *p);
 void plog_mark_settled(struct plog *p);
+void plog_mark_start(struct plog *p);
 void plog_unmark(struct plog *p);
 void due_all(struct log_store *s);
 void due_pump(struct log_store *s);
@@ -593,7 +607,8 @@ void source_release(struct plog_read *r);
 int pools_open(struct log_store *s);
 void pools_fini(struct log_store *s);
 const char *pool_path(const struct log_store *s, unsigned dir);
-bool pool_take(struct log_store *s, unsigned dir, uint64_t bytes, char *buf, size_t size);
+uint64_t pool_take(struct log_store *s, unsigned dir, uint64_t least_bytes, uint64_t most_bytes,
+                   char *buf, size_t size);
 bool pool_offer(struct log_store *s, unsigned dir, uint64_t bytes, char *buf, size_t size);
 void pool_added(struct log_store *s, unsigned dir, const char *path);
 
@@ -613,9 +628,32 @@ void scrub_pump(struct log_store *s);
 uint64_t scrub_deadline_ns(const struct log_store *s);
 bool scrub_busy(const struct log_store *s);
 void scrub_stop(struct log_store *s);
+void scrub_forget(struct log_store *s, const struct segment *seg);
 void scrub_fini(struct log_store *s);
 
 /* remove.c */
 void remove_pump(struct plog *p);
+
+/* start.c */
+void plog_want_start(struct plog *p, int64_t offset);
+bool plog_start_is_due(const struct plog *p);
+void plog_start_durable(struct plog *p, int64_t offset);
+void plog_start_replayed(struct plog *p, int64_t offset);
+void start_waiters_run(struct plog *p, int failure);
+
+/* trim.c */
+void plog_trim(struct plog *p);
+void trim_pump(struct log_store *s);
+bool trim_idle(const struct log_store *s);
+void trim_replayed(struct plog *p);
+
+/* retention.c */
+int retention_open(struct log_store *s);
+void retention_pump(struct log_store *s);
+uint64_t retention_deadline_ns(const struct log_store *s);
+bool retention_busy(const struct log_store *s);
+void retention_stop(struct log_store *s);
+void retention_fini(struct log_store *s);
+void plog_expire(struct plog *p);
 
 #endif

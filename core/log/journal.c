@@ -304,6 +304,25 @@ static void add_plog(struct group *g, struct plog *p)
     }
 }
 
+/* The log begins elsewhere once this group is durable. */
+static void add_start(struct group *g, struct plog *p)
+{
+    struct extent *e = group_room(g) < sizeof(struct journal_record) + 8 ? NULL : extent_add(g);
+    if (e == NULL)
+        return;
+    struct journal_record rec = {
+        .kind = RECORD_START,
+        .number = p->number,
+        .base_offset = p->start_wanted,
+        .end_offset = p->start_wanted,
+        .leader_epoch = p->leader_epoch,
+    };
+    record_finish(g, &rec, 0);
+    *e = (struct extent){.plog = p, .end_offset = p->start_wanted};
+    p->start_queued = p->start_wanted;
+    plog_hold(p);
+}
+
 static void group_fill(struct group *g)
 {
     struct log_store *s = g->store;
@@ -313,10 +332,14 @@ static void group_fill(struct group *g)
         struct plog *p = container_of(list_pop_head(&s->dirty), struct plog, dirty_link);
         if (p->removed || p->fenced != 0)
             continue;
+        if (plog_start_is_due(p))
+            add_start(g, p);
         add_plog(g, p);
         bool gathers = p->only_settled;
         p->only_settled = false;
-        if (plog_has_fresh(p) && gathers)
+        if (plog_start_is_due(p)) /* no room */
+            list_push_tail(&later, &p->dirty_link);
+        else if (plog_has_fresh(p) && gathers)
             plog_mark_dirty(p);
         else if (plog_has_fresh(p))
             list_push_tail(&later, &p->dirty_link);
@@ -344,13 +367,18 @@ static void group_retire(struct group *g)
         struct plog *p = e->plog;
         if (e->run)
             p->io->busy = false;
-        if (ok && !p->removed && p->fenced == 0) {
+        bool counts = ok && !p->removed && p->fenced == 0;
+        if (counts && e->seg == NULL) {
+            plog_start_durable(p, e->end_offset);
+        } else if (counts) {
             seg_set_stable(e->seg, e->to_pos);
             p->stable_offset = e->end_offset;
             if (e->run) {
                 seg_set_destaged(e->seg, block_floor(e->to_pos));
                 plog_want_destage(p); /* something may have waited for the run to end */
             }
+            if (plog_start_is_due(p))
+                plog_mark_start(p);
             plog_notify(p);
         }
         plog_unhold(p);

@@ -152,6 +152,10 @@ int journal_write_open(const uint8_t *bytes, size_t avail_bytes,
 static bool kind_sane(const struct journal_record *rec)
 {
     uint64_t body = body_bytes(rec);
+    if (rec->kind == RECORD_START)
+        return rec->end_offset == rec->base_offset && rec->data_bytes == 0;
+    if (rec->end_offset <= rec->base_offset)
+        return false;
     if (rec->kind == RECORD_BATCHES)
         return rec->data_bytes <= body;
     if (rec->kind != RECORD_RUN)
@@ -172,8 +176,8 @@ static bool record_at(const struct journal_record_iter *it, uint64_t at, struct 
         rec.at_bytes < sizeof(*h) || rec.at_bytes > h->table_at ||
         rec.len_bytes > h->table_at - rec.at_bytes || rec.pos > INT32_MAX ||
         rec.data_bytes > INT32_MAX - rec.pos || rec.base_offset < 0 ||
-        rec.end_offset <= rec.base_offset || rec.end_offset > OFFSET_MAX || rec.segment_base < 0 ||
-        rec.segment_base > rec.base_offset || !kind_sane(&rec))
+        rec.end_offset > OFFSET_MAX || rec.segment_base < 0 || rec.segment_base > rec.base_offset ||
+        !kind_sane(&rec))
         return false;
     *ret = rec;
     return true;

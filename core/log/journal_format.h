@@ -53,6 +53,8 @@ enum journal_record_kind {
     RECORD_BATCHES = 1, /* body: whole batches */
     RECORD_RUN,         /* body: headers of the batches, then the image of the last part-filled
                          * block; the bytes themselves are in the segment */
+    RECORD_START,       /* no body: the log begins at base_offset now, and what was below had been
+                         * durable */
 };
 struct journal_record {
     uint32_t kind, len_bytes; /* with this struct and padding to 8 */

@@ -43,6 +43,7 @@ struct log_config {
     unsigned pool_max_percent;       /* of the device, for recycled segment files */
     uint64_t scrub_bytes_per_second; /* sealed segments are read through at this rate; 0: never */
     uint64_t scrub_interval_ms;      /* from the beginning of one pass to the next */
+    uint64_t retention_check_ms;     /* how often expired segments are looked for; 0: never */
     struct buddy *memory;            /* partition buffers; borrowed */
     struct buddy *read_memory;       /* buffers of disk reads; borrowed */
     enum log_verify splice_verify;
@@ -60,7 +61,9 @@ struct log_counters {
     uint64_t groups;                         /* journal writes */
     uint64_t journal_bytes, runs, run_bytes; /* batches, by their way to disk */
     uint64_t destage_bytes, checkpoints;
-    uint64_t shared_syncs; /* of a file system, for many files */
+    uint64_t shared_syncs;                    /* of a file system, for many files */
+    uint64_t segments_trimmed, trimmed_bytes; /* given back, below the start of their log */
+    uint64_t pool_taken;                      /* files for segments that came from the pool */
     uint64_t reads_hot, reads_disk, disk_read_bytes, evictions, memory_waits;
     uint64_t damaged_stretches, lost_offsets; /* found since the start; each is named in the log */
     uint64_t scrub_bytes, scrub_passes;
@@ -215,6 +218,20 @@ struct plog_watch {
 };
 void plog_watch_set(struct plog *, struct plog_watch *w);
 void plog_watch_clear(struct plog_watch *w); /* not set: nothing */
+
+/* ---- the start of the log ---- */
+
+/* Called once when the log begins at offset or behind it, durably, with 0; -EIO, -ENOENT: it will
+ * not. */
+struct plog_start_waiter {
+    struct list_node link; /* private */
+    int64_t offset;        /* private */
+    void (*run)(struct plog_start_waiter *w, int rc);
+};
+/* Records below offset go, for good; whole segments give back their files. 1: they are gone. 0:
+ * w->run comes. -ERANGE: offset is above the high watermark; -EIO, -ENOENT. */
+int plog_delete_records(struct plog *, int64_t offset, struct plog_start_waiter *w,
+                        void (*run)(struct plog_start_waiter *w, int rc));
 
 /* ---- look-up by time ---- */
 

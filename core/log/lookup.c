@@ -13,8 +13,10 @@ struct lookup_job {
     struct load_waiter waiter;
     struct seg_fetch fetch;
     int64_t segment_base;       /* the segment being looked at; found again after each wait */
-    int64_t best_base, best_ms; /* PLOG_TIME_MAX: the segment that holds it */
+    int64_t best_base, best_ms; /* PLOG_TIME_MAX: the segment that holds it, ... */
+    int64_t best_offset;        /* ... and which record it is, if that is known */
     bool scanning_max;
+    bool scanning_first; /* the segment in which the log begins: its index speaks of more */
     struct seg_cursor at;
     unsigned walks; /* of the segment at walked_base, because of damage that was not known */
     int64_t walked_base;
@@ -42,7 +44,7 @@ static struct segment *job_segment(const struct lookup_job *job)
 {
     list_for_each(it, &job->l->plog->segments) {
         struct segment *seg = container_of(it, struct segment, link);
-        if (seg->base_offset >= job->segment_base)
+        if (seg->base_offset >= job->segment_base && seg->end_offset > seg->plog->log_start)
             return seg;
     }
     return NULL;
@@ -52,18 +54,34 @@ static bool batch_matches(const struct lookup_job *job, const struct batch_heade
 {
     if (job->scanning_max)
         return h->max_timestamp == job->best_ms;
-    return h->max_timestamp >= job->l->timestamp_ms &&
-           h->base_offset + h->last_offset_delta >= job->l->plog->log_start;
+    int64_t from_ms = job->scanning_first ? job->best_ms + 1 : job->l->timestamp_ms;
+    return h->max_timestamp >= from_ms && batch_last_offset(h) >= job->l->plog->log_start;
+}
+
+static int first_look(struct lookup_job *job, const uint8_t *batch, const struct batch_header *h)
+{
+    int64_t offset, found_ms;
+    int rc = batch_find_max_time(batch, h->len_bytes, job->l->plog->log_start, &offset, &found_ms);
+    if (rc > 0 && found_ms > job->best_ms) {
+        job->best_ms = found_ms;
+        job->best_offset = offset;
+        job->best_base = job->at.seg->base_offset;
+    }
+    return rc < 0 ? rc : 0;
 }
 
 /* True: the job has ended. */
 static bool batch_look(struct lookup_job *job, const uint8_t *batch, const struct batch_header *h)
 {
-    int64_t offset, found_ms;
-    int rc = job->scanning_max
-                 ? batch_find_max_time(batch, h->len_bytes, &offset, &found_ms)
-                 : batch_find_time(batch, h->len_bytes, job->l->timestamp_ms, &offset, &found_ms);
-    if (rc == 0 || (rc > 0 && offset < job->l->plog->log_start))
+    int64_t offset = -1, found_ms = -1, start = job->l->plog->log_start;
+    int rc;
+    if (job->scanning_first)
+        rc = first_look(job, batch, h);
+    else if (job->scanning_max)
+        rc = batch_find_max_time(batch, h->len_bytes, start, &offset, &found_ms);
+    else
+        rc = batch_find_time(batch, h->len_bytes, start, job->l->timestamp_ms, &offset, &found_ms);
+    if (rc == 0)
         return false;
     job_end(job, rc < 0 ? -EIO : 0, rc < 0 ? -1 : offset, rc < 0 ? -1 : found_ms);
     return true;
@@ -88,9 +106,9 @@ static void job_suspect(struct lookup_job *job)
         job_end(job, -EIO, -1, -1);
         return;
     }
-    if (job->scanning_max) { /* the largest may have been in what is lost */
-        job->scanning_max = false;
-        job->best_base = job->best_ms = -1;
+    if (job->scanning_max || job->scanning_first) { /* the largest may have been in what is lost */
+        job->scanning_max = job->scanning_first = false;
+        job->best_base = job->best_ms = job->best_offset = -1;
         job->segment_base = INT64_MIN;
     }
     seg->suspect = true;
@@ -108,6 +126,7 @@ static void segment_done(struct lookup_job *job)
         job_end(job, 0, -1, -1);
         return;
     }
+    job->scanning_first = false;
     job->segment_base = job->at.seg->base_offset + 1;
     job_next(job);
 }
@@ -188,9 +207,9 @@ static void job_wait_loaded(struct lookup_job *job, struct segment *seg)
     seg_load_wait(seg, &job->waiter);
 }
 
-static void job_scan(struct lookup_job *job, struct segment *seg, int64_t timestamp_ms)
+static void job_scan(struct lookup_job *job, struct segment *seg, int64_t offset)
 {
-    seg_cursor_start(&job->at, seg, seg_index_find_time(seg, timestamp_ms));
+    seg_cursor_start(&job->at, seg, offset);
     while (seg_cursor_skip(&job->at))
         ;
     fetch_at(job, LOOKUP_READ_BYTES);
@@ -202,11 +221,11 @@ static void scan_best(struct lookup_job *job)
     job->scanning_max = true;
     job->segment_base = job->best_base;
     struct segment *seg = job->best_ms < 0 ? NULL : job_segment(job);
-    if (seg == NULL) {
-        job_end(job, 0, -1, -1);
+    if (seg == NULL || job->best_offset >= 0) {
+        job_end(job, 0, job->best_offset, job->best_ms);
         return;
     }
-    job_scan(job, seg, job->best_ms);
+    job_scan(job, seg, seg_index_find_time(seg, job->best_ms));
 }
 
 static void job_next(struct lookup_job *job)
@@ -226,13 +245,19 @@ static void job_next(struct lookup_job *job)
             job_wait_loaded(job, seg);
             return;
         }
+        if (job->l->timestamp_ms == PLOG_TIME_MAX && seg->base_offset < seg->plog->log_start) {
+            job->scanning_first = true;
+            job_scan(job, seg, seg->plog->log_start);
+            return;
+        }
         if (job->l->timestamp_ms == PLOG_TIME_MAX) {
             if (seg->index.max_timestamp > job->best_ms) {
                 job->best_ms = seg->index.max_timestamp;
                 job->best_base = seg->base_offset;
+                job->best_offset = -1;
             }
         } else if (seg->index.max_timestamp >= job->l->timestamp_ms) {
-            job_scan(job, seg, job->l->timestamp_ms);
+            job_scan(job, seg, seg_index_find_time(seg, job->l->timestamp_ms));
             return;
         }
         job->segment_base = seg->base_offset + 1;
@@ -255,7 +280,7 @@ int plog_lookup_time(struct plog *p, struct plog_lookup *l, plog_lookup_fn on_do
         l->rc = -EIO;
         return 1;
     }
-    *job = (struct lookup_job){.l = l, .segment_base = INT64_MIN, .best_ms = -1};
+    *job = (struct lookup_job){.l = l, .segment_base = INT64_MIN, .best_ms = -1, .best_offset = -1};
     l->job = job;
     l->starting = true;
     plog_hold(p);

@@ -7,6 +7,7 @@
 
 #include "core/base/logger.h"
 
+#define NS_PER_MS 1000000u
 #define SEGMENT_FILLED_FAST_NS 60000000000ull   /* the next file is of a larger class */
 #define SEGMENT_FILLED_SLOW_NS 3600000000000ull /* ... of a smaller one */
 
@@ -31,6 +32,7 @@ struct plog *plog_create(struct log_store *s, const struct meta_topic *topic, in
     list_init(&p->segments);
     list_init(&p->waiting);
     list_init(&p->watches);
+    list_init(&p->start_waiters);
     map_init(&p->producers);
     if (asprintf(&p->name, "%s-%d", topic->name, (int)index) < 0)
         p->name = NULL;
@@ -53,18 +55,17 @@ void plog_destroy(struct plog *p)
         ASSERT(p->store->abandoned);
     while (list_pop_head(&p->watches) != NULL)
         ;
-    list_for_each_safe(it, next, &p->segments) {
-        struct segment *seg = container_of(it, struct segment, link);
-        p->store->behind_bytes -= seg->stable_pos - seg->destaged_pos;
-        p->store->fresh_bytes -= seg->end_pos - seg->queued_pos;
-        segment_destroy(seg);
-    }
+    while (list_pop_head(&p->start_waiters) != NULL)
+        ;
+    list_for_each_safe(it, next, &p->segments)
+        segment_discard(container_of(it, struct segment, link));
     plog_leave_ahead(p);
     plog_unmark(p);
     list_remove(&p->destage_link);
     list_remove(&p->behind_link);
     list_remove(&p->notify_link);
     list_remove(&p->tail_link);
+    list_remove(&p->trim_link);
     map_remove(&p->store->plogs, p->number);
     counter_set(&p->store->counters.partitions, p->store->plogs.count);
     if (p->fenced != 0)
@@ -200,6 +201,7 @@ void plog_epoch_end(const struct plog *p, int32_t epoch, int32_t *ret_epoch, int
         if (p->epochs[i].epoch <= epoch) {
             *ret_epoch = p->epochs[i].epoch;
             *ret_end = i + 1 < p->epochs_n ? p->epochs[i + 1].start_offset : plog_high_watermark(p);
+            *ret_end = MAX(*ret_end, p->log_start);
             return;
         }
     if (epoch == p->leader_epoch) { /* nothing written yet under any epoch */
@@ -293,6 +295,7 @@ void store_run_notifications(struct log_store *s)
         struct plog *p = container_of(it, struct plog, notify_link);
         plog_hold(p);
         run_waiting(p);
+        start_waiters_run(p, plog_failure(p));
         struct list_node due;
         list_init(&due);
         list_splice_tail(&due, &p->watches);
@@ -354,8 +357,10 @@ static bool must_roll(const struct plog *p, const struct segment *seg, const str
         return true;
     if (p->end_offset + h->last_offset_delta - seg->base_offset > INT32_MAX)
         return true;
-    return seg->first_timestamp >= 0 &&
-           h->max_timestamp - seg->first_timestamp > p->config.segment_ms;
+    if (seg->first_timestamp >= 0 && h->max_timestamp >= 0)
+        return h->max_timestamp - seg->first_timestamp > p->config.segment_ms;
+    uint64_t age_ns = env_now_ns(p->store->env) - seg->opened_ns;
+    return age_ns / NS_PER_MS > (uint64_t)p->config.segment_ms;
 }
 
 /* Checkpoints fail, so that the journal will be full. */
@@ -412,6 +417,11 @@ int plog_append(struct plog *p, uint8_t *batch, const struct batch_header *heade
         return append_duplicate(p, &original, wait_stable, a, on_done);
     if (rc != 0)
         return rc;
+    int64_t now_ms = env_wall_ms(s->env);
+    bool append_time = p->config.timestamp_type == TOPIC_LOG_APPEND_TIME;
+    a->append_time_ms = append_time ? now_ms : -1;
+    if (append_time)
+        h.max_timestamp = now_ms;
     struct segment *seg = plog_active(p);
     if (seg == NULL || must_roll(p, seg, &h))
         seg = plog_roll(p);
@@ -421,14 +431,10 @@ int plog_append(struct plog *p, uint8_t *batch, const struct batch_header *heade
         counter_add(&s->counters.memory_waits, 1);
         return -EAGAIN;
     }
-    a->append_time_ms = -1;
     h.base_offset = p->end_offset;
     h.leader_epoch = p->leader_epoch;
-    int64_t now_ms = env_wall_ms(s->env);
-    if (p->config.timestamp_type == TOPIC_LOG_APPEND_TIME) {
-        a->append_time_ms = h.max_timestamp = now_ms;
+    if (append_time)
         batch_stamp_append_time(batch, now_ms);
-    }
     if (producer_update(p, &h, h.base_offset, a->append_time_ms, now_ms) != 0)
         return -EAGAIN;
     batch_stamp(batch, h.base_offset, h.leader_epoch);

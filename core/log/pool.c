@@ -82,18 +82,24 @@ const char *pool_path(const struct log_store *s, unsigned dir)
     return s->pools[dir].path;
 }
 
-/* The path of a free file of just this size, which is the caller's now. */
-bool pool_take(struct log_store *s, unsigned dir, uint64_t bytes, char *buf, size_t size)
+/* The path of the smallest free file of such a size, which is the caller's now; 0: there is none.
+ */
+uint64_t pool_take(struct log_store *s, unsigned dir, uint64_t least_bytes, uint64_t most_bytes,
+                   char *buf, size_t size)
 {
     struct pool *pool = &s->pools[dir];
-    for (unsigned i = 0; i < pool->files_n; i++)
-        if (pool->files[i].bytes == bytes) {
-            file_name(pool, &pool->files[i], buf, size);
-            pool->files[i] = pool->files[--pool->files_n];
-            pool->bytes -= bytes;
-            return true;
-        }
-    return false;
+    struct pool_file *best = NULL;
+    for (struct pool_file *f = pool->files; f < pool->files + pool->files_n; f++)
+        if (f->bytes >= least_bytes && f->bytes <= most_bytes &&
+            (best == NULL || f->bytes < best->bytes))
+            best = f;
+    if (best == NULL)
+        return 0;
+    uint64_t bytes = best->bytes;
+    file_name(pool, best, buf, size);
+    *best = pool->files[--pool->files_n];
+    pool->bytes -= bytes;
+    return bytes;
 }
 
 /* A name in the pool under which a file of this size may come in; false: no room. */

@@ -8,8 +8,6 @@
 
 #include "core/base/logger.h"
 
-#define POOLED_BYTES_MIN (256u * 1024u) /* smaller files are not worth keeping */
-
 struct pooled { /* a segment file that the pool would take */
     char name[32];
     uint64_t bytes;
@@ -114,12 +112,8 @@ static void removal_pooled(struct removal *r, const struct plog *p)
         return;
     list_for_each(it, &p->segments) {
         const struct segment *seg = container_of(it, struct segment, link);
-        unsigned class = 0;
-        while (class + 1 < SEGMENT_CLASSES && segment_class_bytes(p, class) < seg->end_pos)
-            class ++;
-        uint64_t bytes = segment_class_bytes(p, class);
-        if (!seg->on_disk || !seg->size_known || seg->was_source ||
-            bytes < MAX(seg->end_pos, POOLED_BYTES_MIN))
+        uint64_t bytes = segment_pool_bytes(seg);
+        if (bytes == 0)
             continue;
         struct pooled *pooled = &r->pooled[r->pooled_n++];
         pooled->bytes = bytes;
@@ -202,5 +196,6 @@ void log_store_remove(struct log_store *s, struct plog *p, plog_removed_fn on_do
     plog_unmark(p);
     list_remove(&p->destage_link);
     list_remove(&p->behind_link);
+    list_remove(&p->trim_link);
     plog_notify(p); /* pending appends fail, watchers look again; then remove_pump runs */
 }

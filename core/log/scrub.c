@@ -566,6 +566,14 @@ int scrub_open(struct log_store *s)
     return 0;
 }
 
+/* The segment goes: its file is not held open, and not read as what another makes of it. */
+void scrub_forget(struct log_store *s, const struct segment *seg)
+{
+    struct scrub *c = s->scrub;
+    if (c != NULL && c->file_number == seg->plog->number && c->file_base == seg->base_offset)
+        file_close(c);
+}
+
 /* Starts nothing more; what is in flight ends by itself. */
 void scrub_stop(struct log_store *s)
 {

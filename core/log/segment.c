@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define POOLED_BYTES_MIN (256u * 1024u) /* smaller files are not worth keeping */
+
 struct segment *segment_create(struct plog *p, int64_t base_offset)
 {
     struct segment *seg = calloc(1, sizeof(*seg));
@@ -14,7 +16,7 @@ struct segment *segment_create(struct plog *p, int64_t base_offset)
     seg->plog = p;
     seg->base_offset = seg->end_offset = base_offset;
     seg->index.max_timestamp = -1;
-    seg->first_timestamp = -1;
+    seg->first_timestamp = seg->last_timestamp = -1;
     seg->size_known = seg->index_complete = true;
     seg->opened_ns = env_now_ns(p->store->env);
     list_init(&seg->chunks);
@@ -31,8 +33,10 @@ void segment_destroy(struct segment *seg)
 {
     ASSERT(seg->file_refs == 0);
     ASSERT(list_empty(&seg->loads));
-    if (seg->file != NULL)
+    if (seg->file != NULL) {
         env_file_close(seg->plog->store->env, seg->file);
+        seg->plog->store->open_sealed_n -= seg->state == SEGMENT_SEALED;
+    }
     seg_source_drop(seg);
     windows_forget(seg);
     seg_drop_chunks(seg);
@@ -41,6 +45,51 @@ void segment_destroy(struct segment *seg)
     free(seg->pins);
     free(seg->damages);
     free(seg);
+}
+
+/* With bytes in it that are not in its file, or not even stable. */
+void segment_discard(struct segment *seg)
+{
+    struct log_store *s = seg->plog->store;
+    s->behind_bytes -= seg->stable_pos - seg->destaged_pos;
+    s->fresh_bytes -= seg->end_pos - seg->queued_pos;
+    segment_destroy(seg);
+}
+
+/* What retention goes by: the largest timestamp; without any the time when it was sealed, or is
+ * asked. False: it may be larger, its index has to be loaded first. */
+bool segment_last_timestamp(const struct segment *seg, int64_t *ret)
+{
+    bool known = seg->last_timestamp >= 0 || seg->index_complete;
+    *ret = MAX(seg->last_timestamp, seg->index.max_timestamp);
+    if (known && *ret < 0)
+        *ret = env_wall_ms(seg->plog->store->env);
+    return known;
+}
+
+void segment_sealed(struct segment *seg)
+{
+    int64_t last;
+    seg->state = SEGMENT_SEALED;
+    if (segment_last_timestamp(seg, &last))
+        seg->last_timestamp = last;
+}
+
+/* The smallest size of file that holds so many bytes, or the largest there is. */
+uint64_t segment_class_for(const struct plog *p, uint64_t bytes)
+{
+    unsigned class = 0;
+    while (class + 1 < SEGMENT_CLASSES && segment_class_bytes(p, class) < bytes)
+        class ++;
+    return segment_class_bytes(p, class);
+}
+
+/* The size at which its file would be of use to another segment; 0: none. */
+uint64_t segment_pool_bytes(const struct segment *seg)
+{
+    uint64_t bytes = segment_class_for(seg->plog, seg->end_pos);
+    bool fits = bytes >= MAX(seg->end_pos, (uint64_t)POOLED_BYTES_MIN);
+    return fits && seg->on_disk && seg->size_known && !seg->was_source ? bytes : 0;
 }
 
 /* The one behind it in the log; NULL: it is the last. */

@@ -163,6 +163,7 @@ static void on_opened(struct env_op *op)
     struct segment *seg = o->seg;
     struct plog *p = seg->plog;
     seg->source_opening = false;
+    seg->holds--;
     p->store->jobs_n--;
     if (op->res == 0 && !p->removed)
         source_create(seg, o->step.ret_file);
@@ -186,6 +187,7 @@ static void source_open(struct segment *seg)
     o->step = (struct env_name_step){.kind = ENV_STEP_OPEN_CACHED,
                                      .path = segment_path(seg, ".log", o->path, PATH_MAX)};
     seg->source_opening = true;
+    seg->holds++;
     p->store->jobs_n++;
     plog_hold(p);
     env_names(p->store->env, &o->op, &o->step, 1, on_opened);
@@ -219,6 +221,7 @@ struct header_look {
 static void header_look_end(struct header_look *look)
 {
     struct plog *p = look->plog;
+    look->seg->holds--;
     p->store->jobs_n--;
     source_unref(look->src);
     free(look->blocks);
@@ -252,6 +255,7 @@ static void header_look_start(struct segment *seg, uint64_t pos)
     look->at = (struct seg_cursor){seg, pos, VERIFY_ANY_OFFSET, seg_index_last_offset(seg, pos)};
     look->blocks = blocks;
     look->src->refs++;
+    seg->holds++;
     seg->plog->store->jobs_n++;
     plog_hold(seg->plog);
     bool two = pos % BLOCK_BYTES + BATCH_HEADER_BYTES > BLOCK_BYTES;

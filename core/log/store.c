@@ -22,10 +22,10 @@ static struct log_store *store_create(struct env *env, unsigned journal_id,
     s->journal.id = journal_id;
     s->retry_ns = UINT64_MAX;
     map_init(&s->plogs);
-    struct list_node *lists[] = {&s->dirty,        &s->destage_ready, &s->behind,
-                                 &s->notify,       &s->clean,         &s->memory_waiters,
-                                 &s->disk_waiters, &s->load_waiting,  &s->big_tails,
-                                 &s->lazy,         &s->windows,       &s->sources};
+    struct list_node *lists[] = {
+        &s->dirty,          &s->destage_ready, &s->behind,       &s->notify,    &s->clean,
+        &s->memory_waiters, &s->disk_waiters,  &s->load_waiting, &s->big_tails, &s->lazy,
+        &s->windows,        &s->sources,       &s->trimming};
     for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
     return s;
@@ -39,6 +39,7 @@ static void store_free(struct log_store *s)
     ASSERT(s->unfilled_bytes == 0 || s->abandoned); /* readers may have chunks still */
     windows_fini(s);
     scrub_fini(s);
+    retention_fini(s);
     journal_close(s);
     checkpoint_fini(s);
     pools_fini(s);
@@ -124,6 +125,8 @@ int log_store_open(struct env *env, unsigned journal_id, const struct log_config
         rc = recovery_replay(s, reason, reason_size);
     if (rc == 0 && (rc = scrub_open(s)) != 0)
         snprintf(reason, reason_size, "not enough memory for the scrub");
+    if (rc == 0 && (rc = retention_open(s)) != 0)
+        snprintf(reason, reason_size, "not enough memory for the retention");
     if (rc != 0) {
         if (s != NULL)
             log_store_abandon(s);
@@ -194,6 +197,8 @@ void log_store_pump(struct log_store *s)
     load_pump(s);
     fetch_pump(s);
     scrub_pump(s);
+    retention_pump(s);
+    trim_pump(s);
 }
 
 uint64_t log_store_deadline_ns(const struct log_store *s)
@@ -203,7 +208,7 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
     if (!list_empty(&s->notify) || destage || cycle_over) /* left by the end of the last pump */
         return 0;
     uint64_t deadline = MIN(s->retry_ns, MIN(journal_deadline_ns(s), scrub_deadline_ns(s)));
-    deadline = MIN(deadline, due_deadline_ns(s));
+    deadline = MIN(deadline, MIN(due_deadline_ns(s), retention_deadline_ns(s)));
     if (!list_empty(&s->disk_waiters))
         deadline = MIN(deadline, env_now_ns(s->env) + DISK_WAIT_NS);
     bool waits = !list_empty(&s->memory_waiters) || !list_empty(&s->dirty) || s->unsettled;
@@ -218,7 +223,7 @@ static bool store_quiet(const struct log_store *s)
 {
     return journal_idle(s) && !journal_fill_busy(s) && s->destages_n == 0 && s->jobs_n == 0 &&
            !s->checkpoint.busy && list_empty(&s->destage_ready) && list_empty(&s->notify) &&
-           !scrub_busy(s) && s->windows_busy_n == 0;
+           !scrub_busy(s) && s->windows_busy_n == 0 && trim_idle(s) && !retention_busy(s);
 }
 
 static void settle(struct log_store *s)
@@ -337,6 +342,7 @@ static void settle_dirty(struct log_store *s)
 int log_store_close(struct log_store *s)
 {
     scrub_stop(s);
+    retention_stop(s);
     s->stopping = true;
     settle_dirty(s);
     uint64_t failed_before;
@@ -376,6 +382,7 @@ void log_store_abandon(struct log_store *s)
 {
     s->abandoned = true;
     scrub_stop(s);
+    retention_stop(s);
     s->failed = s->failed != 0 ? s->failed : -EIO;
     while (io_in_flight(s)) {
         fetch_fail_all(s);

@@ -123,15 +123,15 @@ static void check_accepted(uint8_t *batch, size_t len, const struct batch_limits
     if (!limits->deep && batch_codec_of(h->attributes) != BATCH_NONE)
         return;
     ASSERT(count == h->record_count);
-    ASSERT(batch_find_max_time(batch, len, &offset, &timestamp) == 1);
+    ASSERT(batch_find_max_time(batch, len, 0, &offset, &timestamp) == 1);
     if (!limits->log_append_time && h->max_timestamp != BATCH_NO_TIMESTAMP) {
         ASSERT(timestamp == h->max_timestamp);
         int64_t found_offset, found_timestamp;
-        ASSERT(batch_find_time(batch, len, timestamp, &found_offset, &found_timestamp) == 1);
+        ASSERT(batch_find_time(batch, len, 0, timestamp, &found_offset, &found_timestamp) == 1);
         ASSERT(found_offset == offset && found_timestamp == timestamp);
     }
     batch_stamp_append_time(batch, NOW_MS);
-    ASSERT(batch_find_time(batch, len, NOW_MS, &offset, &timestamp) == 1);
+    ASSERT(batch_find_time(batch, len, 0, NOW_MS, &offset, &timestamp) == 1);
     ASSERT(timestamp == NOW_MS);
 }
 
@@ -157,7 +157,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     if (len > BATCH_HEADER_BYTES)
         brief_check(batch + BATCH_HEADER_BYTES, len - BATCH_HEADER_BYTES);
     int64_t count = iterate(batch, len);
-    batch_find_time(batch, len, NOW_MS + 20, &offset, &timestamp);
+    batch_find_time(batch, len, 0, NOW_MS + 20, &offset, &timestamp);
     int rc = batch_validate(batch, len, &limits, &h, &error);
     if (rc == 0)
         check_accepted(batch, len, &limits, &h, count);

@@ -173,6 +173,30 @@ void fixture_turn(struct log_fixture *f)
     log_store_pump(f->store);
 }
 
+static void on_start(struct plog_start_waiter *w, int rc)
+{
+    w->offset = rc; /* it is the caller's again */
+    w->run = NULL;
+}
+
+int fixture_delete_records(struct log_fixture *f, int32_t partition, int64_t offset)
+{
+    struct plog *p = fixture_plog(f, partition);
+    struct plog_start_waiter w;
+    int rc = plog_delete_records(p, offset, &w, on_start);
+    if (rc != 0)
+        return rc;
+    while (w.run != NULL && !mem_world_crashed(f->world))
+        fixture_turn(f);
+    if (w.run != NULL) { /* nobody will say */
+        list_remove(&w.link);
+        return -EIO;
+    }
+    if (w.offset == 0)
+        f->model[partition].start = MAX(f->model[partition].start, offset);
+    return (int)w.offset;
+}
+
 static bool all_finished(const struct log_fixture *f)
 {
     for (int32_t i = 0; i < f->topic.partitions_n; i++)
@@ -282,13 +306,25 @@ static bool compare(struct log_fixture *f, int32_t partition, const uint8_t *dat
     return true;
 }
 
+/* The first batch that the log still has to hold. */
+static unsigned first_kept(const struct model_partition *m)
+{
+    unsigned at = 0;
+    while (at < m->batches_n && m->batches[at].base_offset + m->batches[at].records <= m->start)
+        at++;
+    return at;
+}
+
 bool fixture_verify(struct log_fixture *f, int32_t partition)
 {
     static uint8_t data[24u << 20];
     struct plog *p = fixture_plog(f, partition);
     struct model_partition *m = &f->model[partition];
-    unsigned at = 0;
     int64_t offset = plog_start_offset(p);
+    if (offset < m->start)
+        return fail(f, partition, "the start of the log went back", offset);
+    m->start = offset;
+    unsigned at = first_kept(m);
     while (offset < plog_high_watermark(p)) {
         struct plog_read r = {.offset = offset,
                               .max_bytes = (uint32_t)(4096 + rng_below(&f->rng, 300000)),

@@ -26,6 +26,7 @@ struct model_batch {
 struct model_partition {
     struct model_batch *batches; /* in offset order; what a crash took away is cut off */
     unsigned batches_n;
+    int64_t start; /* of the log, as it was seen: it never goes back */
 };
 struct log_fixture {
     struct mem_world *world;
@@ -63,6 +64,8 @@ void fixture_turn(struct log_fixture *f);
 /* Turns until every append has finished (or the power is gone). */
 void fixture_settle(struct log_fixture *f);
 struct plog *fixture_plog(struct log_fixture *f, int32_t partition);
+/* Asks for it and waits until the log begins there; plog_delete_records' result. */
+int fixture_delete_records(struct log_fixture *f, int32_t partition, int64_t offset);
 /* Reads the partition from its start and compares with the model: everything acknowledged is
  * there once, in order, byte for byte; what was not acknowledged may be missing from the end.
  * Forgets what is missing. False: f->why. */

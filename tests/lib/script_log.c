@@ -379,7 +379,7 @@ bool script_partition_find_time(const struct script_partition *p, int64_t time_m
 {
     for (size_t i = p->first; i < p->n; i++) {
         const struct script_batch *b = p->batches[i];
-        if (batch_find_time(b->data, b->len_bytes, time_ms, ret_offset, ret_time_ms) == 1)
+        if (batch_find_time(b->data, b->len_bytes, 0, time_ms, ret_offset, ret_time_ms) == 1)
             return true;
     }
     return false;
@@ -392,7 +392,7 @@ bool script_partition_find_max_time(const struct script_partition *p, int64_t *r
     for (size_t i = p->first; i < p->n; i++) {
         int64_t offset, time_ms;
         const struct script_batch *b = p->batches[i];
-        if (batch_find_max_time(b->data, b->len_bytes, &offset, &time_ms) != 1 ||
+        if (batch_find_max_time(b->data, b->len_bytes, 0, &offset, &time_ms) != 1 ||
             (found && time_ms <= *ret_time_ms))
             continue;
         *ret_offset = offset;

@@ -468,8 +468,7 @@ Test(config, kafkas_own_server_properties_start)
                                           "socket.send.buffer.bytes",
                                           "num.recovery.threads.per.data.dir",
                                           "share.coordinator.state.topic.min.isr",
-                                          "transaction.state.log.min.isr",
-                                          "log.retention.check.interval.ms"};
+                                          "transaction.state.log.min.isr"};
     struct run r = RUN("--config", file_with(stock));
     cr_assert_eq(r.rc, 0, "%s", r.err);
     cr_assert_str_eq(r.c.listen_host, "0.0.0.0");

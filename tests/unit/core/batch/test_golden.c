@@ -130,10 +130,10 @@ Test(batch_golden, append_time_is_every_records_time)
     struct batch_limits limits = open_limits();
     int64_t offset = -9, timestamp = -9;
     cr_assert_eq(validate(&b, &limits), -ETIME);
-    cr_assert_eq(batch_find_time(b.data, b.len, 1700000000999, &offset, &timestamp), 1);
+    cr_assert_eq(batch_find_time(b.data, b.len, 0, 1700000000999, &offset, &timestamp), 1);
     cr_assert(offset == 100 && timestamp == 1700000000999);
-    cr_assert_eq(batch_find_time(b.data, b.len, 1700000001000, &offset, &timestamp), 0);
-    cr_assert_eq(batch_find_max_time(b.data, b.len, &offset, &timestamp), 1);
+    cr_assert_eq(batch_find_time(b.data, b.len, 0, 1700000001000, &offset, &timestamp), 0);
+    cr_assert_eq(batch_find_max_time(b.data, b.len, 0, &offset, &timestamp), 1);
     cr_assert(offset == 100 && timestamp == 1700000000999);
     bytes_free(&b);
 }

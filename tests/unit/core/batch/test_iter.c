@@ -98,8 +98,8 @@ Test(batch_iter, emptied_batch_keeps_its_header)
         cr_assert_eq(count_records(&b), 0);
         cr_assert_eq(batch_peek(b.data, b.len, &h), 0);
         cr_assert_eq(batch_last_offset(&h), 57);
-        cr_assert_eq(batch_find_max_time(b.data, b.len, &offset, &timestamp), 0);
-        cr_assert_eq(batch_find_time(b.data, b.len, -1, &offset, &timestamp), 0);
+        cr_assert_eq(batch_find_max_time(b.data, b.len, 0, &offset, &timestamp), 0);
+        cr_assert_eq(batch_find_time(b.data, b.len, 0, -1, &offset, &timestamp), 0);
         bytes_free(&b);
     }
 }
@@ -150,13 +150,13 @@ Test(batch_find, agrees_with_a_plain_search)
             cr_assert_eq(batch_builder_add(&builder, times[i], NULL, -1, "v", 1, NULL, 0), 0);
         }
         struct bytes b = finish(&builder);
-        cr_assert_eq(batch_find_max_time(b.data, b.len, &offset, &timestamp), 1);
+        cr_assert_eq(batch_find_max_time(b.data, b.len, 0, &offset, &timestamp), 1);
         cr_assert(offset == 500 + first_max && timestamp == times[first_max]);
         for (int64_t target = FIXTURE_NOW_MS - 1; target < FIXTURE_NOW_MS + 32; target++) {
             int want = 0;
             while (want < RECORDS && times[want] < target)
                 want++;
-            cr_assert_eq(batch_find_time(b.data, b.len, target, &offset, &timestamp),
+            cr_assert_eq(batch_find_time(b.data, b.len, 0, target, &offset, &timestamp),
                          want < RECORDS);
             cr_assert(want == RECORDS || (offset == 500 + want && timestamp == times[want]));
         }
@@ -170,8 +170,8 @@ Test(batch_find, damage_is_an_error_not_a_miss)
         struct bytes b = simple_batch(codec, 50);
         int64_t offset = -9, timestamp = -9;
         memset(b.data + BATCH_HEADER_BYTES, 0xee, b.len - BATCH_HEADER_BYTES);
-        cr_assert_eq(batch_find_time(b.data, b.len, 0, &offset, &timestamp), -EBADMSG);
-        cr_assert_eq(batch_find_max_time(b.data, b.len, &offset, &timestamp), -EBADMSG);
+        cr_assert_eq(batch_find_time(b.data, b.len, 0, 0, &offset, &timestamp), -EBADMSG);
+        cr_assert_eq(batch_find_max_time(b.data, b.len, 0, &offset, &timestamp), -EBADMSG);
         cr_assert(offset == -9 && timestamp == -9);
         bytes_free(&b);
     }
