@@ -8,6 +8,7 @@
 #include "tools/cmd_log.h"
 #include "tools/cmd_serve.h"
 #include "tools/cmd_top.h"
+#include "tools/cmd_topic.h"
 #include "tools/cmd_topo.h"
 #include "tools/cmd_version.h"
 
@@ -20,6 +21,7 @@ static const struct {
 } commands[] = {
     {"serve", cmd_serve, "run the broker"},
     {"bench", cmd_bench, "measure a broker, this one or any other that speaks Kafka's protocol"},
+    {"topic", cmd_topic, "topics of a running broker: list, describe, create, delete, alter"},
     {"log", cmd_log, "look at the data of a broker that does not run, verify and repair it"},
     {"top", cmd_top, "show what a running broker does, live"},
     {"topo", cmd_topo, "show the machine and which core each shard gets"},
