@@ -160,7 +160,7 @@ int client_version(struct client *c, int32_t node, int16_t key, int16_t most, in
         return rc;
     int16_t version = client_conn_version(conn, key, most);
     if (version < 0)
-        return call_fail(c, conn, key, -ENOTSUP);
+        return call_fail(c, conn, key, client_rc(CLIENT_UNSUPPORTED_VERSION));
     *ret = version;
     return 0;
 }
@@ -173,7 +173,7 @@ static int send_to(struct client *c, int32_t node, int16_t key, int16_t version,
     if (rc < 0)
         return rc;
     if (client_conn_version(*ret, key, version) != version) /* it was made anew meanwhile */
-        return call_fail(c, *ret, key, -ENOTSUP);
+        return call_fail(c, *ret, key, client_rc(CLIENT_UNSUPPORTED_VERSION));
     rc = client_conn_send(*ret, key, version, request, is_answered, &c->writer, deadline_ns);
     return rc < 0 ? call_fail(c, *ret, key, rc) : 0;
 }

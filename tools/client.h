@@ -62,7 +62,7 @@ int client_open(struct client *c, const char *bootstrap, uint64_t timeout_ns);
 void client_close(struct client *c);
 
 /* Connect to the node if that is yet to be done: the newest version that both speak, at most
- * `most`. -ENOTSUP: none. */
+ * `most`. UNSUPPORTED_VERSION: none. */
 int client_version(struct client *c, int32_t node, int16_t key, int16_t most, int16_t *ret);
 int client_call(struct client *c, int32_t node, int16_t key, int16_t version, const void *request,
                 struct arena *arena, void *ret);

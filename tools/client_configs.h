@@ -8,7 +8,7 @@ enum config_resource { CONFIG_TOPIC = 2, CONFIG_BROKER = 4 };
 enum { CONFIG_SOURCE_TOPIC = 1 }; /* set for this topic */
 
 /* Of one resource: ret->results[0], without an error. name of a broker: its id, "": what holds for
- * all brokers. -ENOTSUP: the broker has no DescribeConfigs. */
+ * all brokers. UNSUPPORTED_VERSION: the broker has no DescribeConfigs. */
 int client_configs(struct client *c, enum config_resource type, const char *name,
                    bool with_documentation, struct arena *arena,
                    struct describe_configs_response *ret);

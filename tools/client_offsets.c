@@ -149,10 +149,13 @@ int client_list_offsets(struct client *c, struct client_spot *spots, unsigned n,
     int rc = 0;
     arena_init(&arena, CLIENT_ARENA_BYTES);
     for (unsigned i = 0; i < n; i++) {
-        spots[i].rc = -EAGAIN;
+        spots[i].rc = spots[i].leader < 0 ? client_rc(CLIENT_LEADER_NOT_AVAILABLE) : -EAGAIN;
         spots[i].offset = spots[i].found_timestamp = spots[i].leader_epoch = -1;
     }
-    round_ask(c, spots, n, isolation, &arena);
+    if (retriable_rc(spots, n) != 0)
+        rc = leaders_refresh(c, spots, n, &arena);
+    if (rc == 0)
+        round_ask(c, spots, n, isolation, &arena);
     while (rc == 0 && client_retry(c, &retry, retriable_rc(spots, n))) {
         rc = leaders_refresh(c, spots, n, &arena);
         if (rc == 0)

@@ -16,7 +16,8 @@ enum client_isolation { READ_UNCOMMITTED, READ_COMMITTED };
 
 struct client_spot {
     const char *topic; /* borrowed */
-    int32_t partition, leader;
+    int32_t partition;
+    int32_t leader;    /* -1: to be looked up */
     int64_t timestamp; /* asked: one of OFFSETS_*, or milliseconds */
     int rc;            /* out, and all below */
     int64_t offset;    /* -1: no record at or after the time */

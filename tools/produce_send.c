@@ -80,7 +80,7 @@ static int producer_id_ask(struct produce_sender *s)
     int16_t version;
     int rc =
         client_version(s->c, CLIENT_ANY, API_INIT_PRODUCER_ID, INIT_PRODUCER_ID_MOST, &version);
-    if (rc == -ENOTSUP)
+    if (rc == client_rc(CLIENT_UNSUPPORTED_VERSION))
         return 0; /* then a batch that is sent again may be there twice */
     if (rc < 0)
         return rc;
@@ -190,7 +190,7 @@ static int batch_send(struct produce_sender *s, int32_t partition, uint8_t *data
     if (rc < 0)
         return rc;
     if (s->codec == BATCH_ZSTD && version < PRODUCE_ZSTD_LEAST)
-        return client_fail(s->c, -ENOTSUP, CLIENT_NO_MESSAGE, "zstd");
+        return client_fail(s->c, client_rc(CLIENT_UNSUPPORTED_VERSION), CLIENT_NO_MESSAGE, "zstd");
     wire_set_defaults(&produce_request_schema, &request);
     wire_set_defaults(&produce_request_topic_produce_data_schema, &topic);
     wire_set_defaults(&produce_request_partition_produce_data_schema, &p);

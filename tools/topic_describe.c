@@ -7,14 +7,8 @@
 #include "core/base/bytes.h"
 #include "tools/cli_table.h"
 #include "tools/client_configs.h"
-#include "tools/client_offsets.h"
+#include "tools/client_sizes.h"
 #include "tools/cmd_topic.h"
-
-enum { DESCRIBE_LOG_DIRS_MOST = 4 };
-
-struct facts {          /* of one partition, in the order of the spots */
-    int64_t size_bytes; /* of the leader's replica; -1: not told */
-};
 
 struct describe {
     struct client *c;
@@ -22,77 +16,9 @@ struct describe {
     struct arena arena, answers; /* answers: of one call each */
     struct metadata_response m;
     struct client_spot *starts, *ends;
-    struct facts *facts;
+    int64_t *sizes;
     unsigned n;
 };
-
-/* ---- sizes ---- */
-
-static void size_take(struct describe *d, int32_t node, struct wire_str topic,
-                      const struct describe_log_dirs_response_describe_log_dirs_partition *p)
-{
-    for (unsigned i = 0; i < d->n; i++)
-        if (d->ends[i].partition == p->partition_index && d->ends[i].leader == node &&
-            !p->is_future_key && wire_str_eq(topic, d->ends[i].topic))
-            d->facts[i].size_bytes = p->partition_size;
-}
-
-/* The leader's partitions of the topics; all of it when every topic is described. */
-static int sizes_request_fill(struct describe *d, struct describe_log_dirs_request *request)
-{
-    if (d->o->common.args.n == 0) {
-        request->topics_n = -1;
-        return 0;
-    }
-    request->topics = wire_new_array(&describe_log_dirs_request_describable_log_dir_topic_schema,
-                                     &d->answers, d->m.topics_n);
-    if (request->topics == NULL && d->m.topics_n > 0)
-        return -ENOMEM;
-    for (int32_t t = 0; t < d->m.topics_n; t++) {
-        struct describe_log_dirs_request_describable_log_dir_topic *topic = &request->topics[t];
-        const struct metadata_response_metadata_response_topic *from = &d->m.topics[t];
-        topic->topic = from->name;
-        topic->partitions =
-            arena_array(&d->answers, (size_t)MAX(from->partitions_n, 1), sizeof(int32_t));
-        if (topic->partitions == NULL)
-            return -ENOMEM;
-        for (int32_t p = 0; p < from->partitions_n; p++)
-            topic->partitions[topic->partitions_n++] = from->partitions[p].partition_index;
-    }
-    request->topics_n = d->m.topics_n;
-    return 0;
-}
-
-static int sizes_ask(struct describe *d, int32_t node)
-{
-    struct describe_log_dirs_request request;
-    struct describe_log_dirs_response r;
-    int16_t version;
-    arena_reset(&d->answers);
-    int rc = client_version(d->c, node, API_DESCRIBE_LOG_DIRS, DESCRIBE_LOG_DIRS_MOST, &version);
-    if (rc < 0)
-        return rc == -ENOTSUP ? 0 : rc;
-    wire_set_defaults(&describe_log_dirs_request_schema, &request);
-    rc = sizes_request_fill(d, &request);
-    if (rc == 0)
-        rc = client_call(d->c, node, API_DESCRIBE_LOG_DIRS, version, &request, &d->answers, &r);
-    for (int32_t i = 0; rc == 0 && i < r.results_n; i++)
-        for (int32_t t = 0; t < r.results[i].topics_n; t++)
-            for (int32_t p = 0; p < r.results[i].topics[t].partitions_n; p++)
-                size_take(d, node, r.results[i].topics[t].name,
-                          &r.results[i].topics[t].partitions[p]);
-    return rc;
-}
-
-static int sizes_read(struct describe *d)
-{
-    int rc = 0;
-    for (unsigned i = 0; i < d->n; i++)
-        d->facts[i].size_bytes = -1;
-    for (unsigned i = 0; rc == 0 && i < d->c->nodes_n; i++)
-        rc = sizes_ask(d, d->c->nodes[i].id);
-    return rc;
-}
 
 /* ---- offsets ---- */
 
@@ -100,8 +26,8 @@ static int offsets_read(struct describe *d)
 {
     d->ends = client_spots(&d->m, &d->arena, &d->n);
     d->starts = client_spots(&d->m, &d->arena, &d->n);
-    d->facts = arena_array(&d->arena, d->n, sizeof(*d->facts));
-    if (d->ends == NULL || d->starts == NULL || d->facts == NULL)
+    d->sizes = arena_array(&d->arena, d->n, sizeof(*d->sizes));
+    if (d->ends == NULL || d->starts == NULL || d->sizes == NULL)
         return client_fail(d->c, -ENOMEM, CLIENT_NO_MESSAGE, "topics");
     for (unsigned i = 0; i < d->n; i++)
         d->starts[i].timestamp = OFFSETS_EARLIEST;
@@ -124,7 +50,7 @@ partition_row(struct describe *d, const struct metadata_response_metadata_respon
     row_ints(row, "isr", p->isr_nodes, p->isr_nodes_n);
     row_offset(row, "logStartOffset", start->rc == 0 ? start->offset : -1);
     row_offset(row, "logEndOffset", end->rc == 0 ? end->offset : -1);
-    row_offset(row, "sizeBytes", d->facts[i].size_bytes);
+    row_offset(row, "sizeBytes", d->sizes[i]);
     int rc = p->error_code != 0 ? client_rc(p->error_code) : start->rc != 0 ? start->rc : end->rc;
     if (rc != 0)
         row_text(row, "error", client_rc_name(rc));
@@ -150,7 +76,7 @@ static int configs_row(struct describe *d, const char *topic, struct json_object
         row_add(row, "configs", set);
     else
         json_object_put(set);
-    return rc == -ENOTSUP ? 0 : rc;
+    return rc == client_rc(CLIENT_UNSUPPORTED_VERSION) ? 0 : rc;
 }
 
 static void topic_print(struct json_object *row, struct json_object *partitions)
@@ -235,7 +161,7 @@ int topic_describe(struct client *c, void *options)
     if (rc == 0)
         rc = offsets_read(&d);
     if (rc == 0)
-        rc = sizes_read(&d);
+        rc = client_sizes(c, d.ends, d.n, d.sizes);
     if (rc == 0)
         rc = topics_show(&d);
     arena_fini(&d.arena);
