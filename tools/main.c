@@ -4,10 +4,15 @@
 
 #include "core/base/bytes.h"
 #include "tools/cmd_bench.h"
+#include "tools/cmd_config.h"
+#include "tools/cmd_consume.h"
 #include "tools/cmd_doctor.h"
+#include "tools/cmd_group.h"
 #include "tools/cmd_log.h"
+#include "tools/cmd_produce.h"
 #include "tools/cmd_serve.h"
 #include "tools/cmd_top.h"
+#include "tools/cmd_topic.h"
 #include "tools/cmd_topo.h"
 #include "tools/cmd_version.h"
 
@@ -20,6 +25,12 @@ static const struct {
 } commands[] = {
     {"serve", cmd_serve, "run the broker"},
     {"bench", cmd_bench, "measure a broker, this one or any other that speaks Kafka's protocol"},
+    {"topic", cmd_topic, "topics of a running broker: list, describe, create, delete, alter"},
+    {"group", cmd_group,
+     "consumer groups: list, describe with lag and time left, delete, reset-offsets"},
+    {"config", cmd_config, "configs of topics and brokers: get, set, delete"},
+    {"produce", cmd_produce, "make records of the lines of files or of stdin"},
+    {"consume", cmd_consume, "print the records of a topic of a running broker"},
     {"log", cmd_log, "look at the data of a broker that does not run, verify and repair it"},
     {"top", cmd_top, "show what a running broker does, live"},
     {"topo", cmd_topo, "show the machine and which core each shard gets"},

@@ -1,0 +1,202 @@
+"""`penstock group` and `penstock config` over the wire, beside other clients' groups and configs.
+Against any broker (--peer kafka)."""
+import subprocess
+import time
+
+from lib.broker import BINARY, Broker
+from lib.cli import json_of, penstock
+from lib.clients import need_module
+from lib.testcase import Skip, timeout
+
+HOUR_S = 3600
+QUICK = {"group.initial.rebalance.delay.ms": 0}
+
+
+def need_api(broker, *command):
+    """Skip where the broker does not offer what the command asks for."""
+    done = subprocess.run([BINARY, *command, "--bootstrap", broker.bootstrap],
+                          capture_output=True, text=True, timeout=60)
+    if "UNSUPPORTED_VERSION" in done.stderr:
+        raise Skip(f"not offered by this broker: {done.stderr}")
+
+
+def has_api(broker, *command):
+    try:
+        need_api(broker, *command)
+        return True
+    except Skip:
+        return False
+
+
+def consumer_of(broker, group, **settings):
+    from confluent_kafka import Consumer
+    return Consumer({"bootstrap.servers": broker.bootstrap, "group.id": group,
+                     "auto.offset.reset": "earliest", "enable.auto.commit": False,
+                     "client.id": "tester", **settings})
+
+
+def commit(broker, group, topic, offsets):
+    """Commit for a group without members; its coordinator may still be on its way."""
+    from confluent_kafka import KafkaException, TopicPartition
+    consumer = consumer_of(broker, group)
+    places = [TopicPartition(topic, p, o) for p, o in offsets.items()]
+    end = time.monotonic() + 60
+    while True:
+        try:
+            consumer.commit(offsets=places, asynchronous=False)
+            break
+        except KafkaException:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
+    consumer.close()
+
+
+@timeout(200)
+def test_lag_in_records_seconds_and_time_left():
+    need_module("confluent_kafka")
+    with Broker(shards=2, options=QUICK) as broker:
+        need_api(broker, "group", "list")
+        penstock(broker, "topic", "create", "t", "-p", "3", "-c", f"retention.ms={HOUR_S * 1000}")
+        first = time.time()
+        penstock(broker, "produce", "t", "-p", "0", stdin=b"a\nb\nc\n")
+        time.sleep(1.5)
+        second = time.time()
+        penstock(broker, "produce", "t", "-p", "0", stdin=b"d\ne\n")
+        penstock(broker, "produce", "t", "-p", "1", stdin=b"x\n")
+        commit(broker, "behind", "t", {0: 1, 1: 1, 2: 0})
+        commit(broker, "nearly", "t", {0: 3})
+
+        def described(group):
+            found, = json_of(broker, "group", "describe", group)["groups"]
+            return found, {p["partition"]: p for p in found["partitions"]}, time.time()
+        group, partitions, now = described("behind")
+        assert (group["group"], group["state"], group["members"]) == ("behind", "Empty", []), group
+        assert [partitions[p]["lagRecords"] for p in range(3)] == [4, 0, 0], partitions
+        assert group["lagRecords"] == 4 and group["lostRecords"] == 0, group
+        assert abs(partitions[0]["lagSeconds"] - (now - first)) < 1, partitions
+        assert partitions[1]["lagSeconds"] == 0 == partitions[2]["lagSeconds"], partitions
+        assert partitions[1]["timeLeftBy"] == "nothing-unread", partitions
+        if has_api(broker, "config", "get", "--topic", "t"):
+            assert partitions[0]["timeLeftBy"] == "time", partitions
+            assert abs(partitions[0]["timeLeftSeconds"] - (first + HOUR_S - now)) < 1, partitions
+        else:
+            assert partitions[0]["timeLeftBy"] == "unknown", partitions
+        _, partitions, now = described("nearly")
+        assert partitions[0]["lagRecords"] == 2, partitions
+        assert abs(partitions[0]["lagSeconds"] - (now - second)) < 1, partitions
+        table = penstock(broker, "group", "describe", "nearly").out.splitlines()
+        assert table[0].startswith("group nearly, Empty, "), table
+        assert table[2].split()[:5] == ["t", "0", "3", "5", "2"], table
+
+
+@timeout(200)
+def test_time_left_by_size_and_without_limit():
+    need_module("confluent_kafka")
+    with Broker(shards=1, options=QUICK) as broker:
+        need_api(broker, "group", "list")
+        need_api(broker, "config", "get", "--broker", "all")
+        penstock(broker, "topic", "create", "sized", "-c", "retention.ms=-1",
+                 "-c", f"retention.bytes={100 << 20}")
+        penstock(broker, "topic", "create", "kept", "-c", "retention.ms=-1")
+        penstock(broker, "topic", "create", "compacted", "-c", "cleanup.policy=compact")
+        for topic in "sized", "kept", "compacted":
+            penstock(broker, "produce", topic, "-k", "key", stdin=b"x" * 99 + b"\n")
+        time.sleep(2)
+        for _ in range(2):
+            penstock(broker, "produce", "sized", "-k", "key", stdin=(b"x" * 99 + b"\n") * 10000)
+        for topic in "sized", "kept", "compacted":
+            commit(broker, "g", topic, {0: 0})
+        found, = json_of(broker, "group", "describe", "g")["groups"]
+        of = {p["topic"]: p for p in found["partitions"]}
+        assert of["kept"]["timeLeftBy"] == "unbounded" == of["compacted"]["timeLeftBy"], of
+        assert of["kept"]["timeLeftSeconds"] is None, of
+        size = json_of(broker, "topic", "describe", "sized")["topics"][0]["partitions"][0]["sizeBytes"]
+        if size is None:
+            assert of["sized"]["timeLeftBy"] == "unknown", of
+            return
+        assert of["sized"]["timeLeftBy"] == "size", of
+        # All of it is unread and came within the age of the oldest: so fast it goes on.
+        want = ((100 << 20) - size) / (size / of["sized"]["lagSeconds"])
+        assert abs(of["sized"]["timeLeftSeconds"] / want - 1) < 0.2, (of, want)
+
+
+@timeout(200)
+def test_members_reset_and_delete():
+    need_module("confluent_kafka")
+    with Broker(shards=2, options=QUICK) as broker:
+        need_api(broker, "group", "list")
+        penstock(broker, "topic", "create", "t", "-p", "3")
+        for partition in range(3):
+            penstock(broker, "produce", "t", "-p", partition, stdin=b"a\nb\nc\n")
+        consumer = consumer_of(broker, "g")
+        consumer.subscribe(["t"])
+        seen = [consumer.poll(30) for _ in range(9)]
+        assert all(m is not None and not m.error() for m in seen), seen
+        consumer.commit(asynchronous=False)
+        groups = json_of(broker, "group", "list")["groups"]
+        assert [(g["group"], g["state"]) for g in groups] == [("g", "Stable")], groups
+        assert json_of(broker, "group", "list", "--state", "Empty")["groups"] == []
+        group, = json_of(broker, "group", "describe", "g")["groups"]
+        member, = group["members"]
+        assert (member["clientId"], member["partitions"]) == ("tester", 3), group
+        assert all(p["memberId"] == member["memberId"] and p["lagRecords"] == 0
+                   for p in group["partitions"]), group
+        said = penstock(broker, "group", "reset-offsets", "g", "-t", "t", "--to", "end", code=1)
+        assert "NON_EMPTY_GROUP" in said.errors, said
+        assert "NON_EMPTY_GROUP" in penstock(broker, "group", "delete", "g", code=1).errors
+        consumer.close()
+
+        def reset(to, *arguments):
+            rows = json_of(broker, "group", "reset-offsets", "g", "--to", to, *arguments)["offsets"]
+            return [row["newOffset"] for row in rows]
+
+        def committed():
+            group, = json_of(broker, "group", "describe", "g")["groups"]
+            return [p["committedOffset"] for p in group["partitions"]]
+        assert reset("-2", "-t", "t", "--dry-run") == [1, 1, 1] and committed() == [3, 3, 3]
+        assert reset("-2", "-t", "t") == [1, 1, 1] == committed()
+        assert reset("+1", "--all-topics") == [2, 2, 2] == committed()
+        assert reset("99", "-t", "t") == [3, 3, 3] == committed()
+        assert reset("@2001-01-01", "-t", "t") == [0, 0, 0] == committed()
+        consumer = consumer_of(broker, "g")
+        consumer.subscribe(["t"])
+        again = [consumer.poll(30) for _ in range(9)]
+        assert sorted((m.partition(), m.offset()) for m in again) == \
+            [(p, o) for p in range(3) for o in range(3)]
+        consumer.close()
+        penstock(broker, "group", "delete", "g")
+        assert json_of(broker, "group", "list")["groups"] == []
+        for command in ["describe", "g"], ["delete", "g"]:
+            assert "GROUP_ID_NOT_FOUND" in penstock(broker, "group", *command, code=1).errors
+        penstock(broker, "group", "reset-offsets", "g", "--to", "sometime", "-t", "t", code=2)
+
+
+def test_configs():
+    with Broker(shards=1) as broker:
+        need_api(broker, "config", "get", "--broker", "all")
+        penstock(broker, "topic", "create", "t", "-c", "retention.ms=1000")
+
+        def configs(*arguments):
+            rows = json_of(broker, "config", "get", "--topic", "t", *arguments)["configs"]
+            return {row["name"]: row["value"] for row in rows}
+        assert configs() == {"retention.ms": "1000"}
+        penstock(broker, "config", "set", "--topic", "t", "retention.ms=2000",
+                 "cleanup.policy+=compact")
+        assert configs() == {"retention.ms": "2000", "cleanup.policy": "delete,compact"}
+        penstock(broker, "config", "delete", "--topic", "t", "retention.ms")
+        assert configs() == {"cleanup.policy": "delete,compact"}
+        assert configs("retention.ms") == {"retention.ms": "604800000"}
+        assert len(configs("--all")) > 20
+        penstock(broker, "config", "set", "--topic", "t", "retention.ms=5", "--dry-run")
+        assert configs() == {"cleanup.policy": "delete,compact"}
+        for wrong in "retention.ms=often", "no.such.config=1":
+            said = penstock(broker, "config", "set", "--topic", "t", wrong, code=1)
+            assert "INVALID_CONFIG" in said.errors, said
+        said = penstock(broker, "config", "get", "--topic", "nope", code=1)
+        assert "UNKNOWN_TOPIC_OR_PARTITION" in said.errors, said
+        penstock(broker, "config", "get", code=2)
+        penstock(broker, "config", "set", "--topic", "t", "retention.ms", code=2)
+        node = json_of(broker, "topic", "describe", "t")["topics"][0]["partitions"][0]["leader"]
+        rows = json_of(broker, "config", "get", "--broker", node, "--all")["configs"]
+        assert "num.partitions" in {row["name"] for row in rows}, rows

@@ -1,0 +1,97 @@
+"""`penstock topic` over the wire: what it makes is there for others, what it says is what others see,
+and every error has its name. Against any broker (--peer kafka)."""
+import os
+import subprocess
+
+from lib.broker import BINARY, Broker, is_peer
+from lib.cli import Said, json_of, penstock
+from lib.clients import kcat_produce, need_module
+from lib.testcase import sanitized, timeout
+
+
+def lines_file(broker, count):
+    path = os.path.join(broker.dir, "lines")
+    with open(path, "w") as out:
+        out.writelines(f"line {n}\n" for n in range(count))
+    return path
+
+
+@sanitized
+@timeout(120)
+def test_topics_come_and_go():
+    with Broker(shards=2) as broker:
+        assert penstock(broker, "topic", "create", "red", "green", "-p", "3").out == \
+            "red: created\ngreen: created\n"
+        topics = json_of(broker, "topic", "list")["topics"]
+        assert [(t["topic"], t["partitions"], t["internal"]) for t in topics] == \
+            [("green", 3, False), ("red", 3, False)], topics
+        need_module("confluent_kafka")
+        from confluent_kafka.admin import AdminClient
+        seen = AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=20).topics
+        assert {name: len(seen[name].partitions) for name in seen} == {"red": 3, "green": 3}
+        penstock(broker, "topic", "alter", "red", "--partitions", "5")
+        assert json_of(broker, "topic", "list")["topics"][1]["partitions"] == 5
+        penstock(broker, "topic", "delete", "green")
+        table = penstock(broker, "topic", "list").out.splitlines()
+        assert table[0].split() == ["TOPIC", "PARTITIONS", "REPLICAS", "INTERNAL"], table
+        assert [line.split() for line in table[1:]] == [["red", "5", "1", "no"]], table
+
+
+def test_topic_describe():
+    with Broker(shards=2) as broker:
+        penstock(broker, "topic", "create", "t", "-p", "2")
+        kcat_produce(broker, "t", lines_file(broker, 30), partition=1)
+        topic = json_of(broker, "topic", "describe", "t")["topics"][0]
+        assert topic["topic"] == "t" and len(topic["topicId"]) == 22, topic
+        first, second = topic["partitions"]
+        assert (first["partition"], first["logStartOffset"], first["logEndOffset"]) == (0, 0, 0)
+        assert (second["partition"], second["logStartOffset"], second["logEndOffset"]) == (1, 0, 30)
+        assert second["leader"] in second["replicas"] and second["leaderEpoch"] >= 0, second
+        if is_peer():
+            assert first["sizeBytes"] == 0 < second["sizeBytes"], topic
+        text = penstock(broker, "topic", "describe").out.splitlines()
+        assert text[0].startswith(f"topic t, id {topic['topicId']}, 2 partitions"), text
+        assert [line.split()[0] for line in text[2:]] == ["0", "1"], text
+
+
+@sanitized
+def test_topic_errors():
+    with Broker(shards=1) as broker:
+        def fails(code, error, *arguments):
+            said = penstock(broker, "topic", *arguments, code=code)
+            assert error in said.errors and said.out == "", said
+        penstock(broker, "topic", "create", "t")
+        fails(1, "t: TOPIC_ALREADY_EXISTS", "create", "t")
+        fails(1, "a/b: INVALID_TOPIC_EXCEPTION", "create", "a/b")
+        fails(1, "INVALID_REPLICATION_FACTOR", "create", "u", "-r", "7")
+        fails(1, "nope: UNKNOWN_TOPIC_OR_PARTITION", "describe", "nope")
+        fails(1, "nope: UNKNOWN_TOPIC_OR_PARTITION", "delete", "nope")
+        fails(1, "t: INVALID_PARTITIONS", "alter", "t", "--partitions", "1")
+        fails(2, "--partitions is missing", "alter", "t")
+        fails(2, "--config must be KEY=VALUE", "create", "u", "-c", "retention.ms")
+        fails(2, "bad value for --partitions: -1", "create", "u", "-p", "-1")
+        fails(2, "too few arguments", "create")
+        penstock(broker, "topic", "create", "t", "--if-not-exists")
+        penstock(broker, "topic", "delete", "nope", "--if-exists")
+        dry = json_of(broker, "topic", "create", "u", "-p", "4", "--dry-run")["topics"]
+        assert dry[0]["created"] is False and dry[0]["partitions"] == 4, dry
+        names = [t["topic"] for t in json_of(broker, "topic", "list")["topics"]]
+        assert names == ["t"], names
+        bad = json_of(broker, "topic", "create", "u", "t", code=1)["topics"]
+        assert [t.get("error") for t in bad] == [None, "TOPIC_ALREADY_EXISTS"], bad
+
+
+def test_no_broker():
+    """Nobody there, somebody else there, and a list of which the last is the broker."""
+    with Broker(shards=1) as broker:
+        def run(bootstrap, *arguments):
+            done = subprocess.run([BINARY, "topic", "list", "--bootstrap", bootstrap, *arguments],
+                                  capture_output=True, text=True, timeout=60)
+            return Said(done.returncode, done.stdout, done.stderr)
+        nobody = f"127.0.0.1:{broker.port + 30}"
+        said = run(nobody)
+        assert said.code == 1 and f"{nobody}: Connection refused" in said.errors, said
+        assert run(f"{nobody},{broker.bootstrap}").code == 0
+        for wrong in "", "host:", "host:0", "host:70000", "[::1", ":1", "a:b", f"{nobody},":
+            said = run(wrong)
+            assert said.code == 1 and "bootstrap address" in said.errors, (wrong, said)
