@@ -160,7 +160,7 @@ int cmd_group(int argc, char **argv)
 {
     static const struct cli_command commands[] = {
         {"list", LIST, list, "", 0, 0, "all groups"},
-        {"describe", DESCRIBE, group_describe, "GROUP...", 1, UINT32_MAX,
+        {"describe", DESCRIBE, cmd_group_describe, "GROUP...", 1, UINT32_MAX,
          "offsets, how far behind in records and time, and how long what is unread will stay"},
         {"delete", DELETE, delete, "GROUP...", 1, UINT32_MAX,
          "delete groups without members, and their offsets"},

@@ -73,7 +73,7 @@ const char *group_text(struct group *g, struct wire_str s); /* null is "" */
 /* Fills in what is below `rc` for every partition. */
 int group_lag(struct client *c, struct group *g);
 
-int group_describe(struct client *c, void *options);
+int cmd_group_describe(struct client *c, void *options);
 int group_reset(struct client *c, void *options);
 const char *group_reset_check(const struct group_options *o); /* NULL, or what is wrong */
 

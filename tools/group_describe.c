@@ -162,7 +162,7 @@ static void show(const struct group *g, const struct group_options *o, struct js
     json_object_array_add(groups, row);
 }
 
-int group_describe(struct client *c, void *options)
+int cmd_group_describe(struct client *c, void *options)
 {
     const struct group_options *o = options;
     struct json_object *groups = json_object_new_array();
