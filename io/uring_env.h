@@ -32,6 +32,7 @@ enum uring_tag {
     URING_TAG_BELL,      /* the read of this shard's eventfd */
     URING_TAG_WAKE_SENT, /* our MSG_RING failed; the rest of user_data is the target */
     URING_TAG_QUIET,     /* cancels, buffers given back: nothing to do */
+    URING_TAG_POPULATED,
     URING_TAG_MASK = 7,
 };
 
@@ -54,6 +55,7 @@ struct uring_env {
     struct env_uring_group *own_group; /* made by us when the caller had none */
     uint64_t *wakes; /* bit map of the shards posted to since the last submission */
     bool bell_armed;
+    bool populating; /* a worker of the kernel makes pages present */
     uint64_t bell_value; /* where the bell's read goes */
     uint64_t busy_ns;    /* to look for work before it sleeps */
 
