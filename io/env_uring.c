@@ -285,15 +285,22 @@ static bool has_completions(const struct uring_env *u)
            (u->poll.in_flight > 0 && io_uring_cq_ready(&u->poll.ring) > 0);
 }
 
+static bool flush_is_near(const struct uring_env *u)
+{
+    return u->flushes.in_flight > 0 && u->flushes.usual_ns <= u->flushes.limit_ns;
+}
+
 /* Look for work for a while; as long as a device has to be asked, until it has answered. True if
  * there is some, or the deadline is over: then do not sleep. */
 static bool busy_poll(struct uring_env *u, uint64_t deadline_ns)
 {
-    if (u->busy_ns == 0)
+    if (u->busy_ns == 0 && !flush_is_near(u))
         return false;
     if (compat_sq_flush(&u->ring) > 0 || kernel_has_work(u))
         enter(u, 0, 0);
     uint64_t now_ns = clock_now_ns(), end_ns = now_ns + u->busy_ns;
+    if (flush_is_near(u))
+        end_ns = MAX(end_ns, u->flushes.started_ns + 2 * u->flushes.usual_ns);
     while (!has_completions(u) && !kernel_has_work(u) && !uring_post_any(u->group, u->env.index)) {
         if (now_ns >= deadline_ns)
             return true;
@@ -602,6 +609,7 @@ static void polling_init(struct uring_env *u, const struct env_uring_config *con
 {
     struct compat_napi napi = {.busy_poll_to = config->busy_poll_us, .prefer_busy_poll = 1};
     u->busy_ns = (uint64_t)config->busy_poll_us * 1000;
+    u->flushes.limit_ns = (uint64_t)config->flush_poll_us * 1000;
     if (u->busy_ns == 0)
         return;
     if (u->features.napi)
