@@ -147,8 +147,9 @@ struct env_ops {
     void (*recv_return)(struct env *, struct env_op *);
     void (*sock_shutdown)(struct env *, int sock);
     void (*sock_close)(struct env *, int sock);
-    void (*sock_abort)(struct env *, int sock);           /* NULL: as sock_close */
-    uint64_t (*sock_moved_bytes)(struct env *, int sock); /* NULL: cannot say */
+    void (*sock_abort)(struct env *, int sock);                     /* NULL: as sock_close */
+    uint64_t (*sock_moved_bytes)(struct env *, int sock);           /* NULL: cannot say */
+    bool (*populate)(struct env *, void *memory, size_t len_bytes); /* NULL: needs no such thing */
     void (*post)(struct env *, unsigned to, struct env_msg *);
     void (*turn)(struct env *, uint64_t deadline_ns);
     void (*destroy)(struct env *);
@@ -201,6 +202,13 @@ static inline void env_turn(struct env *env, uint64_t deadline_ns)
 static inline void env_file_close(struct env *env, struct env_file *file)
 {
     env->ops->file_close(env, file);
+}
+/* Pages of memory that will be written soon are made present beside the shard, which then does not
+ * wait for them when it first touches them. Only a hint, one at a time: false while another is
+ * under way. The memory stays mapped until env_destroy. */
+static inline bool env_populate(struct env *env, void *memory, size_t len_bytes)
+{
+    return env->ops->populate == NULL || env->ops->populate(env, memory, len_bytes);
 }
 /* As the end of a flush, where a SYNC_FS stood for one: it began when no write to the file was in
  * flight, it has succeeded, and none is in flight now. 0, or -EIO (see env_flush). */

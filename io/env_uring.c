@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -159,6 +160,19 @@ static uint64_t uring_sock_moved_bytes(struct env *env, int sock)
     return sock_moved_bytes(sock);
 }
 
+/* Always done by a worker: the page faults are its. */
+static bool uring_populate(struct env *env, void *memory, size_t len_bytes)
+{
+    struct uring_env *u = uring_env_of(env);
+    struct io_uring_sqe *sqe = u->populating ? NULL : io_uring_get_sqe(&u->ring);
+    if (sqe == NULL)
+        return false;
+    io_uring_prep_madvise(sqe, memory, (off_t)len_bytes, MADV_POPULATE_WRITE);
+    io_uring_sqe_set_data64(sqe, URING_TAG_POPULATED);
+    u->populating = true;
+    return true;
+}
+
 static void uring_env_post(struct env *env, unsigned to, struct env_msg *msg)
 {
     struct uring_env *u = uring_env_of(env);
@@ -271,15 +285,22 @@ static bool has_completions(const struct uring_env *u)
            (u->poll.in_flight > 0 && io_uring_cq_ready(&u->poll.ring) > 0);
 }
 
+static bool flush_is_near(const struct uring_env *u)
+{
+    return u->flushes.in_flight > 0 && u->flushes.usual_ns <= u->flushes.limit_ns;
+}
+
 /* Look for work for a while; as long as a device has to be asked, until it has answered. True if
  * there is some, or the deadline is over: then do not sleep. */
 static bool busy_poll(struct uring_env *u, uint64_t deadline_ns)
 {
-    if (u->busy_ns == 0)
+    if (u->busy_ns == 0 && !flush_is_near(u))
         return false;
     if (compat_sq_flush(&u->ring) > 0 || kernel_has_work(u))
         enter(u, 0, 0);
     uint64_t now_ns = clock_now_ns(), end_ns = now_ns + u->busy_ns;
+    if (flush_is_near(u))
+        end_ns = MAX(end_ns, u->flushes.started_ns + 2 * u->flushes.usual_ns);
     while (!has_completions(u) && !kernel_has_work(u) && !uring_post_any(u->group, u->env.index)) {
         if (now_ns >= deadline_ns)
             return true;
@@ -324,6 +345,8 @@ static void reap_one(struct uring_env *u, const struct io_uring_cqe *cqe)
         kinds[op->kind].complete(u, op, cqe->res, cqe->flags);
     } else if (tag == URING_TAG_BELL) {
         u->bell_armed = false;
+    } else if (tag == URING_TAG_POPULATED) {
+        u->populating = false; /* or not possible: then the first touch waits, as ever */
     } else if (tag == URING_TAG_WAKE_SENT && cqe->res < 0) {
         uring_group_ring_bell(u->group, (unsigned)(cqe->user_data >> 3));
     }
@@ -476,7 +499,7 @@ static void drain(struct uring_env *u)
         io_uring_cq_advance(&u->poll.ring, n);
         u->poll.in_flight -= n;
     }
-    while (u->in_kernel > 0 || u->bell_armed) {
+    while (u->in_kernel > 0 || u->bell_armed || u->populating) {
         struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
         if (sqe != NULL) {
             io_uring_prep_rw(IORING_OP_ASYNC_CANCEL, sqe, -1, NULL, 0, 0);
@@ -492,6 +515,8 @@ static void drain(struct uring_env *u)
             const struct env_op *op = (const struct env_op *)(uintptr_t)cqe->user_data;
             if (tag == URING_TAG_BELL)
                 u->bell_armed = false;
+            if (tag == URING_TAG_POPULATED)
+                u->populating = false;
             if (tag == URING_TAG_OP && op->kind == ENV_OP_ACCEPT && cqe->res >= 0)
                 close(cqe->res);
             if (tag == URING_TAG_OP && op->kind == ENV_OP_CONNECT)
@@ -540,6 +565,7 @@ static const struct env_ops uring_ops = {
     .sock_close = uring_sock_close,
     .sock_abort = uring_sock_abort,
     .sock_moved_bytes = uring_sock_moved_bytes,
+    .populate = uring_populate,
     .post = uring_env_post,
     .turn = uring_turn,
     .destroy = uring_destroy,
@@ -583,6 +609,7 @@ static void polling_init(struct uring_env *u, const struct env_uring_config *con
 {
     struct compat_napi napi = {.busy_poll_to = config->busy_poll_us, .prefer_busy_poll = 1};
     u->busy_ns = (uint64_t)config->busy_poll_us * 1000;
+    u->flushes.limit_ns = (uint64_t)config->flush_poll_us * 1000;
     if (u->busy_ns == 0)
         return;
     if (u->features.napi)

@@ -42,7 +42,8 @@ struct env_uring_config {
      * write of a killed process has landed; refusing that is an error. */
     const int *lock_fds;
     unsigned lock_fds_n;
-    unsigned busy_poll_us; /* look for work so long before each sleep; 0: sleep at once */
+    unsigned busy_poll_us;  /* look for work so long before each sleep; 0: sleep at once */
+    unsigned flush_poll_us; /* stay awake for synced writes that usually take no longer; 0: sleep */
     unsigned recv_buffers, recv_buffer_bytes; /* for env_recv_any; 0: none, it says -ENOBUFS */
     void *recv_memory;                        /* for those; NULL: mapped by the environment */
     void *shard;                              /* handed to message handlers */

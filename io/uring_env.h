@@ -32,7 +32,17 @@ enum uring_tag {
     URING_TAG_BELL,      /* the read of this shard's eventfd */
     URING_TAG_WAKE_SENT, /* our MSG_RING failed; the rest of user_data is the target */
     URING_TAG_QUIET,     /* cancels, buffers given back: nothing to do */
+    URING_TAG_POPULATED,
     URING_TAG_MASK = 7,
+};
+
+/* Synced writes: the shard stays awake while one is in flight, if they usually are done soon. What
+ * is slow, on a hard disk or because the shard itself is busy, counts and ends that. */
+struct uring_flushes {
+    uint64_t limit_ns;   /* 0: it sleeps */
+    uint64_t usual_ns;   /* from submission to completion, of the last few */
+    uint64_t started_ns; /* the last one */
+    unsigned in_flight;
 };
 
 struct uring_env {
@@ -54,8 +64,10 @@ struct uring_env {
     struct env_uring_group *own_group; /* made by us when the caller had none */
     uint64_t *wakes; /* bit map of the shards posted to since the last submission */
     bool bell_armed;
+    bool populating;     /* a worker of the kernel makes pages present */
     uint64_t bell_value; /* where the bell's read goes */
     uint64_t busy_ns;    /* to look for work before it sleeps */
+    struct uring_flushes flushes;
 
     struct uring_files files;
     struct uring_fixed fixed;

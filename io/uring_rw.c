@@ -6,6 +6,7 @@
 
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 
 enum {
     SECTOR_BYTES = 512, /* no device writes or reads less */
@@ -47,6 +48,11 @@ static void prepare_single(struct uring_env *u, const struct env_op *op, struct 
         io_uring_prep_write(sqe, -1, base, len, offset_bytes);
 }
 
+static bool is_synced(const struct env_op *op)
+{
+    return op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) != 0;
+}
+
 /* What is left after done_bytes. A position inside an iovec first finishes that one alone, so the
  * caller's array is never copied nor changed. */
 void uring_rw_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe)
@@ -70,8 +76,12 @@ void uring_rw_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sq
     sqe_set_file(sqe, op->file, polled);
     if (op->background)
         sqe->ioprio = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_LOWEST);
-    if (op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) != 0)
+    if (is_synced(op)) {
         sqe->rw_flags = RWF_DSYNC;
+        u->flushes.started_ns = clock_now_ns();
+        u->flushes.in_flight++;
+        op->private_[0] = (void *)(uintptr_t)u->flushes.started_ns;
+    }
 }
 
 static void read_went_on(struct uring_env *u, struct env_op *op, uint64_t total_bytes)
@@ -107,6 +117,12 @@ static void write_went_on(struct uring_env *u, struct env_op *op, uint64_t total
 void uring_rw_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags)
 {
     (void)cqe_flags;
+    if (is_synced(op)) {
+        struct uring_flushes *f = &u->flushes;
+        uint64_t took_ns = u->now_ns - (uintptr_t)op->private_[0];
+        f->usual_ns = f->usual_ns == 0 ? took_ns : f->usual_ns - f->usual_ns / 8 + took_ns / 8;
+        f->in_flight--;
+    }
     if (uring_op_retry(u, op, res))
         return;
     if (res < 0) {

@@ -354,6 +354,7 @@ static int serve_on(const struct serve_config *config, struct machine *m)
     setup->placement = &m->placement;
     setup->features = &m->features;
     setup->busy_poll_us = (unsigned)config->busy_poll_us;
+    setup->flush_poll_us = (unsigned)config->flush_poll_us;
     broker_fill(config, (unsigned)m->placement.n_shards, &setup->broker);
     int rc = egress_fill(config, m, &setup->broker);
     if (rc == 0)

@@ -41,7 +41,7 @@ struct serve_config {
 
     /* machine; 0 or NULL: as there is */
     int64_t shards, memory_bytes;
-    int64_t busy_poll_us;
+    int64_t busy_poll_us, flush_poll_us;
     const char *cpus;           /* list of CPU numbers, e.g. "0-3,8" */
     int log_level;              /* enum log_level */
     int egress;                 /* enum egress_mode */

@@ -12,6 +12,8 @@
 
 enum { HUGE_BYTES = 2 << 20, CPUS_MAX = 1024, QUEUES_MAX = 1024, FLOW_ENTRIES = 32768 };
 
+#define HALT_POLL_NS "200000" /* the kernel's own default */
+
 /* ---- what they share ---- */
 
 static void reason_set(struct tune_rung *rung, const char *format, ...)
@@ -306,6 +308,25 @@ static void governor_look(const struct tune_machine *m, struct tune_rung *rung)
     conclude(rung, looked, "performance");
 }
 
+/* In a virtual machine a halted CPU is woken by the host, which takes some 40 us: twice in a
+ * request, and again for each answer of the disk. */
+static void halt_poll_look(const struct tune_machine *m, struct tune_rung *rung)
+{
+    static const char path[] = "/sys/module/haltpoll/parameters/guest_halt_poll_ns";
+    char governor[TUNE_VALUE_BYTES], now[TUNE_VALUE_BYTES];
+    if (tune_value_read(m->root, "/sys/devices/system/cpu/cpuidle/current_governor", governor) <
+            0 ||
+        strcmp(governor, "haltpoll") != 0) {
+        reason_set(rung,
+                   "idle CPUs are not governed by haltpoll, as those of virtual machines are");
+        return;
+    }
+    bool enough = tune_value_read(m->root, path, now) == 0 &&
+                  strtoull(now, NULL, 10) >= strtoull(HALT_POLL_NS, NULL, 10);
+    conclude(rung, enough || tune_want(m, rung, HALT_POLL_NS, "%s", path) >= 0,
+             "it looks for work before it halts");
+}
+
 const struct tune_kind tune_kinds[] = {
     {"huge pages reserved on the shards' nodes",
      "a shard's memory is in 2 MiB pages from the start, never split: fewer misses in the TLB",
@@ -330,5 +351,10 @@ const struct tune_kind tune_kinds[] = {
      poll_queues_look},
     {"full clock of the shards' CPUs", "no ramp up after each sleep: lower latency at low load",
      governor_look},
+    {"an idle CPU of a virtual machine looks for work before it halts",
+     "each wake-up by the host takes some 40 us: less latency, and less CPU of the shard; the "
+     "host's "
+     "CPU is in use up to 0.2 ms longer each time",
+     halt_poll_look},
 };
 const size_t tune_kinds_n = ARRAY_LEN(tune_kinds);

@@ -95,6 +95,7 @@ static int runner_prepare(struct runner *r)
                                       .lock_fds = lock_fds,
                                       .lock_fds_n = dirs_lock_fds(&setup->dirs, lock_fds),
                                       .busy_poll_us = setup->busy_poll_us,
+                                      .flush_poll_us = setup->flush_poll_us,
                                       .recv_buffers = RECV_BUFFERS,
                                       .recv_buffer_bytes = RECV_BUFFER_BYTES,
                                       .recv_memory = (char *)r - RECV_BYTES,

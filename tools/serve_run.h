@@ -20,7 +20,7 @@ struct serve_setup { /* borrowed until serve_run returns */
     struct broker broker;
     const struct placement *placement;
     const struct io_features *features;
-    unsigned busy_poll_us;
+    unsigned busy_poll_us, flush_poll_us;
     struct serve_dirs dirs;
     int listen_socks[BROKER_SHARDS_MAX]; /* one a node */
     int metrics_sock;                    /* listens for metrics_http; -1: no metrics */

@@ -111,7 +111,9 @@ void *buddy_alloc(struct buddy *b, size_t len_bytes)
     }
     b->order[page] = (uint8_t)(want + 1);
     counter_set(&b->free_bytes, b->free_bytes - ((size_t)BLOCK_BYTES << want));
-    return b->base + ((size_t)page << BUDDY_MIN_SHIFT);
+    size_t at = (size_t)page << BUDDY_MIN_SHIFT;
+    b->used_end_bytes = MAX(b->used_end_bytes, at + ((size_t)BLOCK_BYTES << want));
+    return b->base + at;
 }
 
 void buddy_free(struct buddy *b, void *block)

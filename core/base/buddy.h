@@ -17,8 +17,8 @@ struct buddy_link;
 
 struct buddy {
     char *base;
-    size_t size_bytes;
-    uint64_t free_bytes; /* others may counter_read() it */
+    size_t size_bytes, used_end_bytes; /* nothing behind used_end_bytes was ever taken */
+    uint64_t free_bytes;               /* others may counter_read() it */
     uint8_t *order; /* per 4 KiB page that starts a block: order + 1, high bit when free; else 0 */
     struct buddy_link *links;          /* per page that starts a free block: its neighbours */
     uint32_t free_heads[BUDDY_ORDERS]; /* of the lists of free blocks: first pages */

@@ -12,6 +12,11 @@
 #include "core/shard/producer_ids.h"
 #include "core/shard/timers.h"
 
+enum {
+    READY_BYTES = 4 << 20,
+    STEP_BYTES = 2 << 20, /* a huge page: memory of a shard is aligned to them */
+};
+
 /* ---- applying a new image ---- */
 
 static void publish_step_done(struct publish *p, int rc)
@@ -148,6 +153,7 @@ int shard_init(struct shard *s, struct env *env, const struct broker *broker, vo
     rc = log_store_open(env, s->index, &s->log_config, meta, &s->logs, reason, reason_size);
     if (rc < 0)
         goto err_producer_ids;
+    s->log_opened_bytes = s->log_memory.used_end_bytes;
     env->shard = s;
     return 0;
 err_producer_ids:
@@ -158,8 +164,25 @@ err_memory:
     return rc;
 }
 
+/* The first touch of a page stalls whoever does it: a huge one for 0.3 ms, in a virtual machine
+ * that must ask its host for it for up to 10 ms. Partition buffers come to new pages all the time,
+ * until all were used once; so from the first record on a few of them are always ready. Requests
+ * and reads use the same few again and again. */
+static void pages_ready(struct shard *s)
+{
+    const struct buddy *b = &s->log_memory;
+    size_t at = s->log_present_bytes;
+    if (b->used_end_bytes == s->log_opened_bytes ||
+        at >= MIN(b->used_end_bytes + READY_BYTES, b->size_bytes))
+        return;
+    size_t step = MIN((size_t)STEP_BYTES, b->size_bytes - at);
+    if (env_populate(s->env, b->base + at, step))
+        s->log_present_bytes = at + step;
+}
+
 void shard_turn(struct shard *s)
 {
+    pages_ready(s);
     env_turn(s->env, MIN(timers_deadline_ns(s), log_store_deadline_ns(s->logs)));
     timers_run_due(s, env_now_ns(s->env));
     log_store_pump(s->logs);

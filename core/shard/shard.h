@@ -91,6 +91,8 @@ struct shard {
     struct log_store *logs;
     struct log_config log_config;
     struct buddy log_memory;     /* partition buffers */
+    size_t log_opened_bytes;     /* of log_memory: used before the first record came */
+    size_t log_present_bytes;    /* of it, from its start: present, or on its way */
     struct buddy net_memory;     /* request buffers */
     struct buddy read_memory;    /* disk reads: they go on when requests wait for memory */
     void *net;                   /* the network layer's own state */

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,6 +35,58 @@ Test(uring_poll, an_idle_shard_looks_for_its_time_and_then_sleeps)
     cr_assert_gt(cpu_ns, 10 * BUSY_US * 1000u / 20, "%lu ns", (unsigned long)cpu_ns);
     cr_assert_lt(cpu_ns, 10 * BUSY_US * 1000u * 2 + 5000000u, "%lu ns", (unsigned long)cpu_ns);
     env_destroy(env);
+}
+
+/* ---- synced writes that are waited for awake ---- */
+
+enum { WRITES = 64 };
+
+static long sleeps_of_thread(void)
+{
+    struct rusage use;
+    cr_assert_eq(getrusage(RUSAGE_THREAD, &use), 0);
+    return use.ru_nvcsw;
+}
+
+/* How often the shard slept while it waited for so many synced writes, one after the other; then
+ * that it sleeps when there are none. */
+static long sleeps_of_writes(unsigned flush_poll_us)
+{
+    struct env_uring_config config = {.flush_poll_us = flush_poll_us};
+    struct env *env = NULL;
+    struct test_dir dir;
+    dir_make(&dir);
+    cr_assert_eq(env_uring_create(&config, &env), 0);
+    struct env_file *file = file_make(env, dir_name(&dir, "f"), MIB);
+    unsigned char *block = blocks_make(BLOCK_BYTES, 1);
+    long before = 0;
+    for (unsigned i = 0; i < 2 * WRITES; i++) {
+        if (i == WRITES) /* all places were written once */
+            before = sleeps_of_thread();
+        uint64_t at = i % WRITES * (uint64_t)BLOCK_BYTES;
+        cr_assert_eq(env_write_wait(env, file, block, BLOCK_BYTES, at, ENV_DSYNC),
+                     (int)BLOCK_BYTES);
+    }
+    long sleeps = sleeps_of_thread() - before;
+    uint64_t cpu_ns = thread_cpu_ns();
+    env_turn(env, now_ns() + 100000000u);
+    cr_assert_lt(thread_cpu_ns() - cpu_ns, 20000000u, "awake with nothing in flight");
+    env_file_close(env, file);
+    env_destroy(env);
+    free(block);
+    dir_remove(&dir);
+    return sleeps;
+}
+
+Test(uring_poll, a_shard_stays_awake_for_synced_writes_that_are_done_soon)
+{
+    cr_assert_lt(sleeps_of_writes(1000000), WRITES / 2);
+}
+
+Test(uring_poll, it_sleeps_for_synced_writes_that_take_longer_or_without_the_setting)
+{
+    cr_assert_geq(sleeps_of_writes(1), WRITES / 2);
+    cr_assert_geq(sleeps_of_writes(0), WRITES / 2);
 }
 
 /* ---- a message while it looks needs no wake-up ---- */

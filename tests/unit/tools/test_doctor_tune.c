@@ -35,6 +35,8 @@ static const char *const files[][2] = {
     {"/sys/block/nvme0n1/queue/scheduler", "[mq-deadline] kyber none"},
     {"/sys/block/nvme0n1/queue/rq_affinity", "1"},
     {"/sys/block/nvme0n1/queue/io_poll", "0"},
+    {"/sys/devices/system/cpu/cpuidle/current_governor", "haltpoll"},
+    {"/sys/module/haltpoll/parameters/guest_halt_poll_ns", "0"},
 };
 
 struct rig {
@@ -173,6 +175,23 @@ Test(doctor_tune, rungs_say_what_is_on_and_off_and_not_here)
     cr_assert_eq(rung_of(&tune, "poll queues")->settings_n, 0);
     cr_assert_not_null(strstr(rung_of(&tune, "poll queues")->how, "nvme.poll_queues=4"));
     cr_assert_eq(rung_of(&tune, "clock")->state, TUNE_ABSENT);
+    cr_assert_eq(rung_of(&tune, "halts")->state, TUNE_OFF);
+    tune_fini(&tune);
+    rig_close(&r);
+}
+
+Test(doctor_tune, halting_is_a_matter_of_virtual_machines_and_longer_polls_are_left_alone)
+{
+    struct rig r;
+    struct tune tune;
+    rig_open(&r);
+    file_write(&r, "/sys/module/haltpoll/parameters/guest_halt_poll_ns", "400000");
+    cr_assert_eq(tune_look(&r.machine, &tune), 0);
+    cr_assert_eq(rung_of(&tune, "halts")->state, TUNE_ON);
+    tune_fini(&tune);
+    file_write(&r, "/sys/devices/system/cpu/cpuidle/current_governor", "menu");
+    cr_assert_eq(tune_look(&r.machine, &tune), 0);
+    cr_assert_eq(rung_of(&tune, "halts")->state, TUNE_ABSENT);
     tune_fini(&tune);
     rig_close(&r);
 }
@@ -206,6 +225,7 @@ Test(doctor_tune, what_is_applied_is_undone)
     file_is(&r, "/sys/class/net/eth0/queues/tx-1/xps_cpus", "a");
     file_is(&r, "/sys/class/net/eth0/queues/rx-1/rps_flow_cnt", "16384");
     file_is(&r, "/sys/block/nvme0n1/queue/scheduler", "none");
+    file_is(&r, "/sys/module/haltpoll/parameters/guest_halt_poll_ns", "200000");
     cr_assert_eq(apply(&r, false), 0);
     cr_assert_str_eq(r.said, "nothing to do: what can be set from here is set\n");
     cr_assert_eq(undo(&r, false), 0, "%s", r.said);

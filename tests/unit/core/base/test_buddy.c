@@ -99,6 +99,7 @@ Test(buddy, memory_that_is_not_needed_is_not_handed_out)
             buddy_free(&b, held[(i + round) % BLOCKS]);
     }
     cr_assert_lt(highest - base, BLOCKS * 65536);
+    cr_assert_eq(b.used_end_bytes, (size_t)(highest - base) + 65536);
     expect_whole(&b);
     buddy_fini(&b);
     munmap(base, SIZE);

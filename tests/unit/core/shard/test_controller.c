@@ -10,7 +10,7 @@
 #include "io/env_mem.h"
 
 #define SHARDS 3u
-#define MEMORY_BYTES (16u << 20)
+#define MEMORY_BYTES (32u << 20)
 #define TURNS_MAX 200000u
 
 static const char *const dirs[] = {"/data", "/data2"};
@@ -172,6 +172,55 @@ static void assert_attached(struct cluster *c, const char *name, unsigned ret_pe
             ret_per_shard[s] += is_here;
         }
     }
+}
+
+/* ---- memory that is ready before it is needed ---- */
+
+static size_t asked_bytes; /* to be made present, from the start of the log memory on */
+static bool asking_refused;
+
+static bool on_populate(struct env *env, void *memory, size_t len_bytes)
+{
+    if (env != cluster.envs[0] || asking_refused)
+        return false;
+    cr_assert_eq((char *)memory, cluster.shards[0].log_memory.base + asked_bytes);
+    asked_bytes += len_bytes;
+    return true;
+}
+
+static void assert_ready(const struct buddy *b)
+{
+    size_t want = MIN(b->used_end_bytes + (4u << 20), b->size_bytes);
+    cr_assert_geq(asked_bytes, want);
+    cr_assert_leq(asked_bytes, MIN(want + (2u << 20), b->size_bytes), "and not all");
+}
+
+Test(shard, log_memory_is_present_a_few_mib_ahead_of_its_use)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    struct buddy *b = &c->shards[0].log_memory;
+    struct env_ops ops = *c->envs[0]->ops;
+    ops.populate = on_populate;
+    c->envs[0]->ops = &ops;
+    cr_assert_eq(topic_create(c, 0, "idle", 1, NULL, NULL), 0);
+    cr_assert_eq(asked_bytes, 0);
+    cr_assert_not_null(buddy_alloc(b, BLOCK_BYTES));
+    asking_refused = true; /* one is under way */
+    cr_assert_eq(topic_create(c, 0, "a", 1, NULL, NULL), 0);
+    cr_assert_eq(c->shards[0].log_present_bytes, 0);
+    asking_refused = false;
+    cr_assert_eq(topic_create(c, 0, "b", 1, NULL, NULL), 0);
+    assert_ready(b);
+    cr_assert_lt(asked_bytes, b->size_bytes);
+    for (unsigned n = 0; buddy_alloc(b, 2u << 20) != NULL; n++) {
+        char name[8];
+        snprintf(name, sizeof(name), "t%u", n);
+        cr_assert_eq(topic_create(c, 0, name, 1, NULL, NULL), 0);
+        assert_ready(b);
+    }
+    cr_assert_eq(asked_bytes, b->size_bytes);
+    cluster_close(c);
 }
 
 Test(controller, a_created_topic_is_on_every_shard_when_the_answer_comes)
