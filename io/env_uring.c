@@ -48,8 +48,10 @@ static bool op_has_file(const struct env_op *op)
 
 void uring_op_finish(struct uring_env *u, struct env_op *op, int res)
 {
-    if (op_has_file(op))
+    if (op_has_file(op)) {
         losses_note(op, &op->file->losses, res);
+        uring_pace_write_ended(&u->pace, op, u->now_ns);
+    }
     op->res = res;
     list_push_tail(&u->done, &op->link);
 }
@@ -57,7 +59,12 @@ void uring_op_finish(struct uring_env *u, struct env_op *op, int res)
 void uring_op_again(struct uring_env *u, struct env_op *op)
 {
     ASSERT(!list_linked(&op->link));
-    list_push_tail(&u->pending, &op->link);
+    struct list_node *list = &u->pending;
+    if (uring_pace_takes(op))
+        list = &u->pace.waiting;
+    else if (uring_send_is_bulky(op))
+        list = &u->bulky;
+    list_push_tail(list, &op->link);
 }
 
 /* private_[3] counts: a descriptor that answers -EAGAIN for ever (O_NONBLOCK) ends as an error. */
@@ -98,8 +105,10 @@ static void uring_submit(struct env *env, struct env_op *op)
     ASSERT(!list_linked(&op->link));
     ASSERT(op->kind == ENV_OP_NAMES || op->len_bytes <= INT32_MAX); /* res must hold it */
     op->private_[3] = NULL;
-    if (op_has_file(op))
+    if (op_has_file(op)) {
         losses_begin(op, &op->file->losses);
+        uring_pace_write_began(&u->pace, op, u->now_ns);
+    }
     if (op->kind == ENV_OP_NAMES)
         rc = uring_names_submit(&u->names, op);
     else if (op->kind == ENV_OP_ACCEPT)
@@ -224,6 +233,28 @@ static void bell_prepare(struct uring_env *u)
     u->bell_armed = true;
 }
 
+/* False: the ring is full. */
+static bool op_prepare(struct uring_env *u, struct env_op *op)
+{
+    bool polled = uring_poll_takes(&u->poll, op);
+    struct io_uring_sqe *sqe = io_uring_get_sqe(polled ? &u->poll.ring : &u->ring);
+    if (sqe == NULL)
+        return false;
+    list_remove(&op->link);
+    kinds[op->kind].prepare(u, op, sqe);
+    io_uring_sqe_set_data(sqe, op);
+    *(polled ? &u->poll.in_flight : &u->in_kernel) += 1;
+    return true;
+}
+
+static bool list_prepare(struct uring_env *u, struct list_node *ops)
+{
+    for (struct list_node *node; (node = list_head(ops)) != NULL;)
+        if (!op_prepare(u, container_of(node, struct env_op, link)))
+            return false;
+    return true;
+}
+
 /* Make SQEs of all that waits; false if the ring was full first. */
 static bool prepare(struct uring_env *u)
 {
@@ -231,18 +262,17 @@ static bool prepare(struct uring_env *u)
     bell_prepare(u);
     if (u->bufs.returned_n > 0)
         uring_bufs_prepare(&u->bufs, URING_TAG_QUIET);
-    struct list_node *node;
-    while ((node = list_head(&u->pending)) != NULL) {
-        struct env_op *op = container_of(node, struct env_op, link);
-        bool polled = uring_poll_takes(&u->poll, op);
-        struct io_uring_sqe *sqe = io_uring_get_sqe(polled ? &u->poll.ring : &u->ring);
-        if (sqe == NULL)
+    if (!list_prepare(u, &u->pending))
+        return false;
+    /* Behind the writes, which the disk begins first; before what the processor is busy with. */
+    struct env_op *op;
+    while ((op = uring_pace_next(&u->pace, u->now_ns)) != NULL) {
+        if (!op_prepare(u, op))
             return false;
-        list_remove(node);
-        kinds[op->kind].prepare(u, op, sqe);
-        io_uring_sqe_set_data(sqe, op);
-        *(polled ? &u->poll.in_flight : &u->in_kernel) += 1;
+        uring_pace_read_began(&u->pace, op);
     }
+    if (!list_prepare(u, &u->bulky))
+        return false;
     return all && u->bell_armed && u->bufs.returned_n == 0;
 }
 
@@ -376,6 +406,7 @@ static void reap_polled(struct uring_env *u)
         struct env_op *op = (struct env_op *)(uintptr_t)cqe->user_data;
         if (cqe->res == -EOPNOTSUPP) { /* refused before anything was done: not by polling, then */
             op->file->poll_bytes_max = 0;
+            uring_pace_read_ended(&u->pace, op);
             uring_op_again(u, op);
         } else {
             kinds[op->kind].complete(u, op, cqe->res, cqe->flags);
@@ -668,9 +699,11 @@ int env_uring_create(const struct env_uring_config *config, struct env **ret)
     if (u == NULL)
         return -ENOMEM;
     list_init(&u->pending);
+    list_init(&u->bulky);
     list_init(&u->done);
     list_init(&u->self);
     list_init(&u->accepts);
+    uring_pace_init(&u->pace);
     uring_pipes_init(&u->pipes);
     int rc = defaults_fill(u, config);
     if (rc < 0)

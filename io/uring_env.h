@@ -21,6 +21,7 @@
 #include "io/uring_files.h"
 #include "io/uring_fixed.h"
 #include "io/uring_names.h"
+#include "io/uring_pace.h"
 #include "io/uring_poll.h"
 #include "io/uring_post.h"
 #include "io/uring_splice.h"
@@ -55,6 +56,7 @@ struct uring_env {
     struct rng rng;
 
     struct list_node pending; /* env_op: not in the ring yet */
+    struct list_node bulky;   /* the same: sends of so much that all else goes first */
     struct list_node done;    /* env_op: to be called back in this turn or the next */
     struct list_node self;    /* env_msg: posted to ourselves */
     struct list_node accepts; /* accept_state, uring_sock.c */
@@ -74,6 +76,7 @@ struct uring_env {
     struct uring_bufs bufs;
     struct uring_pipes pipes;
     struct uring_names names;
+    struct uring_pace pace; /* reads in the background wait there, not on `pending` */
     struct uring_poll poll; /* on: there may be work for it */
 };
 
@@ -113,6 +116,7 @@ void uring_recv_any_complete(struct uring_env *u, struct env_op *op, int res, un
 
 /* uring_send.c */
 void uring_send_start(struct env_op *op);
+bool uring_send_is_bulky(const struct env_op *op);
 void uring_send_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe);
 void uring_send_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags);
 void uring_send_deliver(struct env_op *op);

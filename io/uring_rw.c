@@ -53,6 +53,12 @@ static bool is_synced(const struct env_op *op)
     return op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) != 0;
 }
 
+/* A background read goes piece by piece. */
+static size_t single_bytes(const struct env_op *op, size_t len_bytes)
+{
+    return uring_pace_takes(op) ? MIN(len_bytes, uring_pace_piece_bytes(op)) : len_bytes;
+}
+
 /* What is left after done_bytes. A position inside an iovec first finishes that one alone, so the
  * caller's array is never copied nor changed. */
 void uring_rw_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe)
@@ -67,8 +73,8 @@ void uring_rw_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sq
         return;
     }
     if (left == 1 || skip > 0)
-        prepare_single(u, op, sqe, (char *)op->iov[i].iov_base + skip, op->iov[i].iov_len - skip,
-                       offset_bytes, polled);
+        prepare_single(u, op, sqe, (char *)op->iov[i].iov_base + skip,
+                       single_bytes(op, op->iov[i].iov_len - skip), offset_bytes, polled);
     else if (op->kind == ENV_OP_READ)
         io_uring_prep_readv(sqe, -1, &op->iov[i], MIN(left, (unsigned)IOV_MAX), offset_bytes);
     else
@@ -123,6 +129,7 @@ void uring_rw_complete(struct uring_env *u, struct env_op *op, int res, unsigned
         f->usual_ns = f->usual_ns == 0 ? took_ns : f->usual_ns - f->usual_ns / 8 + took_ns / 8;
         f->in_flight--;
     }
+    uring_pace_read_ended(&u->pace, op);
     if (uring_op_retry(u, op, res))
         return;
     if (res < 0) {

@@ -14,7 +14,10 @@
 #include "core/base/bytes.h"
 #include "io/uring_env.h"
 
-enum { ZC_PIECE_BYTES_MIN = 16384 /* less is copied for what its notification costs */ };
+enum {
+    ZC_PIECE_BYTES_MIN = 16384, /* less is copied for what its notification costs */
+    BULKY_BYTES = 64 << 10,     /* copied in 20 us: a disk would have nothing to do meanwhile */
+};
 
 /* What the op keeps of itself: pieces that the kernel has, and whether on_done has run. */
 static uintptr_t pieces_out(const struct env_op *op)
@@ -30,6 +33,11 @@ static void pieces_add(struct env_op *op, int n)
 static bool is_told(const struct env_op *op)
 {
     return op->private_[1] != NULL;
+}
+
+bool uring_send_is_bulky(const struct env_op *op)
+{
+    return op->kind == ENV_OP_SEND && op->len_bytes >= BULKY_BYTES;
 }
 
 void uring_send_start(struct env_op *op)
