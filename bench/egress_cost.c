@@ -118,15 +118,10 @@ static int send_disk(struct rig *r, uint64_t pos, uint32_t bytes, bool zc, bool 
     return send_memory(r, r->memory, bytes, zc, ret_copied);
 }
 
-static int send_spliced(struct rig *r, uint64_t pos, uint32_t bytes, bool cold)
+static int send_spliced(struct rig *r, uint64_t pos, uint32_t bytes)
 {
     struct sending s = {0};
-    uint64_t ahead = MIN((uint64_t)FILE_BYTES - pos, (uint64_t)MAX(2 * bytes, 4u << 20));
     struct env_extent x = {.file = r->cached, .offset_bytes = pos, .len_bytes = bytes};
-    if (cold && pos % (4u << 20) == 0) { /* as the broker asks for it */
-        x.ahead_offset_bytes = pos;
-        x.ahead_bytes = ahead;
-    }
     env_splice(r->env, &s.op, r->sock, &x, 0, on_sent, on_released);
     return send_wait(r, &s);
 }
@@ -145,7 +140,7 @@ static int message(struct rig *r, enum egress_way way, uint64_t pos, uint32_t by
     default:
         if (pos == 0 && way == EGRESS_DISK_SPLICE)
             posix_fadvise(r->cached_fd, 0, 0, POSIX_FADV_DONTNEED);
-        return send_spliced(r, pos, bytes, way == EGRESS_DISK_SPLICE);
+        return send_spliced(r, pos, bytes);
     }
 }
 

@@ -50,7 +50,6 @@ enum env_op_kind {
 struct env_extent {
     struct env_file *file;
     uint64_t offset_bytes, len_bytes;
-    uint64_t ahead_offset_bytes, ahead_bytes; /* to be read meanwhile; 0: nothing */
 };
 
 #define ENV_DSYNC 1u /* write: durable when done (RWF_DSYNC) */

@@ -105,6 +105,10 @@ static void uring_submit(struct env *env, struct env_op *op)
     ASSERT(!list_linked(&op->link));
     ASSERT(op->kind == ENV_OP_NAMES || op->len_bytes <= INT32_MAX); /* res must hold it */
     op->private_[3] = NULL;
+    if (op->kind == ENV_OP_SPLICE) {
+        uring_splice_start(u, op);
+        return;
+    }
     if (op_has_file(op)) {
         losses_begin(op, &op->file->losses);
         uring_pace_write_began(&u->pace, op, u->now_ns);
@@ -117,8 +121,6 @@ static void uring_submit(struct env *env, struct env_op *op)
         rc = uring_connect_start(op);
     else if (op->kind == ENV_OP_SEND)
         uring_send_start(op);
-    else if (op->kind == ENV_OP_SPLICE)
-        rc = uring_splice_start(u, op);
     if (rc < 0 && op->kind == ENV_OP_ACCEPT)
         op->more = false;
     if (rc < 0)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/base/bytes.h"
+#include "io/page_cache.h"
 #include "io/uring_compat.h"
 
 enum {
@@ -216,6 +217,7 @@ static void try_splice(struct trial *t)
             io_uring_prep_splice(sqe, fd, 0, pipe_fds[1], -1, TRIAL_BYTES, SPLICE_F_NONBLOCK);
             if (cqe_take(&t->ring, &res, &flags) == 0)
                 t->ret->splice = res == TRIAL_BYTES;
+            t->ret->cachestat = page_cache_pages(fd, 0, TRIAL_BYTES) == TRIAL_BYTES / 4096;
         }
         close(pipe_fds[0]);
         close(pipe_fds[1]);

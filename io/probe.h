@@ -30,6 +30,7 @@ struct io_features {
     bool send_zc_report; /* usage reports: only with them is send_zc chosen by itself */
     bool send_zc_copied; /* seen here: loopback sends are copied anyway */
     bool splice;
+    bool cachestat; /* what is in the page cache can be asked */
     bool napi;
     bool iopoll; /* rings that poll; whether a device has queues for them: io/uring_poll.h */
     uint64_t memlock_bytes;                     /* RLIMIT_MEMLOCK; UINT64_MAX: no limit */

@@ -42,6 +42,8 @@ const struct doctor_rung doctor_rungs[] = {
      "whether zero copy works cannot be seen, so it is never chosen by itself", KERNEL("6.2")},
     {"splice", AT(splice), true, "read and send", "data from disk passes through memory",
      KERNEL("5.7")},
+    {"page cache that can be asked", AT(cachestat), true, "a kernel worker for each MiB spliced",
+     "what is in memory is not known, so no shard moves it itself", KERNEL("6.5")},
     {"polled rings (IOPOLL), with busy.poll.us", AT(iopoll), true, "interrupts",
      "some microseconds of latency, and an interrupt for each read", KERNEL("5.1")},
     {"NAPI busy polling, with busy.poll.us", AT(napi), true, "interrupts",

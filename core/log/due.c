@@ -1,7 +1,7 @@
 /* due.c: when the new bytes of a partition go into a group. At once if somebody waits for them: an
  * append with acks=all, a consumer at the end of the log or one that has just been there; at once
- * also what is enough for a direct run. The rest was answered from memory and nobody looks at it:
- * it may gather for LAZY_NS, so that less of it has to be written twice, and in fewer pieces.
+ * also what makes a large direct run. The rest was answered from memory and nobody looks at it: it
+ * may gather for LAZY_NS, so that less of it has to be written twice, and with fewer flushes.
  * Where many partitions gather, their bytes are written ahead: the one that has gathered longest
  * goes to its segment (destage.c), and only a record of that to the journal. They gather until
  * memory is needed, at the most for AHEAD_NS: the pieces are larger, and written once.
@@ -11,9 +11,10 @@
  * Failure: none; what is due and finds no room in the journal stays in store.dirty. */
 #include "core/log/internal.h"
 
-#define LAZY_NS 20000000ull   /* far below the flush.ms of a topic whose bytes may gather */
-#define AHEAD_NS 250000000ull /* so long where many gather: the pieces are larger */
-#define AHEAD_MAX 512u        /* of them written at a time, so that others gather meanwhile */
+#define LAZY_NS 20000000ull         /* far below the flush.ms of a topic whose bytes may gather */
+#define GATHERED_BYTES (4ull << 20) /* worth a write and a flush of their own */
+#define AHEAD_NS 250000000ull       /* so long where many gather: the pieces are larger */
+#define AHEAD_MAX 512u              /* of them written at a time, so that others gather meanwhile */
 #define WATCHED_LATELY_NS 100000000ull /* a consumer is about to come back */
 
 /* Their bytes are better written once, to the segments, than first to the journal. */
@@ -42,7 +43,7 @@ static bool plog_is_due(const struct plog *p)
                      (many_gather(s) && !gathers_long(p));
     bool short_of_memory = !list_empty(&s->memory_waiters) && !many_gather(s);
     return impatient || plog_is_awaited(p) || short_of_memory || s->stopping || seg == NULL ||
-           seg->end_pos - seg->queued_pos >= s->config.direct_min_bytes;
+           seg->end_pos - seg->queued_pos >= MAX(s->config.direct_min_bytes, GATHERED_BYTES);
 }
 
 /* Nothing of it is to be queued. */

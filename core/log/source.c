@@ -27,7 +27,6 @@ struct seg_source {
     struct env *env;
     struct env_file *file;
     unsigned refs; /* of the segment, and of reads */
-    uint64_t advised_pos;
 };
 
 struct opening {
@@ -272,20 +271,6 @@ static void look_ahead(struct segment *seg, uint64_t end)
         source_ready(next);
 }
 
-/* What is read into the page cache beside this stretch: itself if it is the first, and as much
- * again and more behind it. */
-static void advise(struct seg_source *src, struct env_extent *x)
-{
-    uint64_t end = x->offset_bytes + x->len_bytes, segment_end = src->seg->end_pos;
-    if (x->offset_bytes == 0 || src->advised_pos < x->offset_bytes)
-        src->advised_pos = x->offset_bytes;
-    if (src->advised_pos >= MIN(end + AHEAD_BYTES / 2, segment_end))
-        return;
-    x->ahead_offset_bytes = src->advised_pos;
-    src->advised_pos = MIN(end + AHEAD_BYTES, segment_end);
-    x->ahead_bytes = src->advised_pos - x->ahead_offset_bytes;
-}
-
 /* At or before pos: none. What is good must cover all that was asked for: a reader at the edge of
  * it is better served from windows than by a batch at a time. */
 static uint64_t stretch_end(const struct segment *seg, uint64_t pos, uint64_t max_bytes)
@@ -312,7 +297,6 @@ bool source_take(struct segment *seg, struct plog_read *r)
     r->refs[0] = src;
     r->extent = (struct env_extent){.file = src->file, .offset_bytes = pos, .len_bytes = end - pos};
     r->len_bytes = (uint32_t)(end - pos);
-    advise(src, &r->extent);
     look_ahead(seg, end);
     return true;
 }

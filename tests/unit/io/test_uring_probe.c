@@ -25,6 +25,8 @@ Test(probe, finds_what_is_there)
     cr_assert(f.send_zc);
     if (f.kernel_major > 6 || f.kernel_minor >= 2)
         cr_assert(f.send_zc_report && f.send_zc_copied, "loopback copies, and says so");
+    if (f.kernel_major > 6 || f.kernel_minor >= 5)
+        cr_assert(f.cachestat);
     cr_assert_gt(f.nofile, 0);
     cr_assert_geq(f.nofile_max, f.nofile);
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/base/bytes.h"
+#include "io/page_cache.h"
 #include "io/sock.h"
 
 enum { FILE_BYTES = 5 << 20, HEAD_BYTES = 40, AT = 4096 * 3 + 77 };
@@ -18,11 +19,11 @@ static struct env *env;
 static struct test_dir dir;
 static struct env_file *file; /* FILE_BYTES of pattern 3 */
 
-static void setup(void)
+static void setup_with(const struct io_features *features)
 {
     signal(SIGPIPE, SIG_IGN); /* as the broker does */
     dir_make(&dir);
-    env = env_make(NULL, 0);
+    env = env_make(features, 0);
     unsigned char *blocks = blocks_make(FILE_BYTES, 3);
     struct env_file *direct = file_make(env, dir_name(&dir, "f"), FILE_BYTES);
     cr_assert_eq(env_write_wait(env, direct, blocks, FILE_BYTES, 0, 0), FILE_BYTES);
@@ -34,6 +35,20 @@ static void setup(void)
         cr_skip_test("no direct writes on the disk of the tests");
     cr_assert_eq(rc, 0);
     file = step.ret_file;
+}
+
+static void setup(void)
+{
+    setup_with(NULL);
+}
+
+/* What is in memory cannot be known: workers move it all. */
+static void setup_unknown(void)
+{
+    struct io_features features;
+    features_get(&features);
+    features.cachestat = false;
+    setup_with(&features);
 }
 
 static void teardown(void)
@@ -67,11 +82,7 @@ static void splice_all(int window, unsigned pause_us)
     pthread_t thread;
     pthread_create(&thread, NULL, slow_reader_main, &reader);
     struct iovec iov = {head, sizeof(head)};
-    struct env_extent extent = {.file = file,
-                                .offset_bytes = AT,
-                                .len_bytes = BYTES,
-                                .ahead_offset_bytes = AT,
-                                .ahead_bytes = BYTES};
+    struct env_extent extent = {.file = file, .offset_bytes = AT, .len_bytes = BYTES};
     for (unsigned i = 0; i < 2; i++) {
         struct waited w[3] = {0};
         env_sendv_more(env, &w[0].op, server, &iov, 1, on_waited, on_waited_released);
@@ -101,11 +112,49 @@ Test(uring_splice, arrives_whole_between_sends, .init = setup, .fini = teardown,
     splice_all(1 << 20, 0);
 }
 
+Test(uring_splice, arrives_whole_by_workers, .init = setup_unknown, .fini = teardown, .timeout = 30)
+{
+    splice_all(1 << 20, 0);
+}
+
 Test(uring_splice, a_slow_reader_gets_it_by_and_by, .init = setup, .fini = teardown, .timeout = 30)
 {
     uint64_t cpu_ns = thread_cpu_ns();
     splice_all(16384, 500);
     cr_assert_lt(thread_cpu_ns() - cpu_ns, UINT64_C(1000000000));
+}
+
+/* What is in memory: the last of it is with the socket before anything went to the ring. */
+Test(uring_splice, what_is_in_memory_needs_no_worker, .init = setup, .fini = teardown,
+     .timeout = 30)
+{
+    enum { BYTES = 64 << 10 };
+    int client, server;
+    unsigned char *got = malloc(FILE_BYTES);
+    int fd = open(dir_name(&dir, "f"), O_RDONLY | O_CLOEXEC);
+    cr_assert_eq(read(fd, got, FILE_BYTES), FILE_BYTES);
+    if (page_cache_pages(fd, 0, FILE_BYTES) < 0)
+        cr_skip_test("this kernel does not say what is in memory");
+    narrow_pair_make(1 << 20, &client, &server);
+    for (unsigned cached = 0; cached < 2; cached++) {
+        if (!cached)
+            cr_assert_eq(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+        else
+            cr_assert_eq(pread(fd, got, FILE_BYTES, 0), FILE_BYTES);
+        struct waited w = {0};
+        struct env_extent extent = {.file = file, .offset_bytes = AT, .len_bytes = BYTES};
+        uint64_t before = env->counters.egress_bytes[ENV_EGRESS_SPLICE];
+        env_splice(env, &w.op, server, &extent, 0, on_waited, on_waited_released);
+        cr_assert_eq(w.done_n, 0);
+        cr_assert_eq(env->counters.egress_bytes[ENV_EGRESS_SPLICE] - before, cached ? BYTES : 0);
+        cr_assert_eq(wait_for(env, &w, 1), BYTES);
+        cr_assert_eq(recv(client, got, BYTES, MSG_WAITALL), BYTES);
+        cr_assert(is_file(got, AT, BYTES));
+    }
+    free(got);
+    close(fd);
+    close(client);
+    close(server);
 }
 
 /* Nobody reads: the shard goes on with other work, and the op ends when the connection does. */

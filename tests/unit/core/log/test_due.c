@@ -28,7 +28,7 @@ static void on_append(struct log_append *a, int rc)
 /* One batch of a record with value_bytes; idempotent, so that it can come twice. */
 static int produce(int32_t partition, uint32_t value_bytes, bool wait_stable)
 {
-    static uint8_t value[2u << 20];
+    static uint8_t value[5u << 20];
     static struct log_append a;
     struct batch_builder b;
     struct batch_header h;
@@ -113,12 +113,14 @@ Test(due, a_consumer_at_the_end_is_served_at_once_also_when_it_has_just_gone)
     fixture_fini(&f);
 }
 
-Test(due, a_run_and_a_short_flush_ms_do_not_wait)
+Test(due, a_large_run_and_a_short_flush_ms_do_not_wait)
 {
-    start(2);
-    f.topic.config.max_message_bytes = 4 << 20;
-    cr_assert_eq(produce(0, 1u << 20, false), 1);
-    cr_assert_lt(stable_after_ns(0), 5 * MS);
+    start(3);
+    f.topic.config.max_message_bytes = 8 << 20;
+    cr_assert_eq(produce(0, 4u << 20, false), 1);
+    cr_assert_lt(stable_after_ns(0), 10 * MS);
+    cr_assert_eq(produce(2, 1u << 20, false), 1); /* a run, but others may come to it */
+    cr_assert_gt(stable_after_ns(2), 15 * MS);
     f.topic.config.flush_ms = 30;
     plog_configure(fixture_plog(&f, 1), &f.topic);
     cr_assert_eq(produce(1, 100, false), 1);
