@@ -1,14 +1,17 @@
 """Configs of topics and brokers, and small admin calls: Kafka's tools, its admin client, kafka-python,
 librdkafka, and what no client sends, by hand."""
 import glob
+import gzip
 import os
+import struct
 import time
 
 from lib import transcript
 from lib.broker import Broker, is_peer
-from lib.clients import CLIENTS, SOURCES, need, need_module
-from lib.kafka_wire import Connection, array, batch, create_topics, i8, produce, string
+from lib.clients import CLIENTS, SOURCES, kcat_consume, kcat_produce, need, need_module
+from lib.kafka_wire import Connection, array, batch, create_topics, fetch, i8, produce, string
 from lib.testcase import sanitized
+from lib.text import sha256, text_file
 
 DESCRIBE, ALTER, ALTER_INCREMENTAL = 32, 33, 44
 TOPIC, BROKER, BROKER_LOGGER = 2, 4, 8
@@ -189,6 +192,58 @@ def test_by_hand():
             check_max_connections(broker, connection)
             broker.restart()
             check_kept(Connection(broker))
+
+
+# -- compression
+
+def stored(connection, topic):
+    """The codec of each batch, by its number in the batch's header."""
+    codecs, offset = [], 0
+    while True:
+        error, high, records = fetch(connection, topic, offset, version=10)
+        assert error == 0
+        if offset >= high:
+            return codecs
+        at = 0
+        while at + 61 <= len(records):
+            length, = struct.unpack_from(">i", records, at + 8)
+            attributes, last = struct.unpack_from(">hi", records, at + 21)
+            base, = struct.unpack_from(">q", records, at)
+            if base >= offset:
+                codecs.append(attributes & 7)
+                offset = base + last + 1
+            at += 12 + length
+
+
+@sanitized
+def test_compression():
+    """A topic's compression.type is that of its batches, whatever the producer's; what is read is what
+    was written."""
+    text = text_file(1 << 20)
+    codecs = ["uncompressed", "gzip", "snappy", "lz4", "zstd"]
+    with Broker(advertise="host", options=NODE) as broker:
+        connection = Connection(broker)
+        for number, wanted in enumerate(codecs):
+            create_topics(connection, [wanted], 1, [("compression.type", wanted)])
+            came = codecs[(number + 1) % 5].replace("uncompressed", "none")
+            kcat_produce(broker, wanted, text, settings=["acks=all", f"compression.codec={came}"])
+            found = stored(connection, wanted)
+            assert found and set(found) == {number}, (wanted, came, found)
+            back = os.path.join(broker.dir, wanted)
+            kcat_consume(broker, wanted, back)
+            assert sha256(back) == sha256(text), wanted
+        set_config(connection, TOPIC, "gzip", "compression.type", "producer")
+        assert produce(connection, "gzip", batch([b"x"]))[0] == 0
+        assert stored(connection, "gzip")[-1] == 0
+        set_config(connection, TOPIC, "zstd", "compression.type", "uncompressed")
+        set_config(connection, TOPIC, "zstd", "max.message.bytes", "3000")
+        big = gzip_batch(b"x" * 5000)
+        assert len(big) < 3000 and produce(connection, "zstd", big)[0] == 10  # unpacked it is
+
+
+def gzip_batch(value):
+    plain = batch([value])
+    return batch([value], attributes=1, records=gzip.compress(plain[61:]))
 
 
 # -- clients
