@@ -136,6 +136,12 @@ int batch_validate(uint8_t *data, size_t len_bytes, const struct batch_limits *l
 /* What the broker owns: base offset and leader epoch. Both lie outside the CRC. */
 void batch_stamp(uint8_t *batch, int64_t base_offset, int32_t leader_epoch);
 
+/* The same batch, validated, with its records packed by codec (BATCH_NONE: not packed) at a level
+ * of that codec; *ret is the caller's to free. -EMSGSIZE: above max_bytes then; -ENOMEM; -EIO: the
+ * codec failed. */
+int batch_recode(const uint8_t *batch, const struct batch_header *header, enum batch_codec codec,
+                 int level, uint32_t max_bytes, uint8_t **ret, struct batch_header *ret_header);
+
 /* Make it a LogAppendTime batch of now_ms, CRC recomputed; the batch has been validated. */
 void batch_stamp_append_time(uint8_t *batch, int64_t now_ms);
 

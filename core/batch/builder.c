@@ -182,7 +182,8 @@ int batch_builder_finish(struct batch_builder *b, uint8_t **ret_data, size_t *re
         rc = bytes_reserve(&b->packed, &b->packed_cap, BATCH_HEADER_BYTES + bound);
         int64_t packed_len = rc < 0 ? rc
                                     : codec_pack(b->codec, b->packed + BATCH_HEADER_BYTES, bound,
-                                                 b->plain + BATCH_HEADER_BYTES, records_bytes);
+                                                 b->plain + BATCH_HEADER_BYTES, records_bytes,
+                                                 codec_level_default(b->codec));
         rc = packed_len < 0 ? (int)packed_len : 0;
         data = b->packed;
         len_bytes = BATCH_HEADER_BYTES + (size_t)packed_len;

@@ -320,13 +320,25 @@ size_t codec_pack_bound(enum batch_codec codec, size_t len_bytes)
     }
 }
 
-static int64_t gzip_pack(uint8_t *dst, size_t cap, const uint8_t *src, size_t len)
+int codec_level_default(enum batch_codec codec)
+{
+    switch (codec) {
+    case BATCH_GZIP:
+        return Z_DEFAULT_COMPRESSION;
+    case BATCH_ZSTD:
+        return ZSTD_CLEVEL_DEFAULT;
+    default:
+        return 0;
+    }
+}
+
+static int64_t gzip_pack(uint8_t *dst, size_t cap, const uint8_t *src, size_t len, int level)
 {
     z_stream z = {.next_in = (Bytef *)src,
                   .avail_in = (uInt)len,
                   .next_out = dst,
                   .avail_out = (uInt)MIN(cap, (size_t)UINT32_MAX)};
-    if (deflateInit2(&z, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+    if (deflateInit2(&z, level, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
         return -ENOMEM;
     int rc = deflate(&z, Z_FINISH);
     size_t packed_len = (size_t)(z.next_out - dst);
@@ -353,20 +365,28 @@ static int64_t snappy_pack(uint8_t *dst, size_t cap, const uint8_t *src, size_t 
     return (int64_t)at;
 }
 
-int64_t codec_pack(enum batch_codec codec, uint8_t *dst, size_t cap, const uint8_t *src, size_t len)
+static int64_t lz4_pack(uint8_t *dst, size_t cap, const uint8_t *src, size_t len, int level)
+{
+    LZ4F_preferences_t preferences = lz4_preferences;
+    preferences.compressionLevel = level;
+    size_t rc = LZ4F_compressFrame(dst, cap, src, len, &preferences);
+    return LZ4F_isError(rc) ? -EIO : (int64_t)rc;
+}
+
+int64_t codec_pack(enum batch_codec codec, uint8_t *dst, size_t cap, const uint8_t *src, size_t len,
+                   int level)
 {
     ASSERT(cap >= codec_pack_bound(codec, len) && len <= INT32_MAX);
     size_t rc;
     switch (codec) {
     case BATCH_GZIP:
-        return gzip_pack(dst, cap, src, len);
+        return gzip_pack(dst, cap, src, len, level);
     case BATCH_SNAPPY:
         return snappy_pack(dst, cap, src, len);
     case BATCH_LZ4:
-        rc = LZ4F_compressFrame(dst, cap, src, len, &lz4_preferences);
-        return LZ4F_isError(rc) ? -EIO : (int64_t)rc;
+        return lz4_pack(dst, cap, src, len, level);
     case BATCH_ZSTD:
-        rc = ZSTD_compress(dst, cap, src, len, ZSTD_CLEVEL_DEFAULT);
+        rc = ZSTD_compress(dst, cap, src, len, level);
         return ZSTD_isError(rc) ? -EIO : (int64_t)rc;
     default:
         memcpy(dst, src, len);

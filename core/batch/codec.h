@@ -26,8 +26,9 @@ uint64_t codec_plain_max(size_t packed_len);
 
 /* Pack src into dst (cap at least codec_pack_bound()): the length, -ENOMEM, -EIO (a codec's own
  * failure). lz4 and snappy are framed as the Java client frames them. */
+int codec_level_default(enum batch_codec codec);
 size_t codec_pack_bound(enum batch_codec codec, size_t len_bytes);
 int64_t codec_pack(enum batch_codec codec, uint8_t *dst, size_t cap, const uint8_t *src,
-                   size_t len_bytes);
+                   size_t len_bytes, int level);
 
 #endif

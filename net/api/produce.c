@@ -10,6 +10,8 @@
  *   waits behind it, so that no batch of a partition overtakes another. timeout_ms is for the
  *   answers of followers, which there are none of; the disk takes the time that it takes. */
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
@@ -32,6 +34,7 @@ struct produce_item {
     const asked_partition *asked;
     told_partition *told;
     struct fanout_group *group;
+    uint8_t *batch; /* as it is appended */
     struct batch_header header;
     struct batch_error why; /* message NULL: the error code says it all */
     struct log_append append;
@@ -75,8 +78,7 @@ static bool item_append(struct produce_item *item)
     }
     bool wait_stable = asked_of(item)->acks == -1;
     item->append.place = &item->group->fanout->r->place;
-    int rc = plog_append(p, item->asked->records.data, &item->header, wait_stable, &item->append,
-                         on_append);
+    int rc = plog_append(p, item->batch, &item->header, wait_stable, &item->append, on_append);
     if (rc == -EAGAIN)
         return false;
     if (rc != 0)
@@ -221,6 +223,44 @@ static void item_refuse(struct produce_item *item, int16_t error, const char *wh
     item->why = (struct batch_error){.record_index = -1, .message = why};
 }
 
+/* -1: as it came. */
+static int codec_wanted(const struct topic_config *config, int *ret_level)
+{
+    static const struct {
+        int codec;
+        size_t level; /* in struct topic_config; SIZE_MAX: it has none */
+    } wanted[] = {
+        [TOPIC_UNCOMPRESSED] = {BATCH_NONE, SIZE_MAX},
+        [TOPIC_ZSTD] = {BATCH_ZSTD, offsetof(struct topic_config, zstd_level)},
+        [TOPIC_LZ4] = {BATCH_LZ4, offsetof(struct topic_config, lz4_level)},
+        [TOPIC_SNAPPY] = {BATCH_SNAPPY, SIZE_MAX},
+        [TOPIC_GZIP] = {BATCH_GZIP, offsetof(struct topic_config, gzip_level)},
+        [TOPIC_AS_PRODUCED] = {-1, SIZE_MAX},
+    };
+    size_t at = wanted[config->compression].level;
+    *ret_level = at == SIZE_MAX ? 0 : (int)*(const int64_t *)((const char *)config + at);
+    return wanted[config->compression].codec;
+}
+
+/* To the compression that the topic asks for; what has it already stays, whatever its level. */
+static int item_recode(struct produce_item *item, const struct topic_config *config,
+                       uint32_t max_bytes, struct request *r)
+{
+    int level, codec = codec_wanted(config, &level);
+    uint8_t *made;
+    if (codec < 0 || codec == (int)batch_codec_of(item->header.attributes))
+        return 0;
+    int rc = batch_recode(item->batch, &item->header, (enum batch_codec)codec, level, max_bytes,
+                          &made, &item->header);
+    if (rc < 0)
+        return rc;
+    item->batch = arena_alloc(&r->arena, item->header.len_bytes);
+    if (item->batch != NULL)
+        memcpy(item->batch, made, item->header.len_bytes);
+    free(made);
+    return item->batch == NULL ? -ENOMEM : 0;
+}
+
 static void item_validate(struct produce_item *item, const struct meta_topic *topic,
                           struct request *r)
 {
@@ -239,12 +279,17 @@ static void item_validate(struct produce_item *item, const struct meta_topic *to
         .compacted = (config->cleanup_policy & TOPIC_CLEANUP_COMPACT) != 0,
         .deep = true,
     };
+    item->batch = records->data;
     int rc =
         batch_validate(records->data, (size_t)records->len, &limits, &item->header, &item->why);
-    item->fan.error = kafka_error_of(rc);
     if (rc == 0 && r->version < VERSION_ZSTD &&
-        batch_codec_of(item->header.attributes) == BATCH_ZSTD)
+        batch_codec_of(item->header.attributes) == BATCH_ZSTD) {
         item_refuse(item, KAFKA_UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce version 7");
+        return;
+    }
+    if (rc == 0)
+        rc = item_recode(item, config, limits.max_bytes, r);
+    item->fan.error = kafka_error_of(rc);
 }
 
 static bool topic_is_internal(const struct request *r, const struct meta_topic *topic)

@@ -49,7 +49,7 @@ static uint8_t *input_copy(uint8_t flags, const uint8_t *data, size_t *len)
     uint8_t *packed = malloc(BATCH_HEADER_BYTES + bound);
     ASSERT(packed);
     int64_t n = codec_pack(codec, packed + BATCH_HEADER_BYTES, bound, data + BATCH_HEADER_BYTES,
-                           records_bytes);
+                           records_bytes, codec_level_default(codec));
     ASSERT(n >= 0);
     *len = BATCH_HEADER_BYTES + (size_t)n;
     packed = realloc(packed, *len); /* exactly, so that every byte read beyond shows */

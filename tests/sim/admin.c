@@ -23,6 +23,7 @@ static void on_closed(struct rpc_conn *c)
 {
     struct admin *a = c->arg;
     a->deleting = a->growing = NULL;
+    a->configuring = NULL;
     work_soon(a);
 }
 
@@ -136,6 +137,67 @@ static void grow(struct admin *a)
              on_grown);
 }
 
+static void on_configured(struct rpc *call, const void *response)
+{
+    struct admin *a = container_of(call, struct admin, call);
+    const struct incremental_alter_configs_response *r = response;
+    if (r == NULL)
+        return;
+    work_soon(a);
+    int16_t error = r->responses_n == 1 ? r->responses[0].error_code : INT16_MIN;
+    sim_trace(a->sim, "config: error %d", error);
+    if (error == ERROR_NONE)
+        a->configuring->value = a->configuring->asked;
+    else if (!error_is_fine(error))
+        model_violation(&a->sim->model, "config: error %d", error);
+}
+
+#define RESOURCE_TOPIC 2
+#define RESOURCE_BROKER 4 /* without a name: the cluster */
+
+static void configure(struct admin *a, struct model_config *config, int8_t type, const char *name,
+                      const char *key)
+{
+    struct incremental_alter_configs_request_alterable_config entry;
+    struct incremental_alter_configs_request_alter_configs_resource resource;
+    struct incremental_alter_configs_request request;
+    char value[24];
+    a->configuring = config;
+    config->asked = (int64_t)sim_below(a->sim, 1000000);
+    snprintf(value, sizeof(value), "%lld", (long long)config->asked);
+    wire_set_defaults(&incremental_alter_configs_request_alterable_config_schema, &entry);
+    entry.name = wire_str_of(key);
+    entry.value = wire_str_of(value);
+    wire_set_defaults(&incremental_alter_configs_request_alter_configs_resource_schema, &resource);
+    resource.resource_type = type;
+    resource.resource_name = wire_str_of(name);
+    resource.configs = &entry;
+    resource.configs_n = 1;
+    wire_set_defaults(&incremental_alter_configs_request_schema, &request);
+    request.resources = &resource;
+    request.resources_n = 1;
+    rpc_call(&a->conn, &a->call, API_INCREMENTAL_ALTER_CONFIGS, some_version(a->sim, 0, 1),
+             &request, on_configured);
+}
+
+static bool config_is_settled(const struct model_config *config)
+{
+    return config->value == config->asked;
+}
+
+static void topic_change(struct admin *a, struct model_topic *topic)
+{
+    if (sim_one_in(a->sim, 3)) {
+        configure(a, &topic->tombstones, RESOURCE_TOPIC, topic->name, "delete.retention.ms");
+    } else if (sim_one_in(a->sim, 3) && topic->partitions_n < PARTITIONS_MAX) {
+        a->growing = topic;
+        grow(a);
+    } else {
+        a->deleting = topic;
+        delete (a);
+    }
+}
+
 /* A change whose answer was lost is settled by the next audit, and not before. */
 static void admin_work(struct sim_timer *t)
 {
@@ -157,18 +219,14 @@ static void admin_work(struct sim_timer *t)
         return;
     }
     if (there != NULL && there->state == MODEL_THERE &&
-        there->partitions_asked == there->partitions_n) {
-        bool shall_grow = sim_one_in(sim, 3) && there->partitions_n < PARTITIONS_MAX;
-        if (shall_grow) {
-            a->growing = there;
-            grow(a);
-        } else {
-            a->deleting = there;
-            delete (a);
-        }
+        there->partitions_asked == there->partitions_n && config_is_settled(&there->tombstones)) {
+        topic_change(a, there);
         return;
     }
-    work_soon(a);
+    if (config_is_settled(&a->jitter))
+        configure(a, &a->jitter, RESOURCE_BROKER, "", SIM_BROKER_CONFIG);
+    else
+        work_soon(a);
 }
 
 void admin_init(struct admin *a, struct sim *sim)

@@ -137,9 +137,22 @@ static bool audit_topics(struct sim *sim)
            call(sim, API_METADATA, some_version(sim, 10, 13), &request, on_metadata, sim);
 }
 
+/* What a crash left of a change is the one or the other, on every shard. */
+static void audit_config(struct sim *sim, struct model_config *config, int64_t found,
+                         const char *what)
+{
+    if (found != config->value && found != config->asked)
+        model_violation(&sim->model, "%s is %lld, answered was %lld, asked for %lld", what,
+                        (long long)found, (long long)config->value, (long long)config->asked);
+    config->value = config->asked = found;
+}
+
 static void audit_configs(struct sim *sim)
 {
-    for (const struct model_topic *t = sim->model.topics; t != NULL; t = t->next) {
+    for (unsigned i = 0; i < sim->broker.broker.shards_n; i++)
+        audit_config(sim, &sim->clients->admin.jitter,
+                     sim->broker.shards[i].meta->defaults.segment_jitter_ms, SIM_BROKER_CONFIG);
+    for (struct model_topic *t = sim->model.topics; t != NULL; t = t->next) {
         if (t->state != MODEL_THERE)
             continue;
         for (unsigned i = 0; i < sim->broker.broker.shards_n; i++) {
@@ -148,6 +161,8 @@ static void audit_configs(struct sim *sim)
                 topic->config.write_caching != t->write_caching)
                 model_violation(&sim->model, "topic %s: shard %u knows another configuration",
                                 t->name, i);
+            else
+                audit_config(sim, &t->tombstones, topic->config.delete_retention_ms, t->name);
         }
     }
 }

@@ -77,8 +77,10 @@ struct admin {
     struct sim_timer timer;
     struct rpc call;
     struct model_topic *deleting, *growing;
-    unsigned creating;       /* index of a name */
-    bool asked[CHURN_NAMES]; /* a topic of that name may have been made */
+    struct model_config *configuring;
+    struct model_config jitter; /* SIM_BROKER_CONFIG, of the cluster */
+    unsigned creating;          /* index of a name */
+    bool asked[CHURN_NAMES];    /* a topic of that name may have been made */
     struct plan_topic wanted[CHURN_NAMES];
 };
 

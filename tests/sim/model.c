@@ -67,6 +67,8 @@ void model_fini(struct model *m)
     free(m->batches);
 }
 
+#define TOMBSTONES_MS 86400000 /* the default of delete.retention.ms */
+
 void model_topic_grow(struct model_topic *t, int32_t partitions_n)
 {
     t->partitions = grown(t->partitions, (uint64_t)MAX(partitions_n, t->partitions_n),
@@ -87,6 +89,7 @@ struct model_topic *model_topic_add(struct model *m, const char *name, const str
     ASSERT(t != NULL);
     snprintf(t->name, sizeof(t->name), "%s", name);
     t->id = *id;
+    t->tombstones = (struct model_config){TOMBSTONES_MS, TOMBSTONES_MS};
     t->next = m->topics;
     m->topics = t;
     model_topic_grow(t, partitions_n);

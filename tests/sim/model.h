@@ -51,6 +51,11 @@ struct model_partition {
 };
 
 enum model_topic_state { MODEL_THERE, MODEL_DELETING, MODEL_DELETED };
+/* A config that clients change: what was answered for, and what was asked for last. */
+struct model_config {
+    int64_t value, asked;
+};
+
 struct model_topic {
     struct model_topic *next; /* newest first */
     struct meta_uuid id;
@@ -61,7 +66,8 @@ struct model_topic {
     bool found; /* by the audit under way */
     int32_t partitions_n;
     struct model_partition **partitions;
-    int32_t partitions_asked; /* more than partitions_n: asked for, not answered */
+    int32_t partitions_asked;       /* more than partitions_n: asked for, not answered */
+    struct model_config tombstones; /* delete.retention.ms */
 };
 
 struct model {

@@ -93,6 +93,13 @@ static void broker_configure(struct sim_broker *b, const struct sim_broker_confi
         .egress = config->egress,
     };
     topic_config_defaults(&k->topic_defaults);
+    b->config_key =
+        (struct broker_config_key){.name = SIM_BROKER_CONFIG,
+                                   .type = TOPIC_CONFIG_LONG,
+                                   .dynamic = true,
+                                   .topic = topic_config_find_server(SIM_BROKER_CONFIG)};
+    k->config_keys = &b->config_key;
+    k->config_keys_n = 1;
     k->topic_defaults.segment_bytes = config->segment_bytes;
     nodes_fill(k);
     b->dirs.data_n = config->data_dirs_n;

@@ -28,11 +28,14 @@ struct sim_broker_config {
     int64_t segment_bytes; /* the default of topics: smaller than one may ask for */
 };
 
+#define SIM_BROKER_CONFIG "log.roll.jitter.ms"
+
 struct sim_broker {
     struct mem_world *world;
     struct sim_net *net;
     struct rng rng;
     struct broker broker;
+    struct broker_config_key config_key; /* the one that can be set */
     struct serve_dirs dirs;
     struct serve_meta meta;
     struct env *envs[SIM_SHARDS_MAX];

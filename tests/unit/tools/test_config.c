@@ -8,6 +8,7 @@
 #include "core/base/bytes.h"
 #include "core/base/logger.h"
 #include "core/meta/topic_config.h"
+#include "tools/config_private.h"
 
 #define ARGS_MAX 24
 
@@ -494,5 +495,53 @@ Test(config, continuation_lines_count_from_their_first)
     struct run r = RUN("--config", file, "-o", "num.partitions=1");
     cr_assert_eq(r.c.data_dirs_n, 2u);
     cr_assert_str_eq(r.c.data_dirs[1], "/b");
+    run_end(&r);
+}
+
+/* ---- what clients are shown ---- */
+
+static const struct broker_config_key *shown(const struct serve_config *c, const char *name)
+{
+    for (unsigned i = 0; i < c->shown_n; i++)
+        if (strcmp(c->shown[i].name, name) == 0)
+            return &c->shown[i];
+    cr_assert_fail("%s is not shown", name);
+    return NULL;
+}
+
+Test(config, every_key_is_shown_once_and_sorted)
+{
+    struct run r = RUN();
+    cr_assert_gt(r.c.shown_n, config_keys_count);
+    for (unsigned i = 1; i < r.c.shown_n; i++)
+        cr_assert_lt(strcmp(r.c.shown[i - 1].name, r.c.shown[i].name), 0, "%s", r.c.shown[i].name);
+    for (unsigned i = 0; i < config_keys_count; i++)
+        cr_assert_str_eq(shown(&r.c, config_keys[i].name)->doc, config_keys[i].doc);
+    for (unsigned i = 0; i < topic_config_keys_count; i++)
+        if (topic_config_keys[i].server_name != NULL)
+            cr_assert_eq(shown(&r.c, topic_config_keys[i].server_name)->topic,
+                         &topic_config_keys[i]);
+    run_end(&r);
+}
+
+Test(config, shown_keys_say_what_is_set_what_it_is_else_and_if_it_may_change)
+{
+    struct run r =
+        RUN("-o", "max.connections=7", "-o", "journal.bytes=64m", "-o", "log.retention.hours=3");
+    const struct broker_config_key *k = shown(&r.c, "max.connections");
+    cr_assert(k->dynamic && k->type == TOPIC_CONFIG_INT && k->topic == NULL);
+    cr_assert_str_eq(k->static_value, "7");
+    cr_assert_str_eq(k->default_value, "2147483647");
+    k = shown(&r.c, "journal.bytes"); /* sizes in bytes */
+    cr_assert(!k->dynamic && k->type == TOPIC_CONFIG_LONG);
+    cr_assert_str_eq(k->static_value, "67108864");
+    cr_assert_str_eq(k->default_value, "268435456");
+    k = shown(&r.c, "log.retention.ms"); /* of a topic; a coarser key sets it */
+    cr_assert(k->dynamic && k->type == TOPIC_CONFIG_LONG && k->topic != NULL);
+    cr_assert_str_eq(k->static_value, "10800000");
+    cr_assert_null(k->default_value);
+    k = shown(&r.c, "broker.rack");
+    cr_assert_null(k->static_value);
+    cr_assert_null(k->default_value);
     run_end(&r);
 }
