@@ -3,7 +3,7 @@ Against any broker (--peer kafka)."""
 import subprocess
 import time
 
-from lib.broker import BINARY, Broker
+from lib.broker import BINARY, Broker, is_peer
 from lib.cli import json_of, penstock
 from lib.clients import need_module
 from lib.testcase import Skip, timeout
@@ -170,6 +170,33 @@ def test_members_reset_and_delete():
         for command in ["describe", "g"], ["delete", "g"]:
             assert "GROUP_ID_NOT_FOUND" in penstock(broker, "group", *command, code=1).errors
         penstock(broker, "group", "reset-offsets", "g", "--to", "sometime", "-t", "t", code=2)
+
+
+@timeout(200)
+def test_members_of_the_new_protocol():
+    """A group of KIP-848 is described, and reset when it is empty, like a classic one."""
+    need_module("confluent_kafka")
+    if not is_peer():
+        raise Skip("needs a broker with the group protocol of KIP-848: --peer kafka")
+    with Broker() as broker:
+        penstock(broker, "topic", "create", "t", "-p", "3")
+        for partition in range(3):
+            penstock(broker, "produce", "t", "-p", partition, stdin=b"a\nb\n")
+        consumer = consumer_of(broker, "g", **{"group.protocol": "consumer"})
+        consumer.subscribe(["t"])
+        seen = [consumer.poll(60) for _ in range(6)]
+        assert all(m is not None and not m.error() for m in seen), seen
+        consumer.commit(asynchronous=False)
+        group, = json_of(broker, "group", "describe", "g")["groups"]
+        member, = group["members"]
+        assert (group["groupType"], group["state"]) == ("consumer", "Stable"), group
+        assert (member["clientId"], member["partitions"]) == ("tester", 3), group
+        assert [(p["committedOffset"], p["memberId"]) for p in group["partitions"]] == \
+            [(2, member["memberId"])] * 3, group
+        consumer.close()
+        rows = json_of(broker, "group", "reset-offsets", "g", "-t", "t", "--to", "1")["offsets"]
+        assert [(row["oldOffset"], row["newOffset"]) for row in rows] == [(2, 1)] * 3, rows
+        assert json_of(broker, "group", "describe", "g")["groups"][0]["lagRecords"] == 3
 
 
 def test_configs():

@@ -1,7 +1,11 @@
 """`penstock topic` over the wire: what it makes is there for others, what it says is what others see,
 and every error has its name. Against any broker (--peer kafka)."""
+import contextlib
 import os
+import socket
+import struct
 import subprocess
+import threading
 
 from lib.broker import BINARY, Broker
 from lib.cli import Said, json_of, penstock
@@ -76,6 +80,61 @@ def test_topic_errors():
         assert names == ["t"], names
         bad = json_of(broker, "topic", "create", "u", "t", code=1)["topics"]
         assert [t.get("error") for t in bad] == [None, "TOPIC_ALREADY_EXISTS"], bad
+
+
+VERSIONS = struct.pack(">ihi", 1, 0, 1) + struct.pack(">hhh", 3, 0, 1)  # Metadata 0 to 1
+
+
+def frame(data):
+    return struct.pack(">i", len(data)) + data
+
+
+@contextlib.contextmanager
+def liar(*answers):
+    """A server that gives every connection these bytes, one for each request, and closes it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        def serve():
+            while True:
+                try:
+                    client, _ = server.accept()
+                except OSError:
+                    return
+                with client:
+                    for answer in answers:
+                        if not client.recv(65536):
+                            break
+                        client.sendall(answer)
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@sanitized
+def test_answers_that_lie():
+    """Whatever comes back, it ends with exit code 1 and a line that names the peer and the request."""
+    topics = 0x7fffffff
+    lies = {
+        "nothing": [b""],
+        "no protocol": [b"HTTP/1.1 400 Bad Request\r\n\r\n"],
+        "a negative length": [struct.pack(">i", -1)],
+        "an endless length": [struct.pack(">i", 0x7fffffff)],
+        "an empty answer": [frame(b"")],
+        "another correlation id": [frame(struct.pack(">ih", 7, 0) + bytes(4))],
+        "too many APIs": [frame(struct.pack(">ihi", 1, 0, 0x7fffffff))],
+        "a cut answer": [struct.pack(">i", 100) + b"x"],
+        "no Metadata": [frame(struct.pack(">ihi", 1, 0, 0))],
+        "too many topics": [frame(VERSIONS), frame(struct.pack(">iiii", 2, 0, -1, topics))],
+        "a broker without port": [frame(VERSIONS), frame(
+            struct.pack(">iiih", 2, 1, 1, 1) + b"h" + struct.pack(">ihii", 0, -1, 1, 0))],
+        "bytes too many": [frame(VERSIONS), frame(struct.pack(">iiii", 2, 0, -1, 0) + b"x")],
+    }
+    for what, answers in lies.items():
+        with liar(*answers) as address:
+            done = subprocess.run([BINARY, "topic", "list", "--bootstrap", address, "--timeout", "0.3"],
+                                  capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1 and done.stdout == "", (what, done)
+        assert done.stderr.count("\n") == 1, (what, done)
+        assert done.stderr.startswith(f"penstock topic list: {address}"), (what, done)
 
 
 def test_no_broker():
