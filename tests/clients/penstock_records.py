@@ -39,7 +39,7 @@ def test_there_and_back():
         path, back = write_lines(broker, 5000), os.path.join(broker.dir, "back")
         for codec in "none", "gzip", "snappy", "lz4", "zstd":
             penstock(broker, "produce", codec, path, "-z", codec)
-            if codec in ("snappy", "zstd") or is_full():
+            if codec == "zstd" or is_full():
                 kcat_consume(broker, codec, back)
                 assert read(back) == read(path), codec
             assert penstock(broker, "consume", codec, "-e", text=False).out == read(path), codec

@@ -55,7 +55,6 @@ def test_topic_describe():
         assert [line.split()[0] for line in text[2:]] == ["0", "1"], text
 
 
-@sanitized
 def test_topic_errors():
     with Broker(shards=1) as broker:
         def fails(code, error, *arguments):
