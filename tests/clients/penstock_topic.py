@@ -37,22 +37,22 @@ def test_topics_come_and_go():
         table = penstock(broker, "topic", "list").out.splitlines()
         assert table[0].split() == ["TOPIC", "PARTITIONS", "REPLICAS", "INTERNAL"], table
         assert [line.split() for line in table[1:]] == [["red", "5", "1", "no"]], table
+        check_describe(broker)
 
 
-def test_topic_describe():
-    with Broker(shards=2) as broker:
-        penstock(broker, "topic", "create", "t", "-p", "2")
-        kcat_produce(broker, "t", lines_file(broker, 30), partition=1)
-        topic = json_of(broker, "topic", "describe", "t")["topics"][0]
-        assert topic["topic"] == "t" and len(topic["topicId"]) == 22, topic
-        first, second = topic["partitions"]
-        assert (first["partition"], first["logStartOffset"], first["logEndOffset"]) == (0, 0, 0)
-        assert (second["partition"], second["logStartOffset"], second["logEndOffset"]) == (1, 0, 30)
-        assert second["leader"] in second["replicas"] and second["leaderEpoch"] >= 0, second
-        assert first["sizeBytes"] == 0 < second["sizeBytes"], topic
-        text = penstock(broker, "topic", "describe").out.splitlines()
-        assert text[0].startswith(f"topic t, id {topic['topicId']}, 2 partitions"), text
-        assert [line.split()[0] for line in text[2:]] == ["0", "1"], text
+def check_describe(broker):
+    penstock(broker, "topic", "create", "t", "-p", "2")
+    kcat_produce(broker, "t", lines_file(broker, 30), partition=1)
+    topic = json_of(broker, "topic", "describe", "t")["topics"][0]
+    assert topic["topic"] == "t" and len(topic["topicId"]) == 22, topic
+    first, second = topic["partitions"]
+    assert (first["partition"], first["logStartOffset"], first["logEndOffset"]) == (0, 0, 0)
+    assert (second["partition"], second["logStartOffset"], second["logEndOffset"]) == (1, 0, 30)
+    assert second["leader"] in second["replicas"] and second["leaderEpoch"] >= 0, second
+    assert first["sizeBytes"] == 0 < second["sizeBytes"], topic
+    text = penstock(broker, "topic", "describe", "t").out.splitlines()
+    assert text[0].startswith(f"topic t, id {topic['topicId']}, 2 partitions"), text
+    assert [line.split()[0] for line in text[2:]] == ["0", "1"], text
 
 
 def test_topic_errors():
@@ -79,6 +79,7 @@ def test_topic_errors():
         assert names == ["t"], names
         bad = json_of(broker, "topic", "create", "u", "t", code=1)["topics"]
         assert [t.get("error") for t in bad] == [None, "TOPIC_ALREADY_EXISTS"], bad
+        check_addresses(broker)
 
 
 VERSIONS = struct.pack(">ihi", 1, 0, 1) + struct.pack(">hhh", 3, 0, 1)  # Metadata 0 to 1
@@ -136,17 +137,16 @@ def test_answers_that_lie():
         assert done.stderr.startswith(f"penstock topic list: {address}"), (what, done)
 
 
-def test_no_broker():
-    """Nobody there, somebody else there, and a list of which the last is the broker."""
-    with Broker(shards=1) as broker:
-        def run(bootstrap, *arguments):
-            done = subprocess.run([BINARY, "topic", "list", "--bootstrap", bootstrap, *arguments],
-                                  capture_output=True, text=True, timeout=60)
-            return Said(done.returncode, done.stdout, done.stderr)
-        nobody = f"127.0.0.1:{broker.port + 30}"
-        said = run(nobody)
-        assert said.code == 1 and f"{nobody}: Connection refused" in said.errors, said
-        assert run(f"{nobody},{broker.bootstrap}").code == 0
-        for wrong in "", "host:", "host:0", "host:70000", "[::1", ":1", "a:b", f"{nobody},":
-            said = run(wrong)
-            assert said.code == 1 and "bootstrap address" in said.errors, (wrong, said)
+def check_addresses(broker):
+    """Nobody there, and a list of which the last is the broker."""
+    def run(bootstrap, *arguments):
+        done = subprocess.run([BINARY, "topic", "list", "--bootstrap", bootstrap, *arguments],
+                              capture_output=True, text=True, timeout=60)
+        return Said(done.returncode, done.stdout, done.stderr)
+    nobody = f"127.0.0.1:{broker.port + 30}"
+    said = run(nobody)
+    assert said.code == 1 and f"{nobody}: Connection refused" in said.errors, said
+    assert run(f"{nobody},{broker.bootstrap}").code == 0
+    for wrong in "", "host:", "host:0", "host:70000", "[::1", ":1", "a:b", f"{nobody},":
+        said = run(wrong)
+        assert said.code == 1 and "bootstrap address" in said.errors, (wrong, said)
