@@ -133,6 +133,30 @@ def test_time_left_by_size_and_without_limit():
 
 
 @timeout(200)
+def test_records_that_are_gone():
+    """What was deleted before it was read is lost to the group, and passed over by a consumer."""
+    need_module("confluent_kafka")
+    from confluent_kafka import TopicPartition
+    from confluent_kafka.admin import AdminClient
+    with Broker(shards=1, options=QUICK) as broker:
+        penstock(broker, "produce", "t", stdin=b"a\nb\nc\nd\n")
+        commit(broker, "g", "t", {0: 1})
+        admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+        for done in admin.delete_records([TopicPartition("t", 0, 3)]).values():
+            assert done.result(30).low_watermark == 3
+        group, = json_of(broker, "group", "describe", "g")["groups"]
+        partition, = group["partitions"]
+        assert (partition["lagRecords"], partition["lostRecords"]) == (3, 2), partition
+        assert partition["logStartOffset"] == 3 and group["lostRecords"] == 2, group
+        done = subprocess.run([BINARY, "consume", "t", "-o", "1", "-e", "--bootstrap",
+                               broker.bootstrap], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (0, "d\n"), done
+        assert "t-0: offsets 1 to 2 are gone" in done.stderr, done
+        beyond = penstock(broker, "consume", "t", "-o", "5", code=1)
+        assert "t-0, offset 5: OFFSET_OUT_OF_RANGE" in beyond.errors, beyond
+
+
+@timeout(200)
 def test_members_reset_and_delete():
     need_module("confluent_kafka")
     with Broker(shards=2, options=QUICK) as broker:

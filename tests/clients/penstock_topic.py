@@ -2,15 +2,16 @@
 and every error has its name. Against any broker (--peer kafka)."""
 import contextlib
 import os
+import re
 import socket
 import struct
 import subprocess
 import threading
 
-from lib.broker import BINARY, Broker
+from lib.broker import BINARY, ROOT, Broker
 from lib.cli import Said, json_of, penstock
-from lib.clients import kcat_produce, need_module
-from lib.testcase import sanitized
+from lib.clients import java, kcat_produce, need_module
+from lib.testcase import sanitized, slow
 
 
 def lines_file(broker, count):
@@ -80,6 +81,19 @@ def test_topic_errors():
         bad = json_of(broker, "topic", "create", "u", "t", code=1)["topics"]
         assert [t.get("error") for t in bad] == [None, "TOPIC_ALREADY_EXISTS"], bad
         check_addresses(broker)
+
+
+@slow
+def test_names_of_errors():
+    """Codes, names, and what is tried again, are those of the Java client."""
+    java_rows = [tuple(line.split()) for line in java("ErrorNames")]
+    with open(os.path.join(ROOT, "tools", "client_errors.h")) as header:
+        ours = {code: (code, name, again) for name, code, again in
+                re.findall(r"^    X\((\w+), (-?\d+), (true|false)\)", header.read(), re.M)}
+    assert len(java_rows) > 130
+    assert [ours.pop(row[0], None) for row in java_rows] == java_rows
+    newest = max(int(row[0]) for row in java_rows)
+    assert all(int(code) > newest for code in ours), ours
 
 
 VERSIONS = struct.pack(">ihi", 1, 0, 1) + struct.pack(">hhh", 3, 0, 1)  # Metadata 0 to 1
