@@ -3,9 +3,9 @@
  *   client_conn_send(); client_conn_receive() when the socket has something, until it says 1;
  *   client_conn_take() decodes the answer.
  * Failure: -errno, and the connection is closed; it may be opened again. An answer that is too
- * long, malformed, or to another request is -EPROTO. Answers of which the rest is awaited are
- * bounded by CLIENT_ANSWER_BYTES_MAX. Ownership: what client_conn_take() decodes lives in the
- * arena. Threads: one. */
+ *   long, malformed, or to another request is -EPROTO. What is held of an answer of which the rest
+ *   is awaited is bounded by CLIENT_ANSWER_BYTES_MAX.
+ * Ownership: what client_conn_take() decodes lives in the arena. Threads: one. */
 #ifndef TOOLS_CLIENT_CONN_H
 #define TOOLS_CLIENT_CONN_H
 

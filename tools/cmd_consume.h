@@ -3,9 +3,9 @@
  *   consume_take.c walks the batches of an answer, and leaves out what was aborted;
  *   consume_print.c prints a record.
  * Failure: a batch whose checksum is wrong ends it with exit code 1; offsets that are gone are
- * named on stderr and passed over. Leaders that move or restart are waited for until the timeout.
- * Memory: one answer of each leader, FETCH_BYTES_MAX or a single batch that is larger. Threads:
- * one. */
+ *   named on stderr and passed over. Leaders that move or restart are waited for until the timeout.
+ * Memory: one answer of each leader, FETCH_BYTES_MAX or a single batch that is larger.
+ * Threads: one. */
 #ifndef TOOLS_CMD_CONSUME_H
 #define TOOLS_CMD_CONSUME_H
 

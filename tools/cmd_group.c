@@ -151,7 +151,7 @@ static int delete (struct client *c, void *options)
 
 static const char *check(const struct cli_command *command, const void *options)
 {
-    return command->bit == RESET ? group_reset_check(options) : NULL;
+    return command->bit == RESET ? group_view_reset_check(options) : NULL;
 }
 
 #define AT(field) offsetof(struct group_options, field)
@@ -160,11 +160,11 @@ int cmd_group(int argc, char **argv)
 {
     static const struct cli_command commands[] = {
         {"list", LIST, list, "", 0, 0, "all groups"},
-        {"describe", DESCRIBE, cmd_group_describe, "GROUP...", 1, UINT32_MAX,
+        {"describe", DESCRIBE, group_view_describe, "GROUP...", 1, UINT32_MAX,
          "offsets, how far behind in records and time, and how long what is unread will stay"},
         {"delete", DELETE, delete, "GROUP...", 1, UINT32_MAX,
          "delete groups without members, and their offsets"},
-        {"reset-offsets", RESET, group_reset, "GROUP --topic NAME --to WHERE", 1, 1,
+        {"reset-offsets", RESET, group_view_reset, "GROUP --topic NAME --to WHERE", 1, 1,
          "commit other offsets for a group without members"},
     };
     static const struct cli_option options[] = {

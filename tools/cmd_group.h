@@ -1,9 +1,11 @@
 /* cmd_group.h: `penstock group`: consumer groups, over the wire: list, describe, delete,
- * reset-offsets. Happy path of describe: group_read() asks the coordinator for members and
- * committed offsets; group_lag() asks the partitions' leaders where they end, when the first unread
- * record was written, and what the topics' configs say of how long it stays; group_describe.c shows
- * it. Failure: as in client.h; what goes wrong with one partition is in its rc. Ownership: all of a
- * group lives in its arena. Threads: one. */
+ * reset-offsets.
+ * Happy path of describe: group_view_read() asks the coordinator for members and committed
+ *   offsets; group_view_lag() asks the partitions' leaders where they end and when the first unread
+ *   record was written, and what the topics' configs say of how long it stays; group_describe.c
+ *   shows it.
+ * Failure: as in client.h; what goes wrong with one partition is in its rc.
+ * Ownership: all of a group lives in its arena. Threads: one. */
 #ifndef TOOLS_CMD_GROUP_H
 #define TOOLS_CMD_GROUP_H
 
@@ -11,7 +13,7 @@
 
 struct group_options {
     struct cli_common common;
-    struct cli_list topics; /* reset-offsets: TOPIC or TOPIC:PARTITIONS */
+    struct cli_list topics; /* reset-offsets: of these */
     const char *state, *to;
     bool all_topics, dry_run, members;
 };
@@ -44,7 +46,7 @@ struct group_partition {
     double left_s; /* below 0: overdue */
 };
 
-struct group {
+struct group_view {
     const char *name;
     int32_t coordinator;
     const char *state, *type, *protocol; /* type: classic, consumer */
@@ -56,26 +58,29 @@ struct group {
 };
 
 /* Close it also when that failed. GROUP_ID_NOT_FOUND: there is none. */
-int group_read(struct client *c, const char *name, struct group *ret);
-void group_close(struct group *g);
+int group_view_read(struct client *c, const char *name, struct group_view *ret);
+void group_view_close(struct group_view *g);
 /* The partition's place among the group's, made when it is not there. NULL: no memory. */
-struct group_partition *group_partition_at(struct group *g, struct wire_str topic,
-                                           int32_t partition);
-void group_sort(struct group *g);
+struct group_partition *group_view_partition_at(struct group_view *g, struct wire_str topic,
+                                                int32_t partition);
+void group_view_sort(struct group_view *g);
 
 /* Of a member's assignment as consumers of the classic protocol write it. 0 or -EPROTO, -ENOMEM. */
-int group_assignment(struct group *g, struct group_member *m, struct wire_bytes assignment);
-struct group_member *group_member_add(struct group *g, struct wire_str id, struct wire_str instance,
-                                      struct wire_str client, struct wire_str host);
-int group_assign(struct group *g, struct group_member *m, struct wire_str topic, int32_t partition);
-const char *group_text(struct group *g, struct wire_str s); /* null is "" */
+int group_view_assignment(struct group_view *g, struct group_member *m,
+                          struct wire_bytes assignment);
+struct group_member *group_view_member_add(struct group_view *g, struct wire_str id,
+                                           struct wire_str instance, struct wire_str client,
+                                           struct wire_str host);
+int group_view_assign(struct group_view *g, struct group_member *m, struct wire_str topic,
+                      int32_t partition);
+const char *group_view_text(struct group_view *g, struct wire_str s); /* null is "" */
 
 /* Fills in what is below `rc` for every partition. */
-int group_lag(struct client *c, struct group *g);
+int group_view_lag(struct client *c, struct group_view *g);
 
-int cmd_group_describe(struct client *c, void *options);
-int group_reset(struct client *c, void *options);
-const char *group_reset_check(const struct group_options *o); /* NULL, or what is wrong */
+int group_view_describe(struct client *c, void *options);
+int group_view_reset(struct client *c, void *options);
+const char *group_view_reset_check(const struct group_options *o); /* NULL, or what is wrong */
 
 int cmd_group(int argc, char **argv);
 

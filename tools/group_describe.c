@@ -1,5 +1,5 @@
-/* group_describe.c: `penstock group describe`: a group's state, members, and how far each partition
- * is behind. */
+/* group_describe.c: `penstock group describe`: a group's state, members, and how far each
+ * partition is behind. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -82,7 +82,7 @@ static struct json_object *member_row(const struct group_member *m)
 }
 
 /* What a group has in all: the sum of its lags, the oldest unread record, the least time left. */
-static void totals_add(const struct group *g, struct json_object *row)
+static void totals_add(const struct group_view *g, struct json_object *row)
 {
     const struct group_partition *oldest = NULL, *soonest = NULL;
     uint64_t lag = 0, lost = 0;
@@ -113,7 +113,7 @@ static bool has_key(struct json_object *rows, const char *key)
     return false;
 }
 
-static void print(const struct group *g, struct json_object *partitions,
+static void print(const struct group_view *g, struct json_object *partitions,
                   struct json_object *members)
 {
     static const struct cli_column columns[] = {
@@ -141,7 +141,8 @@ static void print(const struct group *g, struct json_object *partitions,
         cli_table(members, member_columns, ARRAY_LEN(member_columns));
 }
 
-static void show(const struct group *g, const struct group_options *o, struct json_object *groups)
+static void show(const struct group_view *g, const struct group_options *o,
+                 struct json_object *groups)
 {
     struct json_object *row = row_new(NULL), *partitions = json_object_new_array();
     struct json_object *members = json_object_new_array();
@@ -162,22 +163,22 @@ static void show(const struct group *g, const struct group_options *o, struct js
     json_object_array_add(groups, row);
 }
 
-int cmd_group_describe(struct client *c, void *options)
+int group_view_describe(struct client *c, void *options)
 {
     const struct group_options *o = options;
     struct json_object *groups = json_object_new_array();
     int worst = 0;
     for (unsigned i = 0; i < o->common.args.n; i++) {
-        struct group g;
-        int rc = group_read(c, o->common.args.items[i], &g);
+        struct group_view g;
+        int rc = group_view_read(c, o->common.args.items[i], &g);
         if (rc == 0)
-            rc = group_lag(c, &g);
+            rc = group_view_lag(c, &g);
         if (rc == 0)
             show(&g, o, groups);
         else
             cli_complain(&o->common, c->reason);
         worst = rc < 0 ? CLI_SAID : worst;
-        group_close(&g);
+        group_view_close(&g);
     }
     if (o->common.json)
         cli_rows(true, "groups", groups, NULL, 0);

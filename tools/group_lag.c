@@ -22,7 +22,7 @@
 
 struct lag {
     struct client *c;
-    struct group *g;
+    struct group_view *g;
     struct arena arena;
     struct client_spot *ends, *starts, *recent; /* a place for each partition */
     int64_t *sizes;
@@ -248,7 +248,7 @@ static int left_read(struct lag *l)
     return rc;
 }
 
-int group_lag(struct client *c, struct group *g)
+int group_view_lag(struct client *c, struct group_view *g)
 {
     struct lag l = {.c = c, .g = g};
     if (g->partitions_n == 0)

@@ -1,6 +1,6 @@
-/* group_read.c: what a group's coordinator knows: state, members, assignments, committed offsets.
- * Formats: ConsumerGroupDescribe (groups of KIP-848), DescribeGroups (classic ones), OffsetFetch;
- * an assignment of the classic protocol is Kafka's ConsumerProtocolAssignment. */
+/* group_read.c: what a group's coordinator knows: state, members, assignments, committed
+ * offsets. Formats: ConsumerGroupDescribe (groups of KIP-848), DescribeGroups (classic ones),
+ * OffsetFetch; an assignment of the classic protocol is Kafka's ConsumerProtocolAssignment. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,14 +19,14 @@ enum {
 
 /* ---- building a group ---- */
 
-const char *group_text(struct group *g, struct wire_str s)
+const char *group_view_text(struct group_view *g, struct wire_str s)
 {
     const char *text = arena_printf(&g->arena, "%.*s", MAX(s.len, 0), s.len > 0 ? s.p : "");
     return text == NULL ? "" : text;
 }
 
 /* Arrays in the arena that double: what they were stays behind until the arena goes. */
-static void *array_grow(struct group *g, void *items, unsigned n, size_t size)
+static void *array_grow(struct group_view *g, void *items, unsigned n, size_t size)
 {
     if (n > 0 && (n & (n - 1)) != 0)
         return items;
@@ -34,8 +34,8 @@ static void *array_grow(struct group *g, void *items, unsigned n, size_t size)
     return more == NULL || n == 0 ? more : memcpy(more, items, n * size);
 }
 
-struct group_partition *group_partition_at(struct group *g, struct wire_str topic,
-                                           int32_t partition)
+struct group_partition *group_view_partition_at(struct group_view *g, struct wire_str topic,
+                                                int32_t partition)
 {
     const char *name = NULL;
     for (unsigned i = 0; i < g->partitions_n; i++) {
@@ -51,7 +51,7 @@ struct group_partition *group_partition_at(struct group *g, struct wire_str topi
         return NULL;
     g->partitions = grown;
     grown[g->partitions_n] =
-        (struct group_partition){.topic = name != NULL ? name : group_text(g, topic),
+        (struct group_partition){.topic = name != NULL ? name : group_view_text(g, topic),
                                  .partition = partition,
                                  .committed = -1,
                                  .lag = -1,
@@ -68,33 +68,35 @@ static int by_place(const void *a, const void *b)
     return order != 0 ? order : (x->partition > y->partition) - (x->partition < y->partition);
 }
 
-void group_sort(struct group *g)
+void group_view_sort(struct group_view *g)
 {
     if (g->partitions_n > 0)
         qsort(g->partitions, g->partitions_n, sizeof(*g->partitions), by_place);
 }
 
-static int members_reserve(struct group *g, int32_t n)
+static int members_reserve(struct group_view *g, int32_t n)
 {
     g->members = arena_array(&g->arena, (size_t)MAX(n, 1), sizeof(*g->members));
     return g->members == NULL ? -ENOMEM : 0;
 }
 
 /* There is room: members_reserve() has been told how many come. */
-struct group_member *group_member_add(struct group *g, struct wire_str id, struct wire_str instance,
-                                      struct wire_str client, struct wire_str host)
+struct group_member *group_view_member_add(struct group_view *g, struct wire_str id,
+                                           struct wire_str instance, struct wire_str client,
+                                           struct wire_str host)
 {
     struct group_member *m = &g->members[g->members_n++];
-    *m = (struct group_member){.id = group_text(g, id),
-                               .instance = instance.len < 0 ? NULL : group_text(g, instance),
-                               .client = group_text(g, client),
-                               .host = group_text(g, host)};
+    *m = (struct group_member){.id = group_view_text(g, id),
+                               .instance = instance.len < 0 ? NULL : group_view_text(g, instance),
+                               .client = group_view_text(g, client),
+                               .host = group_view_text(g, host)};
     return m;
 }
 
-int group_assign(struct group *g, struct group_member *m, struct wire_str topic, int32_t partition)
+int group_view_assign(struct group_view *g, struct group_member *m, struct wire_str topic,
+                      int32_t partition)
 {
-    struct group_partition *p = group_partition_at(g, topic, partition);
+    struct group_partition *p = group_view_partition_at(g, topic, partition);
     if (p == NULL)
         return -ENOMEM;
     p->member = m;
@@ -113,7 +115,8 @@ static int take_int(struct cursor *c, unsigned bytes, int32_t *ret)
     return 0;
 }
 
-int group_assignment(struct group *g, struct group_member *m, struct wire_bytes assignment)
+int group_view_assignment(struct group_view *g, struct group_member *m,
+                          struct wire_bytes assignment)
 {
     struct cursor c = {assignment.p, assignment.p + MAX(assignment.len, 0)};
     int32_t version, topics, len, partitions, partition;
@@ -129,7 +132,7 @@ int group_assignment(struct group *g, struct group_member *m, struct wire_bytes 
         for (; partitions > 0; partitions--) {
             if (take_int(&c, 4, &partition) < 0)
                 return -EPROTO;
-            int rc = group_assign(g, m, (struct wire_str){(const char *)name, len}, partition);
+            int rc = group_view_assign(g, m, (struct wire_str){(const char *)name, len}, partition);
             if (rc < 0)
                 return rc;
         }
@@ -139,29 +142,29 @@ int group_assignment(struct group *g, struct group_member *m, struct wire_bytes 
 
 /* ---- describing ---- */
 
-static int consumer_take(struct client *c, struct group *g,
+static int consumer_take(struct client *c, struct group_view *g,
                          const struct consumer_group_describe_response_described_group *from)
 {
     int rc = members_reserve(g, from->members_n);
-    g->state = group_text(g, from->group_state);
+    g->state = group_view_text(g, from->group_state);
     g->type = "consumer";
-    g->protocol = group_text(g, from->assignor_name);
+    g->protocol = group_view_text(g, from->assignor_name);
     for (int32_t i = 0; rc == 0 && i < from->members_n; i++) {
         const struct consumer_group_describe_response_member *m = &from->members[i];
         struct group_member *to =
-            group_member_add(g, m->member_id, m->instance_id, m->client_id, m->client_host);
+            group_view_member_add(g, m->member_id, m->instance_id, m->client_id, m->client_host);
         for (int32_t t = 0; rc == 0 && t < m->assignment.topic_partitions_n; t++) {
             const struct consumer_group_describe_response_topic_partitions *topic =
                 &m->assignment.topic_partitions[t];
             for (int32_t p = 0; rc == 0 && p < topic->partitions_n; p++)
-                rc = group_assign(g, to, topic->topic_name, topic->partitions[p]);
+                rc = group_view_assign(g, to, topic->topic_name, topic->partitions[p]);
         }
     }
     return rc < 0 ? client_fail(c, rc, CLIENT_NO_MESSAGE, "group %s", g->name) : 0;
 }
 
 /* Groups of KIP-848. GROUP_ID_NOT_FOUND, UNSUPPORTED_VERSION: it may be a classic one. */
-static int consumer_describe(struct client *c, struct group *g)
+static int consumer_describe(struct client *c, struct group_view *g)
 {
     struct consumer_group_describe_request request;
     struct consumer_group_describe_response response;
@@ -186,25 +189,25 @@ static int consumer_describe(struct client *c, struct group *g)
     return consumer_take(c, g, &response.groups[0]);
 }
 
-static int classic_take(struct client *c, struct group *g,
+static int classic_take(struct client *c, struct group_view *g,
                         const struct describe_groups_response_described_group *from)
 {
     bool is_consumer = wire_str_eq(from->protocol_type, "consumer");
     int rc = members_reserve(g, from->members_n);
-    g->state = group_text(g, from->group_state);
+    g->state = group_view_text(g, from->group_state);
     g->type = "classic";
-    g->protocol = group_text(g, from->protocol_data);
+    g->protocol = group_view_text(g, from->protocol_data);
     for (int32_t i = 0; rc == 0 && i < from->members_n; i++) {
         const struct describe_groups_response_described_group_member *m = &from->members[i];
-        struct group_member *to =
-            group_member_add(g, m->member_id, m->group_instance_id, m->client_id, m->client_host);
+        struct group_member *to = group_view_member_add(g, m->member_id, m->group_instance_id,
+                                                        m->client_id, m->client_host);
         if (is_consumer) /* others have assignments that only they understand */
-            rc = group_assignment(g, to, m->member_assignment);
+            rc = group_view_assignment(g, to, m->member_assignment);
     }
     return rc < 0 ? client_fail(c, rc, CLIENT_NO_MESSAGE, "members of group %s", g->name) : 0;
 }
 
-static int classic_describe(struct client *c, struct group *g)
+static int classic_describe(struct client *c, struct group_view *g)
 {
     struct describe_groups_request request;
     struct describe_groups_response response;
@@ -232,10 +235,10 @@ static int classic_describe(struct client *c, struct group *g)
 
 /* ---- committed offsets ---- */
 
-static int committed_add(struct client *c, struct group *g, struct wire_str topic,
+static int committed_add(struct client *c, struct group_view *g, struct wire_str topic,
                          int32_t partition, int64_t offset, int16_t error)
 {
-    struct group_partition *p = group_partition_at(g, topic, partition);
+    struct group_partition *p = group_view_partition_at(g, topic, partition);
     if (p == NULL)
         return client_fail(c, -ENOMEM, CLIENT_NO_MESSAGE, "group %s", g->name);
     p->committed = error == 0 ? offset : -1;
@@ -243,7 +246,7 @@ static int committed_add(struct client *c, struct group *g, struct wire_str topi
     return 0;
 }
 
-static int committed_take_old(struct client *c, struct group *g,
+static int committed_take_old(struct client *c, struct group_view *g,
                               const struct offset_fetch_response *r)
 {
     int rc = 0;
@@ -257,7 +260,7 @@ static int committed_take_old(struct client *c, struct group *g,
     return rc;
 }
 
-static int committed_take(struct client *c, struct group *g,
+static int committed_take(struct client *c, struct group_view *g,
                           const struct offset_fetch_response_offset_fetch_response_group *r)
 {
     int rc = 0;
@@ -271,7 +274,7 @@ static int committed_take(struct client *c, struct group *g,
     return rc;
 }
 
-static int committed_read(struct client *c, struct group *g)
+static int committed_read(struct client *c, struct group_view *g)
 {
     struct offset_fetch_request request;
     struct offset_fetch_request_offset_fetch_request_group group;
@@ -303,7 +306,7 @@ static int committed_read(struct client *c, struct group *g)
 
 /* ---- all of it ---- */
 
-static int read_once(struct client *c, struct group *g)
+static int read_once(struct client *c, struct group_view *g)
 {
     arena_reset(&g->arena);
     g->members = NULL;
@@ -318,21 +321,21 @@ static int read_once(struct client *c, struct group *g)
     return rc < 0 ? rc : committed_read(c, g);
 }
 
-int group_read(struct client *c, const char *name, struct group *ret)
+int group_view_read(struct client *c, const char *name, struct group_view *ret)
 {
     struct client_retry retry = {0};
     int rc;
-    *ret = (struct group){.name = name};
+    *ret = (struct group_view){.name = name};
     arena_init(&ret->arena, CLIENT_ARENA_BYTES);
     do
         rc = read_once(c, ret);
     while (rc < 0 && client_retry(c, &retry, rc));
     if (rc == 0)
-        group_sort(ret);
+        group_view_sort(ret);
     return rc;
 }
 
-void group_close(struct group *g)
+void group_view_close(struct group_view *g)
 {
     arena_fini(&g->arena);
 }

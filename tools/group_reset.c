@@ -19,7 +19,7 @@ enum to_kind { TO_FIRST, TO_END, TO_OFFSET, TO_TIME, TO_SHIFT };
 struct reset {
     struct client *c;
     const struct group_options *o;
-    struct group g;
+    struct group_view g;
     enum to_kind kind;
     int64_t value;
     struct client_spot *spots; /* what is reset; offset: to where */
@@ -42,7 +42,7 @@ static int to_parse(const char *text, enum to_kind *ret_kind, int64_t *ret)
     return 0;
 }
 
-const char *group_reset_check(const struct group_options *o)
+const char *group_view_reset_check(const struct group_options *o)
 {
     enum to_kind kind;
     int64_t value;
@@ -66,8 +66,8 @@ static int topic_add(struct reset *r, const char *topic)
         rc = client_fail(r->c, m.topics_n != 1 ? -EPROTO : client_rc(m.topics[0].error_code),
                          CLIENT_NO_MESSAGE, "%s", topic);
     for (int32_t i = 0; rc == 0 && i < m.topics[0].partitions_n; i++)
-        if (group_partition_at(&r->g, wire_str_of(topic),
-                               m.topics[0].partitions[i].partition_index) == NULL)
+        if (group_view_partition_at(&r->g, wire_str_of(topic),
+                                    m.topics[0].partitions[i].partition_index) == NULL)
             rc = client_fail(r->c, -ENOMEM, CLIENT_NO_MESSAGE, "%s", topic);
     return rc;
 }
@@ -87,7 +87,7 @@ static int spots_make(struct reset *r)
         rc = topic_add(r, r->o->topics.items[i]);
     if (rc < 0)
         return rc;
-    group_sort(&r->g);
+    group_view_sort(&r->g);
     r->spots = arena_array(&r->g.arena, r->g.partitions_n, sizeof(*r->spots));
     if (r->spots == NULL)
         return client_fail(r->c, -ENOMEM, CLIENT_NO_MESSAGE, "offsets");
@@ -118,7 +118,7 @@ static int offsets_ask(struct reset *r, int64_t timestamp, struct client_spot *s
 
 static int64_t committed_of(struct reset *r, const struct client_spot *s)
 {
-    return group_partition_at(&r->g, wire_str_of(s->topic), s->partition)->committed;
+    return group_view_partition_at(&r->g, wire_str_of(s->topic), s->partition)->committed;
 }
 
 /* Within what is there: an offset that is not would send the group to its reset policy. */
@@ -237,7 +237,7 @@ static void show(struct reset *r)
 /* A group that is not there yet is made by this. */
 static int group_find(struct reset *r)
 {
-    int rc = group_read(r->c, r->o->common.args.items[0], &r->g);
+    int rc = group_view_read(r->c, r->o->common.args.items[0], &r->g);
     if (rc == client_rc(CLIENT_GROUP_ID_NOT_FOUND)) {
         r->g.state = "Empty";
         rc = 0;
@@ -249,7 +249,7 @@ static int group_find(struct reset *r)
     return rc;
 }
 
-int group_reset(struct client *c, void *options)
+int group_view_reset(struct client *c, void *options)
 {
     struct reset r = {.c = c, .o = options};
     to_parse(r.o->to, &r.kind, &r.value);
@@ -262,6 +262,6 @@ int group_reset(struct client *c, void *options)
         rc = commit(&r);
     if (rc == 0)
         show(&r);
-    group_close(&r.g);
+    group_view_close(&r.g);
     return rc;
 }

@@ -10,7 +10,7 @@ import time
 
 from lib.broker import BINARY, Broker, is_peer
 from lib.cli import json_of, penstock
-from lib.clients import kcat_consume, kcat_produce, need_module
+from lib.clients import is_full, kcat_consume, kcat_produce, need_module
 from lib.testcase import Skip, sanitized, timeout
 
 
@@ -39,8 +39,9 @@ def test_there_and_back():
         path, back = write_lines(broker, 5000), os.path.join(broker.dir, "back")
         for codec in "none", "gzip", "snappy", "lz4", "zstd":
             penstock(broker, "produce", codec, path, "-z", codec)
-            kcat_consume(broker, codec, back)
-            assert read(back) == read(path), codec
+            if codec == "zstd" or is_full():
+                kcat_consume(broker, codec, back)
+                assert read(back) == read(path), codec
             assert penstock(broker, "consume", codec, "-e", text=False).out == read(path), codec
         kcat_produce(broker, "kcat", path, settings=["compression.codec=lz4"])
         assert penstock(broker, "consume", "kcat", "-e", text=False).out == read(path)

@@ -200,26 +200,27 @@ static const uint8_t assignment[] = {0, 1, 0, 0, 0, 2, 0, 1, 't', 0, 0,   0,   2
                                      0, 0, 0, 0, 0, 0, 0, 2, 0,   2, 'u', 'v', 0,
                                      0, 0, 1, 0, 0, 0, 1, 0, 0,   0, 1,   '!'};
 
-static struct group group_new(void)
+static struct group_view group_new(void)
 {
-    struct group g = {.name = "g"};
+    struct group_view g = {.name = "g"};
     arena_init(&g.arena, 1 << 20);
     return g;
 }
 
 Test(group, an_assignment)
 {
-    struct group g = group_new();
+    struct group_view g = group_new();
     struct group_member m = {.id = "m"};
-    cr_assert_eq(group_assignment(&g, &m, (struct wire_bytes){assignment, sizeof(assignment)}), 0);
-    group_sort(&g);
+    cr_assert_eq(group_view_assignment(&g, &m, (struct wire_bytes){assignment, sizeof(assignment)}),
+                 0);
+    group_view_sort(&g);
     cr_assert_eq(g.partitions_n, 3);
     cr_assert_eq(m.partitions_n, 3);
     cr_assert_str_eq(g.partitions[1].topic, "t");
     cr_assert_eq(g.partitions[1].partition, 2);
     cr_assert_str_eq(g.partitions[2].topic, "uv");
     cr_assert_eq(g.partitions[2].member, &m);
-    group_close(&g);
+    group_view_close(&g);
 }
 
 /* Each cut before the user data is refused, and nothing behind the end is read: the bytes are at
@@ -228,25 +229,25 @@ Test(group, a_cut_assignment)
 {
     enum { USER_DATA_BYTES = 5 };
     for (size_t len = 1; len < sizeof(assignment) - USER_DATA_BYTES; len++) {
-        struct group g = group_new();
+        struct group_view g = group_new();
         struct group_member m = {.id = "m"};
         uint8_t *copy = malloc(len);
         memcpy(copy, assignment, len);
-        cr_assert_eq(group_assignment(&g, &m, (struct wire_bytes){copy, (int32_t)len}), -EPROTO,
-                     "%zu bytes", len);
+        cr_assert_eq(group_view_assignment(&g, &m, (struct wire_bytes){copy, (int32_t)len}),
+                     -EPROTO, "%zu bytes", len);
         free(copy);
-        group_close(&g);
+        group_view_close(&g);
     }
 }
 
 Test(group, an_assignment_that_lies)
 {
-    struct group g = group_new();
+    struct group_view g = group_new();
     struct group_member m = {.id = "m"};
     static const uint8_t many[] = {0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 1, 't', 0x7f, 0xff, 0xff, 0xff};
-    cr_assert_eq(group_assignment(&g, &m, (struct wire_bytes){many, sizeof(many)}), -EPROTO);
-    cr_assert_eq(group_assignment(&g, &m, (struct wire_bytes){NULL, -1}), 0);
-    group_close(&g);
+    cr_assert_eq(group_view_assignment(&g, &m, (struct wire_bytes){many, sizeof(many)}), -EPROTO);
+    cr_assert_eq(group_view_assignment(&g, &m, (struct wire_bytes){NULL, -1}), 0);
+    group_view_close(&g);
 }
 
 /* ---- input ---- */
