@@ -22,16 +22,19 @@ def say(what):
     print(int(time.time() * 1e6), what, flush=True)
 
 
-def say_got(records):
-    """Say it of (partition, offset)s; return where to go on, by partition."""
+def say_got(records, uncommitted):
+    """Say it of (partition, offset)s, and note where each partition goes on."""
     for partition, offset in records:
         say(f"got {partition} {offset}")
-    return {partition: offset + 1 for partition, offset in records}
+        uncommitted[partition] = offset + 1
 
 
-def say_committed(following):
-    for partition, offset in following.items():
-        say(f"committed {partition} {offset}")
+def say_committed(uncommitted, assigned):
+    """What was taken away meanwhile was not committed: somebody else reads it again."""
+    for partition, offset in uncommitted.items():
+        if partition in assigned:
+            say(f"committed {partition} {offset}")
+    uncommitted.clear()
 
 
 def confluent(bootstrap, topic, group, instance=None):
@@ -44,16 +47,17 @@ def confluent(bootstrap, topic, group, instance=None):
         settings["group.instance.id"] = instance
     consumer = Consumer(settings)
     consumer.subscribe([topic])
+    uncommitted = {}
     try:
         while True:
-            following = say_got([(m.partition(), m.offset()) for m in consumer.consume(50, 0.2)
-                                 if m.error() is None])
-            if following:
+            say_got([(m.partition(), m.offset()) for m in consumer.consume(50, 0.2)
+                     if m.error() is None], uncommitted)
+            if uncommitted:
                 try:
-                    consumer.commit(asynchronous=False)
-                    say_committed(following)
+                    done = consumer.commit(asynchronous=False)
+                    say_committed(uncommitted, {p.partition for p in done if p.error is None})
                 except KafkaException:
-                    pass  # not ours any more, or no broker: somebody will read it again
+                    pass  # again, with what comes next
     except Stop:
         consumer.close()
 
@@ -66,16 +70,19 @@ def kafka_python(bootstrap, topic, group, instance=None):
         auto_offset_reset="earliest", session_timeout_ms=SESSION_MS,
         heartbeat_interval_ms=HEARTBEAT_MS, max_poll_records=50, reconnect_backoff_max_ms=500,
         **({} if instance is None else {"group_instance_id": instance}))
+    uncommitted = {}
     try:
         while True:
-            polled = consumer.poll(200)
-            following = say_got([(m.partition, m.offset) for ms in polled.values() for m in ms])
-            if following:
-                try:
+            try:
+                polled = consumer.poll(200)
+                say_got([(m.partition, m.offset) for ms in polled.values() for m in ms],
+                        uncommitted)
+                if uncommitted:
+                    assigned = {p.partition for p in consumer.assignment()}
                     consumer.commit()
-                    say_committed(following)
-                except KafkaError:
-                    pass
+                    say_committed(uncommitted, assigned)
+            except KafkaError:
+                time.sleep(0.1)  # again, with what comes next
     except Stop:
         consumer.close()
 

@@ -21,14 +21,11 @@ func franzMember(ctx context.Context, bootstrap, topic, group string) {
 	client := franzClient(bootstrap, topic, group)
 	for ctx.Err() == nil {
 		fetches := client.PollRecords(ctx, 50)
-		next := map[int32]int64{}
-		fetches.EachRecord(func(r *kgo.Record) {
-			say("got %d %d", r.Partition, r.Offset)
-			next[r.Partition] = r.Offset + 1
-		})
-		if len(next) > 0 && client.CommitRecords(context.Background(), fetches.Records()...) == nil {
-			for partition, offset := range next {
-				say("committed %d %d", partition, offset)
+		fetches.EachRecord(func(r *kgo.Record) { say("got %d %d", r.Partition, r.Offset) })
+		next := client.UncommittedOffsets()[topic] // of what is still ours
+		if len(next) > 0 && client.CommitUncommittedOffsets(context.Background()) == nil {
+			for partition, at := range next {
+				say("committed %d %d", partition, at.Offset)
 			}
 		}
 		client.AllowRebalance()

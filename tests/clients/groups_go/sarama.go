@@ -8,6 +8,7 @@ import (
 )
 
 type saramaHandler struct {
+	client       sarama.Client
 	admin        sarama.ClusterAdmin
 	topic, group string
 }
@@ -15,16 +16,19 @@ type saramaHandler struct {
 func (saramaHandler) Setup(sarama.ConsumerGroupSession) error   { return nil }
 func (saramaHandler) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 
-// Commit says nothing about its success, so the broker is asked.
+// Commit says nothing about its success, so the broker is asked; again, when it was away.
 func (h saramaHandler) commit(s sarama.ConsumerGroupSession, partition int32) {
 	s.Commit()
-	answer, err := h.admin.ListConsumerGroupOffsets(h.group, map[string][]int32{h.topic: {partition}})
-	if err != nil {
-		return
-	}
-	block := answer.GetBlock(h.topic, partition)
-	if block != nil && block.Err == sarama.ErrNoError && block.Offset >= 0 {
-		say("committed %d %d", partition, block.Offset)
+	for try := 0; try < 3; try++ {
+		answer, err := h.admin.ListConsumerGroupOffsets(h.group, map[string][]int32{h.topic: {partition}})
+		if err == nil {
+			block := answer.GetBlock(h.topic, partition)
+			if block != nil && block.Err == sarama.ErrNoError && block.Offset >= 0 {
+				say("committed %d %d", partition, block.Offset)
+			}
+			return
+		}
+		h.client.RefreshCoordinator(h.group)
 	}
 }
 
@@ -54,18 +58,24 @@ func saramaMember(ctx context.Context, bootstrap, topic, group string) {
 	config.Consumer.Group.Rebalance.Timeout = 10 * time.Second
 	config.Consumer.Offsets.Initial = sarama.OffsetOldest
 	config.Consumer.Offsets.AutoCommit.Enable = false
-	admin, err := sarama.NewClusterAdmin([]string{bootstrap}, config)
+	client, err := sarama.NewClient([]string{bootstrap}, config)
 	if err != nil {
 		fail("sarama: %v", err)
 	}
-	client, err := sarama.NewConsumerGroup([]string{bootstrap}, group, config)
+	admin, err := sarama.NewClusterAdminFromClient(client)
+	if err != nil {
+		fail("sarama: %v", err)
+	}
+	member, err := sarama.NewConsumerGroupFromClient(group, client)
 	if err != nil {
 		fail("sarama: %v", err)
 	}
 	for ctx.Err() == nil {
-		if client.Consume(ctx, []string{topic}, saramaHandler{admin, topic, group}) != nil {
+		handler := saramaHandler{client, admin, topic, group}
+		if member.Consume(ctx, []string{topic}, handler) != nil {
 			time.Sleep(200 * time.Millisecond)
 		}
 	}
+	member.Close()
 	client.Close()
 }

@@ -12,6 +12,7 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.errors.WakeupException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
@@ -29,25 +30,25 @@ public final class GroupMember {
             + " " + what);
     }
 
-    private static Map<TopicPartition, OffsetAndMetadata> take(
-            ConsumerRecords<byte[], byte[]> records) {
-        Map<TopicPartition, OffsetAndMetadata> next = new HashMap<>();
+    private static void take(ConsumerRecords<byte[], byte[]> records,
+            Map<TopicPartition, OffsetAndMetadata> next) {
         for (ConsumerRecord<byte[], byte[]> record : records) {
             say("got " + record.partition() + " " + record.offset());
             next.put(new TopicPartition(record.topic(), record.partition()),
                 new OffsetAndMetadata(record.offset() + 1));
         }
-        return next;
     }
 
     private static void commit(KafkaConsumer<byte[], byte[]> consumer,
             Map<TopicPartition, OffsetAndMetadata> next) {
+        next.keySet().retainAll(consumer.assignment());
         try {
             consumer.commitSync(next);
-        } catch (CommitFailedException | org.apache.kafka.common.errors.RetriableException late) {
-            return;
+        } catch (CommitFailedException | RetriableException late) {
+            return; // again, with what comes next
         }
         next.forEach((p, o) -> say("committed " + p.partition() + " " + o.offset()));
+        next.clear();
     }
 
     private static Properties settings(String[] args) {
@@ -68,10 +69,10 @@ public final class GroupMember {
     }
 
     private static void run(KafkaConsumer<byte[], byte[]> consumer) {
+        Map<TopicPartition, OffsetAndMetadata> next = new HashMap<>();
         while (!stops) {
             try {
-                Map<TopicPartition, OffsetAndMetadata> next =
-                    take(consumer.poll(Duration.ofMillis(200)));
+                take(consumer.poll(Duration.ofMillis(200)), next);
                 if (!next.isEmpty()) {
                     commit(consumer, next);
                 }
@@ -88,6 +89,7 @@ public final class GroupMember {
             stops = true;
             try {
                 main.join(TimeUnit.SECONDS.toMillis(10));
+                Runtime.getRuntime().halt(main.isAlive() ? 1 : 0); // not 143, for SIGTERM
             } catch (InterruptedException cut) {
                 Thread.currentThread().interrupt();
             }
