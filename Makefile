@@ -99,6 +99,7 @@ FORCE:
 # and what is named here.
 SCRIPT_SOURCES := $(wildcard tests/lib/script_*.c)
 UNIT_EXTRA_bench/load := $(SCRIPT_SOURCES) tests/lib/net_sim.c
+TEST_DEPS_core/group := numa
 UNIT_MODULES := $(foreach m,$(MODULES),$(if $(wildcard tests/unit/$(m)/*.c),$(m)))
 unit_program = $(BUILD)/tests/unit-$(subst /,-,$(1))
 define unit_rules

@@ -154,6 +154,10 @@ make_franz() {
     (cd tests/clients/franz && "$(cat "$clients/go.path")" build -o "$clients/franz/franz" .)
 }
 
+make_groups_go() {
+    (cd tests/clients/groups_go && "$(cat "$clients/go.path")" build -o "$clients/groups_go/groups" .)
+}
+
 install_peer() {
     once peer "$(key_of tests/clients/java/peer/pom.xml)" \
         copy_jars "$root/tests/clients/java/peer/pom.xml" "$clients/java/peer"
@@ -230,5 +234,7 @@ once venv "$(key_of tests/clients/requirements.txt)" make_venv
 once kafkajs "$(key_of tests/clients/kafkajs/package.json)" make_node
 [ -e "$clients/go.missing" ] ||
     once franz "$(key_of tests/clients/franz/* "$clients/go.path")" make_franz
+[ -e "$clients/go.missing" ] ||
+    once groups_go "$(key_of tests/clients/groups_go/* "$clients/go.path")" make_groups_go
 [ "${1:-}" = --peer ] && install_peer
 exit 0

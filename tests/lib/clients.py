@@ -150,11 +150,11 @@ def java(main_class, *arguments, timeout_s=100):
 class Child:
     """A client that writes lines to stdout while the test does other things."""
 
-    def __init__(self, command, log_path):
+    def __init__(self, command, log_path, env=None):
         self.command, self.log_path = command, log_path
         self.log = open(log_path, "w+b")
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.log,
-                                        stderr=subprocess.STDOUT)
+                                        stderr=subprocess.STDOUT, env=env)
 
     def output(self):
         with open(self.log_path, "rb") as log:

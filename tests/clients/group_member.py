@@ -1,0 +1,92 @@
+"""A member of a consumer group, for groups.py: group_member.py CLIENT BOOTSTRAP TOPIC GROUP [INSTANCE]
+
+CLIENT is confluent or kafka-python. "MICROS got PARTITION OFFSET" of each record, then "MICROS committed
+PARTITION NEXT" when the broker has taken the commit. SIGTERM: it leaves its group.
+"""
+import signal
+import sys
+import time
+
+SESSION_MS, HEARTBEAT_MS = 3_000, 300
+
+
+class Stop(Exception):
+    pass
+
+
+def stop(*_):
+    raise Stop
+
+
+def say(what):
+    print(int(time.time() * 1e6), what, flush=True)
+
+
+def say_got(records, uncommitted):
+    """Say it of (partition, offset)s, and note where each partition goes on."""
+    for partition, offset in records:
+        say(f"got {partition} {offset}")
+        uncommitted[partition] = offset + 1
+
+
+def say_committed(uncommitted, assigned):
+    """What was taken away meanwhile was not committed: somebody else reads it again."""
+    for partition, offset in uncommitted.items():
+        if partition in assigned:
+            say(f"committed {partition} {offset}")
+    uncommitted.clear()
+
+
+def confluent(bootstrap, topic, group, instance=None):
+    from confluent_kafka import Consumer, KafkaException
+    settings = {"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False,
+                "auto.offset.reset": "earliest", "session.timeout.ms": SESSION_MS,
+                "heartbeat.interval.ms": HEARTBEAT_MS, "reconnect.backoff.max.ms": 500,
+                "topic.metadata.refresh.interval.ms": 1_000}
+    if instance is not None:
+        settings["group.instance.id"] = instance
+    consumer = Consumer(settings)
+    consumer.subscribe([topic])
+    uncommitted = {}
+    try:
+        while True:
+            say_got([(m.partition(), m.offset()) for m in consumer.consume(50, 0.2)
+                     if m.error() is None], uncommitted)
+            if uncommitted:
+                try:
+                    done = consumer.commit(asynchronous=False)
+                    say_committed(uncommitted, {p.partition for p in done if p.error is None})
+                except KafkaException:
+                    pass  # again, with what comes next
+    except Stop:
+        consumer.close()
+
+
+def kafka_python(bootstrap, topic, group, instance=None):
+    from kafka import KafkaConsumer
+    from kafka.errors import KafkaError
+    consumer = KafkaConsumer(
+        topic, bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False,
+        auto_offset_reset="earliest", session_timeout_ms=SESSION_MS,
+        heartbeat_interval_ms=HEARTBEAT_MS, max_poll_records=50, reconnect_backoff_max_ms=500,
+        **({} if instance is None else {"group_instance_id": instance}))
+    uncommitted = {}
+    try:
+        while True:
+            try:
+                polled = consumer.poll(200)
+                say_got([(m.partition, m.offset) for ms in polled.values() for m in ms],
+                        uncommitted)
+                if uncommitted:
+                    assigned = {p.partition for p in consumer.assignment()}
+                    consumer.commit()
+                    say_committed(uncommitted, assigned)
+            except KafkaError:
+                time.sleep(0.1)  # again, with what comes next
+    except Stop:
+        consumer.close()
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, stop)
+    {"confluent": confluent, "kafka-python": kafka_python}[sys.argv[1]](*sys.argv[2:])

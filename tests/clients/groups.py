@@ -1,0 +1,238 @@
+"""Consumer groups of each client: members come, go and die, the broker is killed; what is read, and
+what is read again."""
+import os
+import threading
+
+from lib.broker import Broker
+from lib.clients import (CLIENTS, SOURCES, Child, java_command, need, need_command,
+                         need_module, python_child, run)
+from lib.group_members import Members, generation, members_described, wait_for
+from lib.kafka_wire import Connection, batch, create_topics, leader_connection, produce
+from lib.testcase import Skip, params, slow, timeout
+
+PARTITIONS = 12
+# Sessions of three seconds, so that a killed member is noticed soon.
+OPTIONS = {"group.initial.rebalance.delay.ms": 300, "group.min.session.timeout.ms": 1000}
+
+
+def go_program():
+    note = os.path.join(CLIENTS, "go.path")
+    need("go", os.path.exists(note))
+    with open(note) as line:
+        go = line.read().strip()
+    program = os.path.join(CLIENTS, "groups_go", "groups")
+    need("groups_go", os.path.exists(program))
+    run([go, "-C", os.path.join(SOURCES, "groups_go"), "build", "-o", program, "."])
+    return program
+
+
+def python_member(client, module):
+    need_module(module)
+    return lambda *arguments: (python_child("group_member.py", client, *arguments), None)
+
+
+def go_member(client):
+    program = go_program()
+    return lambda *arguments: ([program, client, *arguments], None)
+
+
+def kafkajs_member():
+    need_command("node")
+    modules = os.path.join(CLIENTS, "node", "node_modules")
+    need("kafkajs", os.path.isdir(os.path.join(modules, "kafkajs")))
+    script = os.path.join(SOURCES, "kafkajs", "member.js")
+    return lambda *arguments: (["node", script, *arguments], dict(os.environ, NODE_PATH=modules))
+
+
+def java_member():
+    java_command("GroupMember")  # compiled, or a skip
+    return lambda *arguments: (java_command("GroupMember", *arguments), None)
+
+
+CLIENT_KINDS = {
+    "java": java_member,
+    "confluent": lambda: python_member("confluent", "confluent_kafka"),
+    "kafka-python": lambda: python_member("kafka-python", "kafka"),
+    "kafkajs": kafkajs_member,
+    "franz": lambda: go_member("franz"),
+    "sarama": lambda: go_member("sarama"),
+    "kafka-go": lambda: go_member("kafka-go"),
+}
+
+
+# Hands out what it had fetched before it joined again, and commits that as a member of the new
+# generation, when the next owner of the partition has asked already where to begin.
+COMMIT_LATE = ("kafka-go",)
+
+
+class Records:
+    """What is in a topic, more of it in each step."""
+
+    def __init__(self, broker, topic):
+        self.broker, self.topic = broker, topic
+        self.ends = dict.fromkeys(range(PARTITIONS), 0)
+
+    def add(self, each):
+        for partition in range(PARTITIONS):
+            values = [b"%d" % (self.ends[partition] + i) for i in range(each)]
+            with leader_connection(self.broker, self.topic, partition) as connection:
+                produce(connection, self.topic, batch(values), partition)
+            self.ends[partition] += each
+
+
+def members_of(broker, client, topic, group, instance=None):
+    command_for = CLIENT_KINDS[client]()
+
+    def start(log_path):
+        arguments = [broker.bootstrap, topic, group] + ([] if instance is None else [instance])
+        command, env = command_for(*arguments)
+        return Child(command, log_path, env)
+    name = client if instance is None else f"{client}-{instance}"
+    return Members(name, broker, topic, group, start)
+
+
+def in_parallel(jobs):
+    """Run all; raise the first failure when all have ended."""
+    problems = []
+
+    def guard(job):
+        try:
+            job()
+        except BaseException as problem:  # pylint: disable=broad-except
+            problems.append(problem)
+    threads = [threading.Thread(target=guard, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if problems:
+        raise problems[0]
+
+
+def rehearse(broker, clients):
+    """All clients at once, each with a topic and a group of its own, the broker's death shared."""
+    topics = {client: f"of-{client}" for client in clients}
+    with Connection(broker) as connection:
+        create_topics(connection, list(topics.values()), PARTITIONS)
+    records = {client: Records(broker, topics[client]) for client in clients}
+    members = {client: members_of(broker, client, topics[client], f"group-{client}")
+               for client in clients}
+
+    def each(step):
+        in_parallel([lambda c=c: step(members[c], records[c]) for c in clients])
+
+    def begin(m, r):
+        r.add(20)
+        for _ in range(3):
+            m.add()
+        m.wait_all_read(r.ends)
+
+    def lose_one_and_add_one(m, r):
+        r.add(20)
+        m.kill(0)
+        m.add()
+        m.wait_all_read(r.ends)
+
+    def go_on(m, r):
+        r.add(20)
+        m.wait_all_read(r.ends)
+
+    def finish(m, r):
+        r.add(5)
+        m.wait_all_read(r.ends)
+        assert m.got(3), f"{m.name}: the member that was added has read nothing"
+        m.stop()
+        if m.name not in COMMIT_LATE:
+            m.check()
+    try:
+        each(begin)
+        each(lose_one_and_add_one)
+        each(lambda m, r: r.add(20))
+        broker.restart(kill=True)  # while they read that
+        each(go_on)
+        each(finish)
+    finally:
+        for m in members.values():
+            m.close()
+
+
+def available():
+    """The clients that are here; a skip says why another one is not."""
+    found, why = [], []
+    for client, kind in CLIENT_KINDS.items():
+        try:
+            kind()
+            found.append(client)
+        except Skip as reason:
+            why.append(str(reason))
+    if not found:
+        raise Skip("; ".join(why))
+    return found
+
+
+def lines_of(broker, group, count, topic="plain"):
+    """kcat as the only member: what it reads until it has so many, its offsets committed at the end."""
+    out, _ = run(["kcat", "-b", broker.bootstrap, "-G", group, "-X", "auto.offset.reset=earliest",
+                  "-c", str(count), "-q", "-f", "%p %o %s\n", topic], timeout_s=40)
+    return out.decode().splitlines()
+
+
+def test_kcat_goes_on_where_it_was():
+    need_command("kcat")
+    with Broker(options=OPTIONS) as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["plain"], PARTITIONS)
+        records = Records(broker, "plain")
+        records.add(10)
+        first = lines_of(broker, "g", 120)
+        assert len(set(first)) == 120, first
+        broker.restart(kill=True)
+        records.add(5)
+        second = lines_of(broker, "g", 60)
+        assert len(set(second)) == 60 and not set(first) & set(second), second
+
+
+@params("java", "confluent", "kafka-python")
+def test_static_members_restart_without_a_rebalance(client):
+    """Two of them; one is killed and started again within its session: the other one never stops, the
+    generation stays, and each has the partitions that it had."""
+    with Broker(options=OPTIONS) as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["fixed"], PARTITIONS)
+        records = Records(broker, "fixed")
+        records.add(5)
+        stays, goes = (members_of(broker, client, "fixed", "g", name) for name in ("a", "b"))
+        try:
+            stays.add()
+            goes.add()
+            wait_for(lambda: members_described(broker, "g")[0] == "Stable" and
+                     stays.got() and goes.got() and
+                     len(stays.got() | goes.got()) >= 5 * PARTITIONS)
+            before = generation(broker, "g")
+            owned = {p for p, _ in stays.got()}, {p for p, _ in goes.got()}
+            goes.kill(0)
+            goes.add()
+            records.add(5)
+            wait_for(lambda: len(stays.got() | goes.got()) == 10 * PARTITIONS)
+            assert generation(broker, "g") == before
+            assert {p for p, o in goes.got(1) if o >= 5} <= owned[1], owned
+            assert {p for p, o in stays.got() if o >= 5} <= owned[0], owned
+            stays.stop()
+            goes.stop()
+        finally:
+            stays.close()
+            goes.close()
+
+
+@timeout(240)
+def test_members_die_and_the_broker_too():
+    with Broker(options=OPTIONS) as broker:
+        rehearse(broker, available())
+
+
+@slow
+@timeout(240)
+@params("numa", "host")
+def test_the_same_through_one_node(advertise):
+    with Broker(options=OPTIONS, advertise=advertise) as broker:
+        rehearse(broker, available())

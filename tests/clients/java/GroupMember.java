@@ -1,0 +1,106 @@
+import java.time.Duration;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Properties;
+import java.util.concurrent.TimeUnit;
+import org.apache.kafka.clients.consumer.CommitFailedException;
+import org.apache.kafka.clients.consumer.ConsumerConfig;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
+import org.apache.kafka.common.KafkaException;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RetriableException;
+import org.apache.kafka.common.errors.WakeupException;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+
+/**
+ * A member of a consumer group that says what it does, for tests/clients/groups.py.
+ * Arguments: BOOTSTRAP TOPIC GROUP [INSTANCE]
+ * "MICROS got PARTITION OFFSET" of each record, then "MICROS committed PARTITION NEXT" when the broker
+ * has taken the commit. On SIGTERM it leaves its group (a static member only goes).
+ */
+public final class GroupMember {
+    private static volatile boolean stops;
+
+    private static void say(String what) {
+        System.out.println(System.currentTimeMillis() * 1000 + System.nanoTime() / 1000 % 1000
+            + " " + what);
+    }
+
+    private static void take(ConsumerRecords<byte[], byte[]> records,
+            Map<TopicPartition, OffsetAndMetadata> next) {
+        for (ConsumerRecord<byte[], byte[]> record : records) {
+            say("got " + record.partition() + " " + record.offset());
+            next.put(new TopicPartition(record.topic(), record.partition()),
+                new OffsetAndMetadata(record.offset() + 1));
+        }
+    }
+
+    private static void commit(KafkaConsumer<byte[], byte[]> consumer,
+            Map<TopicPartition, OffsetAndMetadata> next) {
+        next.keySet().retainAll(consumer.assignment());
+        try {
+            consumer.commitSync(next);
+        } catch (CommitFailedException | RetriableException late) {
+            return; // again, with what comes next
+        }
+        next.forEach((p, o) -> say("committed " + p.partition() + " " + o.offset()));
+        next.clear();
+    }
+
+    private static Properties settings(String[] args) {
+        Properties settings = new Properties();
+        settings.put(ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG, args[0]);
+        settings.put(ConsumerConfig.GROUP_ID_CONFIG, args[2]);
+        if (args.length > 3) {
+            settings.put(ConsumerConfig.GROUP_INSTANCE_ID_CONFIG, args[3]);
+        }
+        settings.put(ConsumerConfig.ENABLE_AUTO_COMMIT_CONFIG, false);
+        settings.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
+        settings.put(ConsumerConfig.SESSION_TIMEOUT_MS_CONFIG, 3000);
+        settings.put(ConsumerConfig.HEARTBEAT_INTERVAL_MS_CONFIG, 300);
+        settings.put(ConsumerConfig.MAX_POLL_RECORDS_CONFIG, 50);
+        settings.put(ConsumerConfig.KEY_DESERIALIZER_CLASS_CONFIG, ByteArrayDeserializer.class);
+        settings.put(ConsumerConfig.VALUE_DESERIALIZER_CLASS_CONFIG, ByteArrayDeserializer.class);
+        return settings;
+    }
+
+    private static void run(KafkaConsumer<byte[], byte[]> consumer) {
+        Map<TopicPartition, OffsetAndMetadata> next = new HashMap<>();
+        while (!stops) {
+            try {
+                take(consumer.poll(Duration.ofMillis(200)), next);
+                if (!next.isEmpty()) {
+                    commit(consumer, next);
+                }
+            } catch (WakeupException woken) {
+                return;
+            }
+        }
+    }
+
+    public static void main(String[] args) throws InterruptedException {
+        KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(settings(args));
+        Thread main = Thread.currentThread();
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> {
+            stops = true;
+            try {
+                main.join(TimeUnit.SECONDS.toMillis(10));
+                Runtime.getRuntime().halt(main.isAlive() ? 1 : 0); // not 143, for SIGTERM
+            } catch (InterruptedException cut) {
+                Thread.currentThread().interrupt();
+            }
+        }));
+        consumer.subscribe(List.of(args[1]));
+        try {
+            run(consumer);
+        } catch (KafkaException problem) {
+            problem.printStackTrace();
+            Runtime.getRuntime().halt(1);
+        }
+        consumer.close();
+    }
+}
