@@ -34,7 +34,7 @@ int client_fail(struct client *c, int rc, struct wire_str message, const char *w
 
 bool client_retry(const struct client *c, struct client_retry *r, int rc)
 {
-    if (!client_rc_is_retriable(rc))
+    if (!client_rc_is_retriable(rc) || rc == -ETIMEDOUT) /* then the time is over already */
         return false;
     uint64_t now_ns = clock_now_ns();
     if (r->attempts == 0)
@@ -208,6 +208,23 @@ bool client_is_busy(struct client *c, int32_t node)
     return n != NULL && n->conn.is_open && n->conn.api != NULL;
 }
 
+/* A broker that has owed an answer for too long loses its connection. */
+static bool expire(struct client *c, struct client_node *const *nodes, unsigned n,
+                   int32_t *ret_node, int *ret_rc)
+{
+    uint64_t now_ns = clock_now_ns();
+    for (unsigned i = 0; i < n; i++) {
+        struct client_conn *conn = &nodes[i]->conn;
+        if (now_ns - conn->sent_ns < c->timeout_ns)
+            continue;
+        *ret_node = nodes[i]->id;
+        *ret_rc = call_fail(c, conn, conn->api->key, -ETIMEDOUT);
+        client_conn_close(conn);
+        return true;
+    }
+    return false;
+}
+
 int client_poll(struct client *c, uint64_t wait_ns, int32_t *ret_node, int *ret_rc)
 {
     struct pollfd polls[CLIENT_NODES_MAX];
@@ -230,7 +247,7 @@ int client_poll(struct client *c, uint64_t wait_ns, int32_t *ret_node, int *ret_
         *ret_rc = rc < 0 ? call_fail(c, &nodes[i]->conn, key, rc) : 0;
         return 1;
     }
-    return 0;
+    return expire(c, nodes, n, ret_node, ret_rc);
 }
 
 int client_take(struct client *c, int32_t node, struct arena *arena, void *ret)

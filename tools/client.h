@@ -70,8 +70,8 @@ int client_call(struct client *c, int32_t node, int16_t key, int16_t version, co
 int client_tell(struct client *c, int32_t node, int16_t key, int16_t version, const void *request);
 
 /* One request to each of several nodes, none of them CLIENT_ANY. client_poll(): 1 with the node
- * whose answer is whole (client_take() it), or whose connection broke (*ret_rc < 0); 0 when none
- * came within the time. */
+ * whose answer is whole (client_take() it), or whose connection broke or owed the answer for longer
+ * than the timeout (*ret_rc < 0); 0 when none came within the time. */
 int client_submit(struct client *c, int32_t node, int16_t key, int16_t version,
                   const void *request);
 int client_poll(struct client *c, uint64_t wait_ns, int32_t *ret_node, int *ret_rc);

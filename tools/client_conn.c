@@ -188,6 +188,7 @@ int client_conn_send(struct client_conn *c, int16_t key, int16_t version, const 
         return closed(c, rc);
     c->api = is_answered ? api : NULL;
     c->version = version;
+    c->sent_ns = clock_now_ns();
     c->in_len = 0;
     return 0;
 }

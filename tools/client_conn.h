@@ -25,7 +25,8 @@ struct client_conn { /* zero is closed */
     const struct wire_api *api; /* of the request under way; NULL: none */
     int16_t version;
     int32_t correlation;
-    uint8_t *in; /* the answer as far as it is there, with its length in front */
+    uint64_t sent_ns; /* clock_now_ns() then */
+    uint8_t *in;      /* the answer as far as it is there, with its length in front */
     uint32_t in_len, in_cap;
 };
 

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 
 from lib.broker import BINARY, ROOT, Broker
 from lib.cli import Said, json_of, penstock
@@ -105,7 +106,8 @@ def frame(data):
 
 @contextlib.contextmanager
 def liar(*answers):
-    """A server that gives every connection these bytes, one for each request, and closes it."""
+    """A server that gives every connection these bytes, one for each request, and closes it; None
+    is silence."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         def serve():
             while True:
@@ -116,6 +118,9 @@ def liar(*answers):
                 with client:
                     for answer in answers:
                         if not client.recv(65536):
+                            break
+                        if answer is None:
+                            client.recv(65536)
                             break
                         client.sendall(answer)
         threading.Thread(target=serve, daemon=True).start()
@@ -129,6 +134,8 @@ def test_answers_that_lie():
     topics = 0x7fffffff
     lies = {
         "nothing": [b""],
+        "silence": [None],
+        "silence after all": [frame(VERSIONS), None],
         "no protocol": [b"HTTP/1.1 400 Bad Request\r\n\r\n"],
         "a negative length": [struct.pack(">i", -1)],
         "an endless length": [struct.pack(">i", 0x7fffffff)],
@@ -143,12 +150,14 @@ def test_answers_that_lie():
         "bytes too many": [frame(VERSIONS), frame(struct.pack(">iiii", 2, 0, -1, 0) + b"x")],
     }
     for what, answers in lies.items():
+        began = time.monotonic()
         with liar(*answers) as address:
             done = subprocess.run([BINARY, "topic", "list", "--bootstrap", address, "--timeout", "0.3"],
                                   capture_output=True, text=True, timeout=60)
         assert done.returncode == 1 and done.stdout == "", (what, done)
         assert done.stderr.count("\n") == 1, (what, done)
         assert done.stderr.startswith(f"penstock topic list: {address}"), (what, done)
+        assert time.monotonic() - began < 20, what
 
 
 def check_addresses(broker):
