@@ -42,8 +42,8 @@
     X("compression.zstd.level", "compression.zstd.level",                                          \
       LEVEL(-131072, 22, "must be -131072 to 22"), "3", NULL, KEPT,                                \
       "level for compression.type=zstd")                                                           \
-    X("delete.retention.ms", "log.cleaner.delete.retention.ms", LONGS(0), DAY_MS, NULL, KEPT,      \
-      "how long a compacted topic keeps tombstones")                                               \
+    X("delete.retention.ms", "log.cleaner.delete.retention.ms", LONGS(0), DAY_MS, NULL,            \
+      AT(delete_retention_ms), "how long a compacted topic keeps tombstones")                      \
     X("file.delete.delay.ms", "log.segment.delete.delay.ms", LONGS(0), "60000", NULL, KEPT,        \
       "wait before a deleted segment's space is used again")                                       \
     X("flush.messages", "log.flush.interval.messages", LONGS(1), LONG_MAX_TEXT, NULL, KEPT,        \
@@ -61,7 +61,7 @@
     X("local.retention.ms", "log.local.retention.ms", LONGS(-2), "-2", NULL, KEPT,                 \
       "time that a tiered topic is kept here")                                                     \
     X("max.compaction.lag.ms", "log.cleaner.max.compaction.lag.ms", LONGS(1), LONG_MAX_TEXT, NULL, \
-      KEPT, "longest time a record may stay uncompacted")                                          \
+      AT(max_compaction_lag_ms), "longest time a record may stay uncompacted")                     \
     X("max.message.bytes", "message.max.bytes", INTS(0), "1048588", NULL, AT(max_message_bytes),   \
       "largest record batch, compressed as it came")                                               \
     X("message.timestamp.after.max.ms", "log.message.timestamp.after.max.ms", LONGS(0), "3600000", \
@@ -73,10 +73,10 @@
       WORD("must be CreateTime or LogAppendTime"), "CreateTime", "CreateTime|LogAppendTime",       \
       AT(timestamp_type), "whose clock stamps records")                                            \
     X("min.cleanable.dirty.ratio", "log.cleaner.min.cleanable.ratio", TOPIC_CONFIG_DOUBLE, 0, 1,   \
-      "must be a number from 0 to 1", "0.5", NULL, KEPT,                                           \
+      "must be a number from 0 to 1", "0.5", NULL, AT(min_cleanable_ppm),                          \
       "share of the log that must be uncompacted before it is compacted")                          \
-    X("min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms", LONGS(0), "0", NULL, KEPT,     \
-      "least time a record stays uncompacted")                                                     \
+    X("min.compaction.lag.ms", "log.cleaner.min.compaction.lag.ms", LONGS(0), "0", NULL,           \
+      AT(min_compaction_lag_ms), "least time a record stays uncompacted")                          \
     X("min.insync.replicas", "min.insync.replicas", INTS(1), "1", NULL, KEPT,                      \
       "counts as 1 on one node")                                                                   \
     X("preallocate", "log.preallocate", BOOL, "false", NULL, KEPT,                                 \
@@ -242,7 +242,7 @@ static int check_list(const struct topic_config_key *key, struct word w, int64_t
     return 0;
 }
 
-/* No ratio is used by the log yet: it is kept as text. */
+/* Of a ratio the log takes millionths. */
 static int check_double(const struct topic_config_key *key, struct word w, int64_t *ret)
 {
     char text[64];
@@ -254,7 +254,7 @@ static int check_double(const struct topic_config_key *key, struct word w, int64
     double v = strtod(text, &end);
     if (end != text + w.len || !(v >= (double)key->min && v <= (double)key->max))
         return -EINVAL;
-    *ret = 0;
+    *ret = (int64_t)(v * 1e6);
     return 0;
 }
 
@@ -271,6 +271,7 @@ static void field_store(struct topic_config *c, const struct topic_config_key *k
     switch (key->type) {
     case TOPIC_CONFIG_INT:
     case TOPIC_CONFIG_LONG:
+    case TOPIC_CONFIG_DOUBLE:
         *(int64_t *)field = v;
         return;
     case TOPIC_CONFIG_STRING:
@@ -280,8 +281,6 @@ static void field_store(struct topic_config *c, const struct topic_config_key *k
     case TOPIC_CONFIG_BOOL:
         *(bool *)field = v != 0;
         return;
-    case TOPIC_CONFIG_DOUBLE:
-        break;
     }
     ASSERT(!"a type with a field in struct topic_config");
 }

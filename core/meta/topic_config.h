@@ -19,10 +19,13 @@ struct topic_config {
     int64_t max_message_bytes; /* max.message.bytes, whole batch */
     int64_t index_interval_bytes;
     int64_t timestamp_before_max_ms, timestamp_after_max_ms;
-    int64_t flush_ms;       /* flush.ms: acks=1 data is stable within this time */
-    int32_t timestamp_type; /* enum topic_timestamp */
-    int32_t cleanup_policy; /* bits of enum topic_cleanup */
-    bool write_caching;     /* write.caching: acks=all answered from memory */
+    int64_t delete_retention_ms; /* delete.retention.ms: of tombstones in compacted topics */
+    int64_t min_compaction_lag_ms, max_compaction_lag_ms;
+    int64_t min_cleanable_ppm; /* min.cleanable.dirty.ratio, in millionths */
+    int64_t flush_ms;          /* flush.ms: acks=1 data is stable within this time */
+    int32_t timestamp_type;    /* enum topic_timestamp */
+    int32_t cleanup_policy;    /* bits of enum topic_cleanup */
+    bool write_caching;        /* write.caching: acks=all answered from memory */
 };
 
 enum topic_config_type {

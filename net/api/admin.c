@@ -158,7 +158,7 @@ struct wire_str admin_config_text(struct request *r, const struct topic_config_k
     case TOPIC_CONFIG_LIST:
         return words_of_bits(r, key->values, *(const int32_t *)field);
     case TOPIC_CONFIG_DOUBLE:
-        break;
+        return admin_text(r, "%g", (double)*(const int64_t *)field / 1e6);
     }
     return wire_str_of(key->default_value);
 }
