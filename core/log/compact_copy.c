@@ -394,6 +394,7 @@ int compact_output_open(struct compactor *c)
         bytes += c->group[i]->end_pos;
         generation = MAX(generation, c->group[i]->generation);
     }
+    free(o->buf); /* of the group before */
     *o = (struct compact_output){.gap = {.last_offset_delta = -1},
                                  .changed = c->group_n > 1,
                                  .file_bytes = block_ceil(bytes + BLOCK_BYTES)};

@@ -69,6 +69,9 @@ Test(topic_config, good_values_land_in_their_field)
     cr_assert(c.write_caching);
     cr_assert_eq(topic_config_set(&c, "flush.ms", "0", NULL), 0);
     cr_assert_eq(c.flush_ms, 0);
+    cr_assert_eq(c.min_cleanable_ppm, 500000);
+    cr_assert_eq(topic_config_set(&c, "min.cleanable.dirty.ratio", "0.25", NULL), 0);
+    cr_assert_eq(c.min_cleanable_ppm, 250000);
 }
 
 Test(topic_config, keys_without_effect_are_checked_but_change_nothing)
@@ -78,7 +81,6 @@ Test(topic_config, keys_without_effect_are_checked_but_change_nothing)
     topic_config_defaults(&before);
     static const char *const kept[][2] = {
         {"compression.type", "zstd"},
-        {"min.cleanable.dirty.ratio", "0.25"},
         {"preallocate", "true"},
         {"compression.gzip.level", "-1"},
         {"leader.replication.throttled.replicas", "0:1,1:2"},
