@@ -120,6 +120,8 @@ const struct metric metrics[] = {
     COUNTER("segments_trimmed_total", log.segments_trimmed,
             "Segments given back because the log begins behind them."),
     COUNTER("trimmed_bytes_total", log.trimmed_bytes, "Bytes in these."),
+    COUNTER("compacted_segments_total", log.compacted_segments,
+            "Segments replaced by what compaction left of them."),
     COUNTER("pool_taken_total", log.pool_taken, "Segment files taken from the pool."),
     COUNTER("scrub_bytes_total", log.scrub_bytes, "Bytes of sealed segments read and verified."),
     COUNTER("scrub_passes_total", log.scrub_passes, "Passes of the scrub over all segments."),

@@ -153,6 +153,9 @@ static void broker_fill(const struct serve_config *config, unsigned shards_n, st
     b->log.pool_max_percent = (unsigned)config->pool_max_percent;
     b->log.scrub_bytes_per_second = (uint64_t)config->log_scrub_bytes_per_second;
     b->log.scrub_interval_ms = (uint64_t)config->log_scrub_interval_ms;
+    b->log.compact_backoff_ms = (uint64_t)config->log_cleaner_backoff_ms;
+    b->log.compact_memory_bytes = (uint64_t)config->log_cleaner_memory_bytes / shards_n;
+    b->log.compact_bytes_per_second = (uint64_t)config->log_cleaner_bytes_per_second;
     b->log.retention_check_ms = (uint64_t)config->log_retention_check_ms;
     b->topic_defaults = config->topic_defaults;
     b->config_keys = config->shown;

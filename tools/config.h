@@ -29,6 +29,7 @@ struct serve_config {
     int64_t journal_bytes;   /* of each shard */
     int64_t direct_min_bytes, pool_max_percent, lock_timeout_ms;
     int64_t log_scrub_bytes_per_second, log_scrub_interval_ms, log_retention_check_ms;
+    int64_t log_cleaner_backoff_ms, log_cleaner_memory_bytes, log_cleaner_bytes_per_second;
 
     /* addresses: numbers or names, without brackets; ports from 1 */
     const char *listen_host, *advertised_host;

@@ -46,6 +46,12 @@
     X("log.scrub.interval.ms", false, CONFIG_NUMBER, log_scrub_interval_ms, "604800000", 1000,     \
       INT64_MAX / 1000000, NULL,                                                                   \
       "from the beginning of one pass of the scrub to the next, at least")                         \
+    X("log.cleaner.backoff.ms", true, CONFIG_NUMBER, log_cleaner_backoff_ms, "15000", 1,           \
+      INT64_MAX / 1000000, NULL, "how often partitions to be compacted are looked for")            \
+    X("log.cleaner.dedupe.buffer.size", true, CONFIG_SIZE, log_cleaner_memory_bytes, "134217728",  \
+      1 << 16, TIB, NULL, "memory for the keys of what is compacted, of all shards together")      \
+    X("log.cleaner.bytes.per.second", false, CONFIG_SIZE, log_cleaner_bytes_per_second, "32m", 0,  \
+      TIB, NULL, "what each shard reads and writes for compaction; 0: without bound")              \
     X("log.retention.check.interval.ms", true, CONFIG_NUMBER, log_retention_check_ms, "300000", 1, \
       INT64_MAX / 1000000, NULL, "how often segments whose retention is over are looked for")      \
     X("lock.timeout.ms", false, CONFIG_NUMBER, lock_timeout_ms, "60000", 0, INT_MOST, NULL,        \

@@ -65,8 +65,10 @@ static bool dump_record(const struct log_options *o, const struct log_tree *name
 {
     struct json_object *row = row_new("journalRecord");
     bool intact = journal_record_intact(write, rec);
-    static const char *const kinds[] = {
-        [RECORD_BATCHES] = "batches", [RECORD_RUN] = "run", [RECORD_START] = "log start"};
+    static const char *const kinds[] = {[RECORD_BATCHES] = "batches",
+                                        [RECORD_RUN] = "run",
+                                        [RECORD_START] = "log start",
+                                        [RECORD_COMPACTED] = "compacted"};
     row_text(row, "kind", kinds[rec->kind]);
     row_partition(row, names, rec->number);
     row_int(row, "segmentBaseOffset", rec->segment_base);

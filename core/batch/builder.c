@@ -97,7 +97,8 @@ static int add(struct batch_builder *b, int64_t timestamp, const void *key, int3
                int32_t value_len, const struct batch_record_header *headers, int32_t header_count,
                uint8_t **ret_value)
 {
-    int64_t base_timestamp = b->record_count > 0 ? b->base_timestamp : timestamp, delta;
+    bool base_is_set = b->record_count > 0 || (b->attributes & BATCH_DELETE_HORIZON);
+    int64_t base_timestamp = base_is_set ? b->base_timestamp : timestamp, delta;
     if (b->next_offset_delta == INT32_MAX ||
         __builtin_sub_overflow(timestamp, base_timestamp, &delta))
         return -EOVERFLOW;

@@ -23,7 +23,7 @@ struct batch_builder {
     uint8_t *plain, *packed; /* header and records; the same, compressed */
     size_t plain_len, plain_cap, packed_cap;
     int32_t record_count;
-    int64_t base_timestamp, max_timestamp;
+    int64_t base_timestamp, max_timestamp; /* base: set it with BATCH_DELETE_HORIZON */
 };
 
 void batch_builder_init(struct batch_builder *b, enum batch_codec codec);

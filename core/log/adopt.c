@@ -144,7 +144,9 @@ int adopt_segments(struct replay *r, bool clean)
     for (size_t it = 0; (p = map_next(&r->s->plogs, &it)) != NULL;) {
         if (!clean)
             trim_replayed(p);
-        int rc = check_promises(r, p);
+        int rc = compact_finish_swaps(p);
+        if (rc == 0)
+            rc = check_promises(r, p);
         if (rc == 0)
             rc = adopt_files(p, clean, r->losses > 0);
         if (rc == -ENOMEM)

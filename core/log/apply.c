@@ -474,6 +474,11 @@ static int apply_record(struct replay *r, struct held_write *w, const struct jou
         plog_start_replayed(p, rec->base_offset);
         return 0;
     }
+    if (rec->kind == RECORD_COMPACTED) {
+        r->records++;
+        p->swapped = true;
+        return w->h.seq < r->checkpoint_seq ? 0 : compact_replayed(p, rec);
+    }
     int rc = record_segment(r, p, rec, &seg);
     if (rc != 0 || seg == NULL)
         return rc;

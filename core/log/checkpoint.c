@@ -91,6 +91,8 @@ static void put_segment(struct out *o, struct segment *seg, bool full)
         .index_crc = {seg->index_crc[0], seg->index_crc[1]},
         .state = entry_state(seg, whole),
         .index_known = seg->index_crc_known,
+        .swap = seg->swap_pending,
+        .generation = seg->generation,
     };
     put(o, &e, sizeof(e));
     seg->captured_pos = image_end(seg, full);
@@ -110,6 +112,7 @@ static uint32_t put_plog(struct out *o, const struct plog *p, bool full)
     struct plog_entry e = {
         .number = p->number,
         .log_start = p->log_start,
+        .clean_offset = p->clean_offset,
         .stable_offset = p->stable_offset,
         .epochs_n = p->epochs_n,
         .producers_n = (uint32_t)p->producers.count,
@@ -127,6 +130,7 @@ static uint32_t put_plog(struct out *o, const struct plog *p, bool full)
     put_producers(o, p);
     list_for_each(it, &p->segments) {
         struct segment *seg = container_of(it, struct segment, link);
+        seg->captured_sealed = seg->state == SEGMENT_SEALED;
         if (segment_listed(seg))
             put_segment(o, seg, full);
     }
@@ -207,9 +211,10 @@ static void images_done(struct log_store *s)
 {
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
-        for (struct segment *seg = plog_first_open(p); seg != NULL;) {
+        for (struct list_node *at = p->segments.prev; at != &p->segments; at = at->prev) {
+            struct segment *seg = container_of(at, struct segment, link);
+            seg->checkpointed |= seg->captured_sealed;
             seg->image_pos = MAX(seg->image_pos, seg->captured_pos);
-            seg = segment_next(seg);
         }
 }
 

@@ -30,6 +30,7 @@ struct checkpoint_header {
 struct plog_entry {
     uint64_t number;
     int64_t log_start, stable_offset;
+    int64_t clean_offset; /* below, it has been compacted */
     uint32_t epochs_n, producers_n, segments_n;
     uint8_t dir_ready, segment_class;
     uint8_t fenced; /* 1: its records in the journal before durable_pos do not count */
@@ -41,7 +42,9 @@ struct segment_entry {
     int64_t first_timestamp, last_timestamp; /* largest of its first batch; of all, once sealed */
     uint64_t stable_pos, destaged_pos, image_bytes;
     uint32_t index_crc[2]; /* of a sealed one's .index and .timeindex, if index_known */
-    uint8_t on_disk, state, index_known, pad[5];
+    uint8_t on_disk, state, index_known;
+    uint8_t swap;        /* 1: its file may still be named BASE.GENERATION.cleaned */
+    uint32_t generation; /* how often it was compacted */
 };
 struct producer_entry {
     int64_t id, last_ms;
@@ -50,7 +53,7 @@ struct producer_entry {
     struct producer_batch batches[PRODUCER_BATCHES];
 };
 _Static_assert(sizeof(struct checkpoint_header) == 88, "on disk");
-_Static_assert(sizeof(struct plog_entry) == 40, "on disk");
+_Static_assert(sizeof(struct plog_entry) == 48, "on disk");
 _Static_assert(sizeof(struct segment_entry) == 72, "on disk");
 _Static_assert(sizeof(struct producer_entry) == 24 + PRODUCER_BATCHES * 32, "on disk");
 

@@ -138,6 +138,10 @@ static int load_segment(struct in *in, struct plog *p, int64_t *from_offset, int
         seg->replayed_offset = e.end_offset;
     if (e.state == SEGMENT_ENTRY_SEALED) {
         seg->state = SEGMENT_SEALED;
+        seg->checkpointed = true;
+        seg->generation = e.generation;
+        seg->swap_pending = e.swap;
+        p->swapped |= e.swap;
         seg->index_crc_known = e.index_known;
         memcpy(seg->index_crc, e.index_crc, sizeof(seg->index_crc));
     }
@@ -161,6 +165,7 @@ static int load_plog(struct in *in, struct log_store *s, uint64_t durable_next_s
     if (p != NULL) { /* else deleted since, or another shard's: the entry is skipped */
         p->loaded = true;
         p->log_start = p->start_wanted = p->start_queued = e.log_start;
+        p->clean_offset = e.clean_offset;
         p->stable_offset = p->end_offset = p->recovered_offset = e.stable_offset;
         p->dir_ready = e.dir_ready;
         p->void_seq = e.fenced ? durable_next_seq : 0;

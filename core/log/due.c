@@ -86,11 +86,12 @@ void plog_mark_settled(struct plog *p)
     p->only_settled = !plog_is_due(p);
 }
 
-/* The log is to begin elsewhere, which waits until all below is stable. */
+/* The log is to begin elsewhere, which waits until all below is stable; or a segment replaces
+ * others. */
 void plog_mark_start(struct plog *p)
 {
     bool queued = list_linked(&p->dirty_link), due = queued && !p->lazy && !p->only_settled;
-    if (!due && (queued || plog_start_is_due(p)))
+    if (!due && (queued || plog_has_note(p)))
         make_due(p);
 }
 

@@ -37,7 +37,7 @@ void seg_index_add(struct seg_index *ix, const struct segment *seg, uint64_t pos
                    const struct batch_header *h)
 {
     int64_t last_offset = h->base_offset + h->last_offset_delta;
-    if (h->max_timestamp > ix->max_timestamp) {
+    if (h->max_timestamp > ix->max_timestamp && h->record_count > 0) {
         ix->max_timestamp = h->max_timestamp;
         ix->max_timestamp_offset = last_offset;
     }

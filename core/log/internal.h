@@ -110,7 +110,12 @@ struct segment {
     bool on_disk;       /* its file exists */
     bool resize_file;   /* ... but has to be made longer first */
     bool known_missing; /* recovery has looked for it */
-    bool unreadable;    /* a read has failed, which is logged once */
+    bool checkpointed;  /* a durable checkpoint says that it is sealed */
+    bool captured_sealed;
+    bool replacing;      /* compaction: nobody begins to read it */
+    bool swap_pending;   /* it counts, but its file may not have its name yet */
+    uint32_t generation; /* how often it was compacted */
+    bool unreadable;     /* a read has failed, which is logged once */
     struct env_file *file;
     unsigned file_refs;        /* I/O in flight on file */
     unsigned holds;            /* besides: somebody comes back to it */
@@ -183,6 +188,9 @@ struct plog {
     int32_t leader_epoch;
     int64_t log_start, end_offset, stable_offset;
     int64_t start_wanted, start_queued; /* log_start is to be, and is being made durable */
+    int64_t clean_offset;               /* below, it has been compacted */
+    struct segment *swap;               /* to be recorded as the one that replaces others */
+    bool swap_queued, swapped;          /* swapped: recovery has found such a one */
     int64_t recovered_offset; /* what the checkpoint counted already: replay does not count twice */
     struct list_node segments;
     struct list_node dirty_link;   /* store.dirty, or store.lazy: bytes to queue */
@@ -218,10 +226,11 @@ struct plog {
 
 struct extent {
     struct plog *plog;
-    struct segment *seg; /* NULL: the log begins at end_offset */
+    struct segment *seg; /* NULL: the log begins at end_offset, or ... */
     uint64_t to_pos;
     int64_t end_offset;
     bool run;
+    bool swap; /* ... segments have been replaced */
 };
 enum group_state { GROUP_FREE, GROUP_WRITING, GROUP_DONE };
 struct group { /* one journal write and the runs recorded in it */
@@ -321,6 +330,8 @@ struct log_store {
     struct dir_sync *syncs;      /* one a data dir */
     struct scrub *scrub;         /* NULL: off */
     struct retention *retention; /* NULL: off */
+    struct compactor *compactor; /* NULL: off */
+    bool compaction_waits;       /* for a checkpoint */
     bool memory_freed;
 };
 
@@ -362,6 +373,7 @@ int seg_index_decode(struct segment *seg, const char *offsets, size_t offsets_le
                      const char *times, size_t times_len);
 
 /* segment.c */
+struct segment *segment_alloc(struct plog *p, int64_t base_offset);
 struct segment *segment_create(struct plog *p, int64_t base_offset);
 void segment_destroy(struct segment *seg);
 void segment_discard(struct segment *seg);
@@ -637,6 +649,7 @@ void remove_pump(struct plog *p);
 /* start.c */
 void plog_want_start(struct plog *p, int64_t offset);
 bool plog_start_is_due(const struct plog *p);
+bool plog_has_note(const struct plog *p);
 void plog_start_durable(struct plog *p, int64_t offset);
 void plog_start_replayed(struct plog *p, int64_t offset);
 void start_waiters_run(struct plog *p, int failure);
@@ -655,5 +668,17 @@ bool retention_busy(const struct log_store *s);
 void retention_stop(struct log_store *s);
 void retention_fini(struct log_store *s);
 void plog_expire(struct plog *p);
+
+/* compact.c, compact_swap.c */
+int compact_open(struct log_store *s);
+void compact_pump(struct log_store *s);
+uint64_t compact_deadline_ns(const struct log_store *s);
+bool compact_busy(const struct log_store *s);
+void compact_stop(struct log_store *s);
+void compact_abandon(struct log_store *s);
+void compact_fini(struct log_store *s);
+void compact_recorded(struct plog *p);
+int compact_replayed(struct plog *p, const struct journal_record *rec);
+int compact_finish_swaps(struct plog *p);
 
 #endif

@@ -323,6 +323,29 @@ static void add_start(struct group *g, struct plog *p)
     plog_hold(p);
 }
 
+/* A segment replaces others once this group is durable. */
+static void add_swap(struct group *g, struct plog *p)
+{
+    const struct segment *seg = p->swap;
+    struct extent *e = group_room(g) < sizeof(struct journal_record) + 8 ? NULL : extent_add(g);
+    if (e == NULL)
+        return;
+    struct journal_record rec = {
+        .kind = RECORD_COMPACTED,
+        .number = p->number,
+        .segment_base = seg->base_offset,
+        .base_offset = seg->base_offset,
+        .end_offset = seg->end_offset,
+        .data_bytes = seg->end_pos,
+        .leader_epoch = p->leader_epoch,
+        .headers_n = seg->generation,
+    };
+    record_finish(g, &rec, 0);
+    *e = (struct extent){.plog = p, .swap = true};
+    p->swap_queued = true;
+    plog_hold(p);
+}
+
 static void group_fill(struct group *g)
 {
     struct log_store *s = g->store;
@@ -334,10 +357,12 @@ static void group_fill(struct group *g)
             continue;
         if (plog_start_is_due(p))
             add_start(g, p);
+        if (p->swap != NULL && !p->swap_queued)
+            add_swap(g, p);
         add_plog(g, p);
         bool gathers = p->only_settled;
         p->only_settled = false;
-        if (plog_start_is_due(p)) /* no room */
+        if (plog_has_note(p)) /* no room */
             list_push_tail(&later, &p->dirty_link);
         else if (plog_has_fresh(p) && gathers)
             plog_mark_dirty(p);
@@ -368,7 +393,11 @@ static void group_retire(struct group *g)
         if (e->run)
             p->io->busy = false;
         bool counts = ok && !p->removed && p->fenced == 0;
-        if (counts && e->seg == NULL) {
+        if (e->swap)
+            p->swap_queued = false;
+        if (counts && e->swap) {
+            compact_recorded(p);
+        } else if (counts && e->seg == NULL) {
             plog_start_durable(p, e->end_offset);
         } else if (counts) {
             seg_set_stable(e->seg, e->to_pos);

@@ -156,6 +156,8 @@ static bool kind_sane(const struct journal_record *rec)
         return rec->end_offset == rec->base_offset && rec->data_bytes == 0;
     if (rec->end_offset <= rec->base_offset)
         return false;
+    if (rec->kind == RECORD_COMPACTED)
+        return rec->pos == 0 && rec->segment_base == rec->base_offset;
     if (rec->kind == RECORD_BATCHES)
         return rec->data_bytes <= body;
     if (rec->kind != RECORD_RUN)

@@ -55,6 +55,8 @@ enum journal_record_kind {
                          * block; the bytes themselves are in the segment */
     RECORD_START,       /* no body: the log begins at base_offset now, and what was below had been
                          * durable */
+    RECORD_COMPACTED,   /* no body: the segments of [base_offset, end_offset) are one of data_bytes
+                         * now, whose file is of generation headers_n */
 };
 struct journal_record {
     uint32_t kind, len_bytes; /* with this struct and padding to 8 */

@@ -35,7 +35,8 @@ struct seg_load {
 
 bool seg_loaded(const struct segment *seg)
 {
-    return seg->index_complete && !seg->suspect && (seg->file != NULL || !seg->on_disk);
+    return seg->index_complete && !seg->suspect && !seg->replacing &&
+           (seg->file != NULL || !seg->on_disk);
 }
 
 static void waiters_run(struct segment *seg, int rc)
@@ -346,7 +347,7 @@ static bool load_begin(struct segment *seg)
         seg_file_want(seg);
         return false;
     }
-    if (seg->file_state == SEGMENT_FILE_OPENING)
+    if (seg->file_state == SEGMENT_FILE_OPENING || seg->replacing)
         return false;
     struct seg_load *load = calloc(1, sizeof(*load));
     if (load == NULL)

@@ -43,9 +43,13 @@ struct log_config {
     unsigned pool_max_percent;       /* of the device, for recycled segment files */
     uint64_t scrub_bytes_per_second; /* sealed segments are read through at this rate; 0: never */
     uint64_t scrub_interval_ms;      /* from the beginning of one pass to the next */
-    uint64_t retention_check_ms;     /* how often expired segments are looked for; 0: never */
-    struct buddy *memory;            /* partition buffers; borrowed */
-    struct buddy *read_memory;       /* buffers of disk reads; borrowed */
+    uint64_t
+        compact_backoff_ms; /* from one look for what is to be compacted to the next; 0: never */
+    uint64_t compact_bytes_per_second; /* 0: without bound */
+    uint64_t compact_memory_bytes;     /* for the last offsets of keys */
+    uint64_t retention_check_ms;       /* how often expired segments are looked for; 0: never */
+    struct buddy *memory;              /* partition buffers; borrowed */
+    struct buddy *read_memory;         /* buffers of disk reads; borrowed */
     enum log_verify splice_verify;
     uint32_t place_min_bytes; /* batches from this on get a place; 0: none does */
     unsigned ahead_min; /* so many partitions with bytes that nobody waits for: they go straight to
@@ -63,6 +67,7 @@ struct log_counters {
     uint64_t destage_bytes, checkpoints;
     uint64_t shared_syncs;                    /* of a file system, for many files */
     uint64_t segments_trimmed, trimmed_bytes; /* given back, below the start of their log */
+    uint64_t compacted_segments;              /* replaced by what compaction left of them */
     uint64_t pool_taken;                      /* files for segments that came from the pool */
     uint64_t reads_hot, reads_disk, disk_read_bytes, evictions, memory_waits;
     uint64_t damaged_stretches, lost_offsets; /* found since the start; each is named in the log */

@@ -12,7 +12,7 @@ struct lookup_job {
     struct plog_lookup *l;
     struct load_waiter waiter;
     struct seg_fetch fetch;
-    int64_t segment_base;       /* the segment being looked at; found again after each wait */
+    int64_t segment_base; /* offset in the segment being looked at; found again after each wait */
     int64_t best_base, best_ms; /* PLOG_TIME_MAX: the segment that holds it, ... */
     int64_t best_offset;        /* ... and which record it is, if that is known */
     bool scanning_max;
@@ -44,7 +44,7 @@ static struct segment *job_segment(const struct lookup_job *job)
 {
     list_for_each(it, &job->l->plog->segments) {
         struct segment *seg = container_of(it, struct segment, link);
-        if (seg->base_offset >= job->segment_base && seg->end_offset > seg->plog->log_start)
+        if (seg->end_offset > MAX(job->segment_base, seg->plog->log_start))
             return seg;
     }
     return NULL;
@@ -127,7 +127,7 @@ static void segment_done(struct lookup_job *job)
         return;
     }
     job->scanning_first = false;
-    job->segment_base = job->at.seg->base_offset + 1;
+    job->segment_base = job->at.seg->end_offset;
     job_next(job);
 }
 
@@ -195,7 +195,7 @@ static void on_fetched(struct seg_fetch *f)
 static void on_loaded(struct load_waiter *w, int rc)
 {
     struct lookup_job *job = container_of(w, struct lookup_job, waiter);
-    if (rc != 0)
+    if (rc != 0 && rc != -ESTALE) /* stale: another segment has taken its place */
         job_end(job, rc, -1, -1);
     else
         job_next(job);
@@ -260,7 +260,7 @@ static void job_next(struct lookup_job *job)
             job_scan(job, seg, seg_index_find_time(seg, job->l->timestamp_ms));
             return;
         }
-        job->segment_base = seg->base_offset + 1;
+        job->segment_base = seg->end_offset;
     }
 }
 

@@ -344,6 +344,13 @@ void plog_note_batch(struct plog *p, struct segment *seg, uint64_t pos,
     p->end_offset = seg->end_offset;
 }
 
+/* Compaction takes sealed segments only. */
+static int64_t roll_ms(const struct topic_config *c)
+{
+    bool compacted = (c->cleanup_policy & TOPIC_CLEANUP_COMPACT) != 0;
+    return compacted ? MIN(c->segment_ms, c->max_compaction_lag_ms) : c->segment_ms;
+}
+
 static bool must_roll(const struct plog *p, const struct segment *seg, const struct batch_header *h)
 {
     if (seg->state != SEGMENT_OPEN)
@@ -358,9 +365,9 @@ static bool must_roll(const struct plog *p, const struct segment *seg, const str
     if (p->end_offset + h->last_offset_delta - seg->base_offset > INT32_MAX)
         return true;
     if (seg->first_timestamp >= 0 && h->max_timestamp >= 0)
-        return h->max_timestamp - seg->first_timestamp > p->config.segment_ms;
+        return h->max_timestamp - seg->first_timestamp > roll_ms(&p->config);
     uint64_t age_ns = env_now_ns(p->store->env) - seg->opened_ns;
-    return age_ns / NS_PER_MS > (uint64_t)p->config.segment_ms;
+    return age_ns / NS_PER_MS > (uint64_t)roll_ms(&p->config);
 }
 
 /* Checkpoints fail, so that the journal will be full. */

@@ -300,8 +300,12 @@ static void on_job_loaded(struct load_waiter *w, int rc)
 {
     struct read_job *job = container_of(w, struct read_job, waiter);
     struct plog *p = job->r->plog;
-    if (rc != 0)
-        job_end(job, rc);
+    struct segment *seg = rc == -ESTALE ? plog_segment_for(p, job->r->offset) : NULL;
+    if (seg != NULL) { /* another one has taken its place */
+        job->at.seg = seg;
+        job_begin(job);
+    } else if (rc != 0)
+        job_end(job, rc == -ESTALE ? -EIO : rc);
     else
         job_start(job);
     plog_unhold(p);

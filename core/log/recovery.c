@@ -192,6 +192,7 @@ static int replay_chain(struct replay *r, const struct journal_start *start)
 static int replay_run(struct replay *r, const struct journal_start *start)
 {
     r->durable_seq = start->durable_next_seq - 1;
+    r->checkpoint_seq = start->durable_next_seq;
     uint64_t window_bytes = MIN(r->s->journal.ring_bytes, (uint64_t)WINDOW_BYTES);
     if (posix_memalign((void **)&r->window, BLOCK_BYTES, window_bytes) != 0)
         return -ENOMEM;

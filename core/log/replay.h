@@ -19,8 +19,9 @@ struct replay {
     unsigned held_n;
     uint64_t durable_seq; /* the highest that any write, or the checkpoint, claims */
     uint64_t writes, records;
-    uint64_t losses; /* places at which what had been durable is damaged */
-    bool gaps;       /* durable writes could not be read: partitions go on behind what is missing */
+    uint64_t checkpoint_seq; /* what older writes say of segments is in it */
+    uint64_t losses;         /* places at which what had been durable is damaged */
+    bool gaps; /* durable writes could not be read: partitions go on behind what is missing */
 };
 
 /* apply.c */

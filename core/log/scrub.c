@@ -504,7 +504,7 @@ static void pass_step(struct scrub *c, uint64_t now)
     if (seg == NULL) {
         file_close(c);
         pass_end(c, now);
-    } else if (others_first(c->store)) {
+    } else if (others_first(c->store) || seg->replacing) {
         c->next_ns = now + SCRUB_RETRY_NS;
     } else if (c->file != NULL && c->file_number == seg->plog->number &&
                c->file_base == seg->base_offset) {

@@ -8,7 +8,8 @@
 
 #define POOLED_BYTES_MIN (256u * 1024u) /* smaller files are not worth keeping */
 
-struct segment *segment_create(struct plog *p, int64_t base_offset)
+/* Of no list yet. */
+struct segment *segment_alloc(struct plog *p, int64_t base_offset)
 {
     struct segment *seg = calloc(1, sizeof(*seg));
     if (seg == NULL)
@@ -21,6 +22,14 @@ struct segment *segment_create(struct plog *p, int64_t base_offset)
     seg->opened_ns = env_now_ns(p->store->env);
     list_init(&seg->chunks);
     list_init(&seg->loads);
+    return seg;
+}
+
+struct segment *segment_create(struct plog *p, int64_t base_offset)
+{
+    struct segment *seg = segment_alloc(p, base_offset);
+    if (seg == NULL)
+        return NULL;
     struct list_node *after = p->segments.prev;
     while (after != &p->segments &&
            container_of(after, struct segment, link)->base_offset > base_offset)

@@ -27,6 +27,12 @@ bool plog_start_is_due(const struct plog *p)
     return p->start_wanted > p->start_queued && p->start_wanted <= p->stable_offset;
 }
 
+/* A record is to say so, or that a segment replaces others. */
+bool plog_has_note(const struct plog *p)
+{
+    return plog_start_is_due(p) || (p->swap != NULL && !p->swap_queued);
+}
+
 void plog_start_durable(struct plog *p, int64_t offset)
 {
     ASSERT(offset <= p->stable_offset);

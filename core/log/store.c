@@ -40,6 +40,7 @@ static void store_free(struct log_store *s)
     windows_fini(s);
     scrub_fini(s);
     retention_fini(s);
+    compact_fini(s);
     journal_close(s);
     checkpoint_fini(s);
     pools_fini(s);
@@ -127,6 +128,8 @@ int log_store_open(struct env *env, unsigned journal_id, const struct log_config
         snprintf(reason, reason_size, "not enough memory for the scrub");
     if (rc == 0 && (rc = retention_open(s)) != 0)
         snprintf(reason, reason_size, "not enough memory for the retention");
+    if (rc == 0 && (rc = compact_open(s)) != 0)
+        snprintf(reason, reason_size, "not enough memory for compaction");
     if (rc != 0) {
         if (s != NULL)
             log_store_abandon(s);
@@ -198,6 +201,7 @@ void log_store_pump(struct log_store *s)
     fetch_pump(s);
     scrub_pump(s);
     retention_pump(s);
+    compact_pump(s);
     trim_pump(s);
 }
 
@@ -209,6 +213,7 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
         return 0;
     uint64_t deadline = MIN(s->retry_ns, MIN(journal_deadline_ns(s), scrub_deadline_ns(s)));
     deadline = MIN(deadline, MIN(due_deadline_ns(s), retention_deadline_ns(s)));
+    deadline = MIN(deadline, compact_deadline_ns(s));
     if (!list_empty(&s->disk_waiters))
         deadline = MIN(deadline, env_now_ns(s->env) + DISK_WAIT_NS);
     bool waits = !list_empty(&s->memory_waiters) || !list_empty(&s->dirty) || s->unsettled;
@@ -223,7 +228,8 @@ static bool store_quiet(const struct log_store *s)
 {
     return journal_idle(s) && !journal_fill_busy(s) && s->destages_n == 0 && s->jobs_n == 0 &&
            !s->checkpoint.busy && list_empty(&s->destage_ready) && list_empty(&s->notify) &&
-           !scrub_busy(s) && s->windows_busy_n == 0 && trim_idle(s) && !retention_busy(s);
+           !scrub_busy(s) && s->windows_busy_n == 0 && trim_idle(s) && !retention_busy(s) &&
+           !compact_busy(s);
 }
 
 static void settle(struct log_store *s)
@@ -343,6 +349,7 @@ int log_store_close(struct log_store *s)
 {
     scrub_stop(s);
     retention_stop(s);
+    compact_stop(s);
     s->stopping = true;
     settle_dirty(s);
     uint64_t failed_before;
@@ -383,8 +390,10 @@ void log_store_abandon(struct log_store *s)
     s->abandoned = true;
     scrub_stop(s);
     retention_stop(s);
+    compact_stop(s);
     s->failed = s->failed != 0 ? s->failed : -EIO;
     while (io_in_flight(s)) {
+        compact_abandon(s);
         fetch_fail_all(s);
         load_pump(s);
         env_turn(s->env, UINT64_MAX);

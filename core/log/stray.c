@@ -21,7 +21,7 @@ static bool ends_with(const char *name, const char *suffix)
 static bool is_partition_file(const char *name)
 {
     return ends_with(name, ".log") || ends_with(name, ".index") || ends_with(name, ".timeindex") ||
-           ends_with(name, ".tmp") || ends_with(name, "-stray") ||
+           ends_with(name, ".cleaned") || ends_with(name, ".tmp") || ends_with(name, "-stray") ||
            strcmp(name, "partition.metadata") == 0;
 }
 

@@ -213,6 +213,12 @@ static void on_fetched(const void *response, void *arg)
         a->offset = a->end; /* no file is what it was */
         return;
     }
+    if (told != NULL && told->error_code == ERROR_OFFSET_OUT_OF_RANGE &&
+        a->partition->topic->retained && told->log_start_offset > a->offset) {
+        model_audit_start_moved(m, a->partition, told->log_start_offset);
+        a->offset = told->log_start_offset;
+        return;
+    }
     if (told == NULL || told->error_code != ERROR_NONE) {
         model_violation(m, "%s-%d, offset %lld: cannot be fetched (error %d)",
                         a->partition->topic->name, (int)a->partition->index, (long long)a->offset,

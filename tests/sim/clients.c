@@ -73,12 +73,15 @@ void topic_configs(const struct plan_topic *t, struct arena *arena,
 {
     ret->num_partitions = t->partitions_n;
     ret->replication_factor = 1;
-    ret->configs = wire_new_array(&create_topics_request_creatable_topic_config_schema, arena, 5);
+    ret->configs = wire_new_array(&create_topics_request_creatable_topic_config_schema, arena, 7);
     ret->configs_n = 0;
     config_add(arena, ret, "segment.ms", arena_printf(arena, "%lld", (long long)t->segment_ms));
     config_add(arena, ret, "flush.ms", arena_printf(arena, "%lld", (long long)t->flush_ms));
     config_add(arena, ret, "index.interval.bytes",
                arena_printf(arena, "%lld", (long long)t->index_interval_bytes));
+    config_add(arena, ret, "retention.ms", arena_printf(arena, "%lld", (long long)t->retention_ms));
+    config_add(arena, ret, "retention.bytes",
+               arena_printf(arena, "%lld", (long long)t->retention_bytes));
     config_add(arena, ret, "write.caching", t->write_caching ? "true" : "false");
     config_add(arena, ret, "message.timestamp.type",
                t->log_append_time ? "LogAppendTime" : "CreateTime");
@@ -91,6 +94,7 @@ struct model_topic *topic_of_plan(struct sim *sim, const char *name, const struc
     t->write_caching = plan->write_caching;
     t->log_append_time = plan->log_append_time;
     t->flush_ms = plan->flush_ms;
+    t->retained = plan->retention_ms >= 0 || plan->retention_bytes >= 0;
     t->comes_and_goes = name[0] != 't';
     sim->report.topics_made++;
     return t;

@@ -68,6 +68,8 @@ struct consumer {
     int64_t offset, visible_at_least;
     const struct model_slot *asked; /* look-up by time */
     int64_t asked_timestamp, expected_offset;
+    int64_t start_min, start_max; /* of the partition, when the call was made */
+    int64_t delete_offset;
     struct rpc call;
 };
 

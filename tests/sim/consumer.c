@@ -33,7 +33,7 @@ static int64_t pinned_end(const struct model_partition *p)
     for (uint32_t i = p->slots_n; i-- > 0;)
         if (p->slots[i].pinned)
             return p->slots[i].base_offset + p->slots[i].records;
-    return 0;
+    return p->start_min;
 }
 
 static bool error_is_fine(const struct consumer *c, int16_t error)
@@ -49,15 +49,71 @@ static void refused(struct consumer *c, int16_t error)
 {
     sim_trace(c->sim, "fetch of %s-%d at %lld: error %d", c->partition->topic->name,
               (int)c->partition->index, (long long)c->offset, error);
+    bool deleted = c->offset < c->partition->start_max || c->partition->topic->retained;
     if (error == ERROR_OFFSET_OUT_OF_RANGE &&
-        (c->partition->topic->write_caching || c->sim->model.tolerant)) {
-        c->offset = 0;
+        (deleted || c->partition->topic->write_caching || c->sim->model.tolerant)) {
+        c->offset = sim_one_in(c->sim, 2) ? c->partition->start_min : pinned_end(c->partition);
         work_soon(c, c->sim->plan.think_ns);
     } else if (error_is_fine(c, error)) {
         connection_over(c);
     } else {
         wrong(c, "a fetch is refused", error);
     }
+}
+
+/* ---- the start of the log ---- */
+
+static void start_seen(struct consumer *c, int64_t start)
+{
+    if (start < c->start_min && !c->sim->model.tolerant)
+        wrong(c, "the log's start went back", start);
+    model_started(&c->sim->model, c->partition, start);
+}
+
+static void on_records_deleted(struct rpc *call, const void *response)
+{
+    struct consumer *c = container_of(call, struct consumer, call);
+    const struct delete_records_response *r = response;
+    if (r == NULL)
+        return;
+    work_soon(c, c->sim->plan.think_ns);
+    if (r->topics_n != 1 || r->topics[0].partitions_n != 1) {
+        wrong(c, "a DeleteRecords answer of another form", r->topics_n);
+        return;
+    }
+    const struct delete_records_response_delete_records_partition_result *told =
+        r->topics[0].partitions;
+    sim_trace(c->sim, "delete %s-%d below %lld: error %d, begins at %lld",
+              c->partition->topic->name, (int)c->partition->index, (long long)c->delete_offset,
+              told->error_code, (long long)told->low_watermark);
+    if (told->error_code != ERROR_NONE) {
+        refused(c, told->error_code);
+        return;
+    }
+    c->sim->report.deletions++;
+    if (told->low_watermark < c->delete_offset)
+        wrong(c, "less was deleted than was asked for", told->low_watermark);
+    start_seen(c, told->low_watermark);
+}
+
+/* Below what is known to be there, so that it must be possible. */
+static void delete_records(struct consumer *c)
+{
+    struct model_partition *p = c->partition;
+    struct delete_records_request_delete_records_partition part = {.partition_index = p->index};
+    struct delete_records_request_delete_records_topic topic = {
+        .name = wire_str_of(p->topic->name), .partitions = &part, .partitions_n = 1};
+    struct delete_records_request request;
+    wire_set_defaults(&delete_records_request_schema, &request);
+    int64_t room = MAX(c->visible_at_least - p->start_min, 0);
+    part.offset = p->start_min + (int64_t)sim_below(c->sim, (uint64_t)room + 1);
+    request.topics = &topic;
+    request.topics_n = 1;
+    request.timeout_ms = 30000;
+    c->delete_offset = part.offset;
+    p->start_max = MAX(p->start_max, part.offset);
+    rpc_call(&c->conn, &c->call, API_DELETE_RECORDS, some_version(c->sim, 0, 2), &request,
+             on_records_deleted);
 }
 
 /* ---- fetching ---- */
@@ -83,6 +139,10 @@ static void on_fetched(struct rpc *call, const void *response)
     }
     if (told->high_watermark < c->visible_at_least && !c->sim->model.tolerant)
         wrong(c, "the high watermark went back", told->high_watermark);
+    if (told->log_start_offset >= 0)
+        start_seen(c, told->log_start_offset);
+    if (c->offset < c->start_min && !c->sim->model.tolerant)
+        wrong(c, "a fetch is answered below the log's start", c->start_min);
     if (told->records.len > 0)
         c->offset = model_fetched(&c->sim->model, c->partition, c->offset, told->records.data,
                                   (uint32_t)told->records.len, sim_now_ns_of(c->sim));
@@ -121,8 +181,10 @@ static void on_looked_up(struct rpc *call, const void *response)
         r->topics[0].partitions;
     if (told->error_code != ERROR_NONE)
         refused(c, told->error_code);
-    else if (c->sim->model.tolerant)
-        return; /* what it would have found may be lost */
+    else if (c->asked_timestamp == -2)
+        start_seen(c, told->offset);
+    else if (c->sim->model.tolerant || c->start_max != c->partition->start_max)
+        return; /* what it would have found may be lost, or deleted */
     else if (c->expected_offset >= 0 && told->offset != c->expected_offset)
         wrong(c, "a look-up by time finds another offset", told->offset);
     else if (c->asked_timestamp == -1 && told->offset < c->visible_at_least)
@@ -132,13 +194,16 @@ static void on_looked_up(struct rpc *call, const void *response)
 /* The first record at or after a batch's time, as far as all that is before is known. */
 static int64_t offset_of_time(const struct model_partition *p, uint64_t number)
 {
-    int64_t next = 0;
+    int64_t next = p->start_min;
+    if (p->topic->retained || p->start_max > next)
+        return -1;
     for (uint32_t i = 0; i < p->slots_n; i++) {
         const struct model_slot *s = &p->slots[i];
-        if (s->base_offset != next || !s->pinned)
+        bool follows = i == 0 ? s->base_offset <= next : s->base_offset == next;
+        if (!follows || !s->pinned)
             return -1;
         if (s->number >= number)
-            return s->base_offset;
+            return MAX(s->base_offset, next);
         next = s->base_offset + s->records;
     }
     return -1;
@@ -149,7 +214,7 @@ static void look_up(struct consumer *c)
     struct sim *sim = c->sim;
     struct model_partition *p = c->partition;
     c->asked_timestamp = -1 - (int64_t)sim_below(sim, 2);
-    c->expected_offset = c->asked_timestamp == -2 ? 0 : -1;
+    c->expected_offset = -1;
     if (p->slots_n > 0 && !p->topic->log_append_time && sim_one_in(sim, 2)) {
         uint64_t number = p->slots[sim_below(sim, p->slots_n)].number;
         c->expected_offset = offset_of_time(p, number);
@@ -184,9 +249,14 @@ static void consumer_work(struct sim_timer *t)
         rpc_open(&c->conn, (unsigned)node);
     }
     c->visible_at_least = pinned_end(c->partition);
+    c->start_min = c->partition->start_min;
+    c->start_max = c->partition->start_max;
     if (sim_one_in(sim, 20))
         c->offset = (int64_t)sim_below(sim, (uint64_t)c->visible_at_least + 1);
-    if (sim_one_in(sim, 10) && !c->partition->topic->comes_and_goes) /* it has names only */
+    bool by_name = !c->partition->topic->comes_and_goes; /* these requests have names only */
+    if (by_name && sim->plan.deletes && sim_one_in(sim, 20))
+        delete_records(c);
+    else if (by_name && sim_one_in(sim, 10))
         look_up(c);
     else
         fetch(c);

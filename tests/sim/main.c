@@ -167,9 +167,10 @@ static void report_print(const struct result *sum, uint64_t runs, uint64_t faile
            r->full_disks, r->connection_resets, r->rotten_files);
     printf("  acknowledged %" PRIu64 " batches, %" PRIu64 " records, %" PRIu64
            " bytes; seen by consumers %" PRIu64 " batches, audited %" PRIu64
-           ", acks=1 old enough %" PRIu64 "; topics made %" PRIu64 ", deleted %" PRIu64 "\n",
+           ", acks=1 old enough %" PRIu64 "; topics made %" PRIu64 ", deleted %" PRIu64
+           ", records deleted %" PRIu64 " times\n",
            r->acked_batches, r->acked_records, r->acked_bytes, r->seen_batches, r->audited_batches,
-           r->must_survive, r->topics_made, r->topics_deleted);
+           r->must_survive, r->topics_made, r->topics_deleted, r->deletions);
     printf("  received in place %" PRIu64 " MiB\n", r->placed_bytes >> 20);
     if (r->lost_batches + r->refused_starts > 0)
         printf("  lost to damage: %" PRIu64

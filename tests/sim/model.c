@@ -175,7 +175,8 @@ static struct model_slot *slot_take(struct model *m, struct model_partition *p,
         }
         slot_remove(m, p, i);
     }
-    if (!b->hostile && b->places >= (b->idempotent ? 1 : b->sends)) {
+    bool back = m->tolerant && b->dropped;
+    if (!b->hostile && !back && b->places >= (b->idempotent ? 1 : b->sends)) {
         wrong(m, p, base_offset, "is there once more", b);
         return NULL;
     }
@@ -200,6 +201,8 @@ void model_ack(struct model *m, struct model_batch *b, int64_t base_offset, uint
         m->acked_bytes += b->len_bytes;
     }
     b->acked = true;
+    if (base_offset + b->records <= p->start_min)
+        return; /* and deleted since */
     struct model_slot *s = slot_take(m, p, b, base_offset, now_ns);
     if (s == NULL)
         return;
@@ -256,15 +259,36 @@ int64_t model_fetched(struct model *m, struct model_partition *p, int64_t offset
         follows = follows || (m->tolerant && h.base_offset > offset);
         if (!follows)
             wrong(m, p, offset, "a fetch brings another place", b);
-        struct model_slot *s = model_failed(m) ? NULL : slot_take(m, p, b, h.base_offset, now_ns);
+        if (model_failed(m))
+            return offset;
+        offset = batch_last_offset(&h) + 1;
+        if (offset <= p->start_min)
+            continue; /* deleted while the answer was on its way */
+        struct model_slot *s = slot_take(m, p, b, h.base_offset, now_ns);
         if (s == NULL)
             return offset;
         s->pinned = s->pinned || !p->topic->write_caching;
         s->doubtful = false;
         m->seen_batches++;
-        offset = batch_last_offset(&h) + 1;
     }
     return offset;
+}
+
+/* What is below stays counted: it must not come again. */
+void model_started(struct model *m, struct model_partition *p, int64_t start)
+{
+    if (start > p->start_max && !p->topic->retained && !m->tolerant)
+        wrong(m, p, start, "is the log's start, nobody asked for that", NULL);
+    if (m->tolerant && start < p->start_min)
+        p->start_min = start;
+    if (start <= p->start_min)
+        return;
+    p->start_min = start;
+    uint32_t gone = slot_search(p, start);
+    for (uint32_t i = 0; i < gone; i++)
+        m->batches[p->slots[i].number]->dropped = true;
+    p->slots_n -= gone;
+    memmove(&p->slots[0], &p->slots[gone], p->slots_n * sizeof(p->slots[0]));
 }
 
 /* ---- ends of the broker, and what is there after the next start ---- */
@@ -295,12 +319,21 @@ void model_ended(struct model *m, bool clean, bool healthy, uint64_t now_ns, uin
 
 void model_audit_begin(struct model *m, struct model_partition *p, int64_t log_start)
 {
-    if (log_start != 0)
-        wrong(m, p, log_start, "is the log's start, nothing was deleted", NULL);
+    if (log_start < p->start_min && !m->tolerant)
+        wrong(m, p, log_start, "is the log's start, which went back", NULL);
+    model_started(m, p, log_start);
+    p->start_max = log_start; /* what was asked for and not answered is settled */
     for (uint32_t i = 0; i < p->slots_n; i++)
         p->slots[i].found = false;
     p->audit_offset = log_start;
     p->audit_epoch = 0;
+}
+
+/* By retention, which does not wait for audits. */
+void model_audit_start_moved(struct model *m, struct model_partition *p, int64_t log_start)
+{
+    model_started(m, p, log_start);
+    p->start_max = p->audit_offset = log_start;
 }
 
 int64_t model_audit_fetched(struct model *m, struct model_partition *p, const uint8_t *data,
@@ -311,7 +344,10 @@ int64_t model_audit_fetched(struct model *m, struct model_partition *p, const ui
         struct model_batch *b = batch_next(m, p, data, len, at, &h);
         if (b == NULL)
             return p->audit_offset;
-        if (m->tolerant ? h.base_offset < p->audit_offset : h.base_offset != p->audit_offset)
+        bool first = p->audit_offset == p->start_min && h.base_offset <= p->audit_offset &&
+                     batch_last_offset(&h) >= p->audit_offset;
+        if (!first &&
+            (m->tolerant ? h.base_offset < p->audit_offset : h.base_offset != p->audit_offset))
             wrong(m, p, p->audit_offset, "is missing, what follows is", b);
         if (h.leader_epoch < p->audit_epoch)
             wrong(m, p, h.base_offset, "has a lower leader epoch than what is before it", b);

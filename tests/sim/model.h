@@ -28,6 +28,7 @@ struct model_batch {
     uint32_t len_bytes, crc;
     int8_t acks;
     bool idempotent, acked;
+    bool dropped;           /* the log begins behind it, or did before damage */
     bool hostile;           /* may come to lie in any partition, any number of times */
     unsigned sends, places; /* how often it was sent, and in how many slots it is */
 };
@@ -46,6 +47,8 @@ struct model_partition {
     struct model_slot *slots; /* by base_offset, never overlapping */
     uint32_t slots_n, slots_cap;
     int32_t epoch_seen;
+    int64_t start_min; /* where the log begins, as far as that was seen: it never goes back; ... */
+    int64_t start_max; /* ... and was asked to begin */
     int64_t audit_offset; /* of the audit under way: how far it has come */
     int32_t audit_epoch;
 };
@@ -62,6 +65,7 @@ struct model_topic {
     char name[32];
     enum model_topic_state state;
     bool write_caching, log_append_time, comes_and_goes;
+    bool retained; /* its logs may begin later by themselves */
     int64_t flush_ms;
     bool found; /* by the audit under way */
     int32_t partitions_n;
@@ -110,6 +114,9 @@ void model_ack(struct model *m, struct model_batch *b, int64_t base_offset, uint
 int64_t model_fetched(struct model *m, struct model_partition *p, int64_t offset,
                       const uint8_t *data, uint32_t len, uint64_t now_ns);
 
+/* The broker said that the log begins there. */
+void model_started(struct model *m, struct model_partition *p, int64_t start);
+
 /* The broker has ended. clean: nothing may be missing. healthy: no device failed since it started,
  * so what is older than flush.ms (and slack_ns) must be there. */
 void model_ended(struct model *m, bool clean, bool healthy, uint64_t now_ns, uint64_t slack_ns);
@@ -118,6 +125,7 @@ void model_ended(struct model *m, bool clean, bool healthy, uint64_t now_ns, uin
 void model_audit_begin(struct model *m, struct model_partition *p, int64_t log_start);
 int64_t model_audit_fetched(struct model *m, struct model_partition *p, const uint8_t *data,
                             uint32_t len);
+void model_audit_start_moved(struct model *m, struct model_partition *p, int64_t log_start);
 void model_audit_end(struct model *m, struct model_partition *p, int64_t end_offset);
 
 /* The slot that holds an offset; NULL. */

@@ -62,6 +62,13 @@ MUTATIONS = {
         ("core/log/checkpoint.c",
          "        env_flush(s->env, &c->op, c->file, on_checkpoint_written);",
          "        env_names(s->env, &c->op, NULL, 0, on_checkpoint_written);")],
+    "start-seen-before-it-is-durable": [
+        ("core/log/start.c", "    p->start_wanted = offset;\n    plog_mark_start(p);",
+         "    p->start_wanted = p->log_start = offset;\n    plog_mark_start(p);"),
+        ("core/log/start.c", "list_push_tail(&p->start_waiters, &w->link);\n"
+         "    plog_want_start(p, offset);\n    return 0;", "plog_want_start(p, offset);\n    return 1;")],
+    "start-forgotten-by-checkpoints": [
+        ("core/log/checkpoint.c", ".log_start = p->log_start,", ".log_start = 0,")],
     "duplicates-appended": [
         ("core/log/producer.c", "            return 1;", "            break;")],
     "metadata-without-flush": [

@@ -29,6 +29,7 @@ static void draw_broker(struct sim_plan *p, struct rng *r)
         .request_bytes_max = 8u << 20,
         .requests_in_flight_max = (uint32_t)PICK(r, 1, 5, 64),
         .producer_expiry_ms = 86400000,
+        .retention_check_ms = PICK(r, 20, 300, 3000),
     };
     p->shards_change = chance(r, 30);
 }
@@ -47,6 +48,7 @@ static void draw_machine(struct sim_plan *p, struct rng *r)
     };
 }
 
+/* Of the first topic nothing goes by itself: times of records are long ago. */
 static void draw_topics(struct sim_plan *p, struct rng *r)
 {
     p->topics_n = 1 + (unsigned)rng_below(r, PLAN_TOPICS_MAX);
@@ -55,6 +57,9 @@ static void draw_topics(struct sim_plan *p, struct rng *r)
             .partitions_n = (int32_t)PICK(r, 1, 2, 3, 6),
             .segment_ms = (int64_t)(chance(r, 20) ? 1000 : 604800000),
             .flush_ms = (int64_t)PICK(r, 0, 50, 1000, 10000),
+            .retention_ms = i > 0 && chance(r, 10) ? (int64_t)PICK(r, 0, 1000, 5000) : -1,
+            .retention_bytes =
+                i > 0 && chance(r, 25) ? (int64_t)PICK(r, 0, 100u << 10, 1u << 20) : -1,
             .index_interval_bytes = (int64_t)PICK(r, 0, 512, 4096),
             .write_caching = chance(r, 15),
             .log_append_time = chance(r, 15),
@@ -66,6 +71,7 @@ static void draw_load(struct sim_plan *p, struct rng *r)
     p->producers_n = 1 + (unsigned)rng_below(r, PLAN_PRODUCERS_MAX);
     p->consumers_n = 1 + (unsigned)rng_below(r, PLAN_CONSUMERS_MAX);
     p->churn = chance(r, 40);
+    p->deletes = chance(r, 40);
     p->hostile = chance(r, 30);
     p->think_ns = PICK(r, 2000000, 20000000, 200000000, 2000000000);
     p->small_bytes = (uint32_t)PICK(r, 20, 300, 3000);

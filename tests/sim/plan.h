@@ -16,6 +16,7 @@
 struct plan_topic {
     int32_t partitions_n;
     int64_t segment_ms, flush_ms, index_interval_bytes;
+    int64_t retention_ms, retention_bytes; /* -1: no bound */
     bool write_caching, log_append_time;
 };
 
@@ -31,6 +32,7 @@ struct sim_plan {
     struct plan_topic topics[PLAN_TOPICS_MAX];
     unsigned producers_n, consumers_n;
     bool churn;        /* topics come and go */
+    bool deletes;      /* records are deleted */
     bool hostile;      /* somebody sends what no client would */
     uint64_t think_ns; /* mean pause of a producer */
     uint32_t small_bytes, big_bytes;

@@ -81,6 +81,7 @@ static void broker_configure(struct sim_broker *b, const struct sim_broker_confi
                 .shared_sync_min = config->direct_min_bytes < 1u << 20, /* all, or none */
                 .shards_n = config->shards_n,
                 .producer_expiry_ms = config->producer_expiry_ms,
+                .retention_check_ms = config->retention_check_ms,
                 .pool_max_percent = 10},
         .default_partitions = 1,
         .delete_topics_enabled = true,

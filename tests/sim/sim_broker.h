@@ -22,7 +22,7 @@ struct sim_broker_config {
     size_t memory_bytes; /* of each shard */
     uint64_t journal_bytes, direct_min_bytes;
     uint32_t request_bytes_max, requests_in_flight_max;
-    uint64_t producer_expiry_ms;
+    uint64_t producer_expiry_ms, retention_check_ms;
     enum egress_mode egress;
     enum log_verify splice_verify;
     int64_t segment_bytes; /* the default of topics: smaller than one may ask for */
