@@ -14,7 +14,7 @@ static void on_gone_timer(struct shard_timer *t);
 void expiry_arm(struct group_coord *c)
 {
     if (c->expiry_timer.heap_at == 0 && c->partitions_n > 0 && !c->stopping)
-        timer_set_ms(c, &c->expiry_timer, c->config->retention_check_ms, on_expiry_timer);
+        timer_set_ms(c, &c->expiry_timer, MAX(c->config->retention_check_ms, 1), on_expiry_timer);
 }
 
 /* From when on an offset's time counts; NEVER_MS: it is in use. */

@@ -288,10 +288,13 @@ void partition_let_go(struct partition *p)
     orphan_free_idle(p);
 }
 
-/* Who waits for other members is told to look elsewhere; what waits for the disk will be told. */
+/* Who waits for other members is told to look elsewhere; what is on its way to the disk goes on,
+ * but not what the disk has no space for. */
 void partition_stop(struct partition *p)
 {
     struct shard *s = p->coord->shard;
+    if (p->retry.heap_at != 0)
+        partition_fail(p, -ENOSPC);
     list_for_each(it, &p->groups) {
         struct group *g = container_of(it, struct group, link);
         shard_timer_clear(s, &g->phase);

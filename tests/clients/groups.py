@@ -6,7 +6,8 @@ import threading
 from lib.broker import Broker
 from lib.clients import (CLIENTS, SOURCES, Child, java_command, need, need_command,
                          need_module, python_child, run)
-from lib.group_members import Members, generation, members_described, wait_for
+from lib.group_members import (Members, committed, generation, listed, members_described,
+                               wait_for)
 from lib.kafka_wire import Connection, batch, create_topics, leader_connection, produce
 from lib.testcase import Skip, params, slow, timeout
 
@@ -228,6 +229,36 @@ def test_static_members_restart_without_a_rebalance(client):
 def test_members_die_and_the_broker_too():
     with Broker(options=OPTIONS) as broker:
         rehearse(broker, available())
+
+
+@slow
+@timeout(300)
+def test_a_thousand_members_in_a_hundred_groups():
+    """Each group reads the topic once, without an error; then all are listed, stable, with their ten
+    members, and with their offsets after a restart."""
+    groups, each, records_each = 100, 10, 50
+    with Broker(options={"group.initial.rebalance.delay.ms": 3000}) as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["all"], PARTITIONS)
+        records = Records(broker, "all")
+        records.add(records_each)
+        command = [go_program(), "many", broker.bootstrap, "all", str(groups), str(each),
+                   str(records_each * PARTITIONS)]
+        with Child(command, os.path.join(broker.dir, "many.out")) as child:
+            wait_for(lambda: "done" in child.output().splitlines() or
+                     child.process.poll() is not None, 240)
+            assert child.process.poll() is None, child.output()[-2000:]
+            names = {f"many-{i}" for i in range(groups)}
+            assert listed(broker) == names
+            for name in names:
+                state, members = members_described(broker, name)
+                assert (state, len(members)) == ("Stable", each), name
+            print(f"rss {broker.rss() >> 20} MiB, cpu {broker.cpu_seconds():.1f} s")
+            child.process.terminate()
+            child.wait(60)
+        broker.restart(kill=True)
+        for name in names:
+            wait_for(lambda n=name: committed(broker, n, "all", records.ends) == records.ends)
 
 
 @slow

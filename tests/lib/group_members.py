@@ -11,7 +11,7 @@ import os
 import signal
 import time
 
-from lib.kafka_wire import Connection, array, i32, string
+from lib.kafka_wire import Connection, array, i32, metadata, string
 
 OFFSET_FETCH, FIND_COORDINATOR, HEARTBEAT, DESCRIBE_GROUPS, LIST_GROUPS = 9, 10, 12, 15, 16
 ILLEGAL_GENERATION = 22
@@ -62,6 +62,21 @@ def members_described(broker, group):
         members.append((member, answer.bytes(answer.i32())))
     answer.end()
     return state, members
+
+
+def listed(broker):
+    """The names that ListGroups v0 of all nodes gives."""
+    with Connection(broker) as any_node:
+        nodes, _ = metadata(any_node)
+    names = set()
+    for _, port in nodes.values():
+        with Connection(broker, port) as connection:
+            answer = connection.request(LIST_GROUPS, 0, b"")
+        assert answer.i16() == 0
+        for _ in range(answer.i32()):
+            names.add(answer.string())
+            answer.string()
+    return names
 
 
 def generation(broker, group):

@@ -91,6 +91,15 @@ static void broker_configure(struct sim_broker *b, const struct sim_broker_confi
         .requests_in_flight_max = config->requests_in_flight_max,
         .connection_idle_ms = 600000,
         .fetch_sessions_max = 100,
+        .groups = {.initial_delay_ms = 3000,
+                   .session_min_ms = 6000,
+                   .session_max_ms = 1800000,
+                   .size_max = INT32_MAX,
+                   .metadata_bytes_max = 4096,
+                   .offsets_retention_ms = 604800000,
+                   .retention_check_ms = 600000,
+                   .partitions_n = 8,
+                   .segment_bytes = 1 << 20},
         .egress = config->egress,
     };
     topic_config_defaults(&k->topic_defaults);

@@ -158,10 +158,21 @@ static void machine_free(void)
     memset(&rig.shard, 0, sizeof(rig.shard));
 }
 
-/* What a coordinator had in flight is never answered: its memory is left, as that of a process. */
+static void coord_end(void)
+{
+    group_coord_stop(rig.coord);
+    for (unsigned turns = 0; !group_coord_idle(rig.coord); turns++) {
+        cr_assert_lt(turns, TURNS_MAX);
+        rig_turn();
+    }
+    group_coord_destroy(rig.coord);
+}
+
+/* Nothing takes effect any more: this only gives back memory. */
 void rig_crash(void)
 {
     mem_world_power_off(rig.world);
+    coord_end();
     shard_abandon(&rig.shard);
     machine_free();
     mem_world_crash(rig.world);
@@ -169,10 +180,7 @@ void rig_crash(void)
 
 void rig_stop(void)
 {
-    group_coord_stop(rig.coord);
-    while (!group_coord_idle(rig.coord))
-        rig_turn();
-    group_coord_destroy(rig.coord);
+    coord_end();
     cr_assert_eq(shard_fini(&rig.shard), 0);
     machine_free();
 }
@@ -291,7 +299,7 @@ void seat_sync(struct seat *s, const char *protocol)
 
 void seat_assign(struct seat *s)
 {
-    static char texts[20][4];
+    static char texts[20][16];
     for (int i = 0; i < s->members_n; i++) {
         snprintf(texts[i], sizeof(texts[i]), "a%d", i);
         s->given[i] = (struct group_assignment){
@@ -368,10 +376,10 @@ enum group_error rig_commit_to(const char *group, const struct seat *who, const 
                              .on_done = on_committed};
     commit_done = false;
     group_commit(rig.coord, &m);
-    while (!commit_done && !mem_world_crashed(rig.world))
+    while (!commit_done) /* by an error, when the power fails */
         rig_turn();
     if (ret_answered != NULL)
-        *ret_answered = commit_done;
+        *ret_answered = m.error == GROUP_OK;
     return m.error != GROUP_OK ? m.error : item.error;
 }
 

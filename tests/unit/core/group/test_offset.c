@@ -180,7 +180,9 @@ Test(offset, a_stable_group_is_stable_after_a_crash_and_its_members_go_on)
     seat_join(&s[0]); /* static, and leads: told not to assign */
     rig_run_ms(100);
     cr_assert(s[0].joined && s[0].skips && s[0].members_n == 2 && s[0].generation == 1);
-    rig_run_ms(10000);
+    rig_run_ms(5000);
+    cr_assert_eq(seat_beat(&s[0]), GROUP_OK);
+    rig_run_ms(5000);
     cr_assert_eq(rig_state("g"), GROUP_PREPARING, "who is not heard of after a start is out");
     end();
 }
