@@ -5,7 +5,7 @@ import threading
 
 from lib.broker import Broker, is_peer
 from lib.clients import Child, java_command, need_module, python_child, run
-from lib.group_members import Members
+from lib.group_members import Members, wait_for
 from lib.kafka_wire import Connection, batch, create_topics, leader_connection, produce
 from lib.testcase import timeout
 
@@ -42,12 +42,16 @@ def at_once(broker, calls):
     return answers
 
 
+def produced(broker, partition):
+    with leader_connection(broker, "t", partition) as connection:
+        return produce(connection, "t", batch([b"v"] * 10), partition)[0] == 0
+
+
 def prepare(broker):
     with Connection(broker) as connection:
         create_topics(connection, ["t"], 2)
-    for partition in range(2):
-        with leader_connection(broker, "t", partition) as connection:
-            produce(connection, "t", batch([b"v"] * 10), partition)
+    for partition in range(2):  # Kafka needs a moment to lead a new one
+        wait_for(lambda p=partition: produced(broker, p))
     live = Members("live", broker, "t", "live",
                    lambda path: Child(python_child("group_member.py", "confluent",
                                                    broker.bootstrap, "t", "live"), path))
