@@ -1,14 +1,12 @@
 """Kafka's consumer groups command against groups made for it: what it prints is compared with what
 it prints against Apache Kafka 4.4 (run with --peer kafka, which takes the same expectations)."""
-import os
 import re
 import threading
 
 from lib.broker import Broker, is_peer
-from lib.clients import java_command, need_module, run
-from lib.group_members import Members, committed, wait_for
+from lib.clients import Child, java_command, need_module, python_child, run
+from lib.group_members import Members, wait_for
 from lib.kafka_wire import Connection, batch, create_topics, leader_connection, produce
-from lib.clients import Child, python_child
 from lib.testcase import timeout
 
 TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
@@ -30,7 +28,7 @@ def lines_of_group(lines, group):
     return sorted(line for line in lines if line.startswith(group + " "))
 
 
-def in_order(broker, calls):
+def at_once(broker, calls):
     """Several commands at once: most of their time is the start of a Java machine."""
     answers = [None] * len(calls)
 
@@ -44,12 +42,16 @@ def in_order(broker, calls):
     return answers
 
 
+def produced(broker, partition):
+    with leader_connection(broker, "t", partition) as connection:
+        return produce(connection, "t", batch([b"v"] * 10), partition)[0] == 0
+
+
 def prepare(broker):
     with Connection(broker) as connection:
         create_topics(connection, ["t"], 2)
-    for partition in range(2):
-        with leader_connection(broker, "t", partition) as connection:
-            produce(connection, "t", batch([b"v"] * 10), partition)
+    for partition in range(2):  # Kafka needs a moment to lead a new one
+        wait_for(lambda p=partition: produced(broker, p))
     live = Members("live", broker, "t", "live",
                    lambda path: Child(python_child("group_member.py", "confluent",
                                                    broker.bootstrap, "t", "live"), path))
@@ -58,8 +60,8 @@ def prepare(broker):
                                                    broker.bootstrap, "t", "gone"), path))
     for members in (live, gone):
         members.add()
-    wait_for(lambda: all(committed(broker, g, "t", [0, 1]) == {0: 10, 1: 10}
-                         for g in ("live", "gone")))
+    for members in (live, gone):
+        members.wait_all_read({0: 10, 1: 10})
     gone.stop()
     return live
 
@@ -71,7 +73,7 @@ def test_consumer_groups_command():
         live = prepare(broker)
         node = 1 if is_peer() else r"\d"
         try:
-            offsets, members, state, states, empty, none, refused = in_order(broker, [
+            offsets, members, state, states, empty, none, refused = at_once(broker, [
                 ("--describe", "--group", "live"),
                 ("--describe", "--group", "live", "--members", "--verbose"),
                 ("--describe", "--group", "live", "--state"),
@@ -94,14 +96,14 @@ def test_consumer_groups_command():
             moved = tool(broker, "--reset-offsets", "--group", "gone", "--topic", "t:1",
                          "--to-offset", "3", "--execute")
             assert lines_of_group(moved, "gone") == ["gone t 1 3"], moved
-            later, = in_order(broker, [("--describe", "--group", "gone")])
+            later, = at_once(broker, [("--describe", "--group", "gone")])
             assert lines_of_group(later, "gone") == ["gone t 0 10 10 0 - - -",
                                                      "gone t 1 3 10 7 - - -"], later
-            forgotten, = in_order(broker, [("--delete-offsets", "--group", "gone",
+            forgotten, = at_once(broker, [("--delete-offsets", "--group", "gone",
                                             "--topic", "t:1")])
             assert any("Request succeeded for deleting offsets" in line for line in forgotten)
             assert "t 1 Successful" in forgotten, forgotten
-            deleted, = in_order(broker, [("--delete", "--group", "gone")])
+            deleted, = at_once(broker, [("--delete", "--group", "gone")])
             assert any("('gone') was successful" in line for line in deleted), deleted
             assert tool(broker, "--list") == ["live"]
             live.stop()

@@ -193,9 +193,8 @@ def test_kcat_goes_on_where_it_was():
         assert len(set(second)) == 60 and not set(first) & set(second), second
 
 
-@params("java", "confluent", "kafka-python")
-def test_static_members_restart_without_a_rebalance(client):
-    """Two of them; one is killed and started again within its session: the other one never stops, the
+def restart_static(client):
+    """Two static members; one is killed and started again within its session: the other one never stops, the
     generation stays, and each has the partitions that it had."""
     with Broker(options=OPTIONS) as broker:
         with Connection(broker) as connection:
@@ -223,6 +222,16 @@ def test_static_members_restart_without_a_rebalance(client):
         finally:
             stays.close()
             goes.close()
+
+
+@params("java", "confluent")
+def test_static_members_restart_without_a_rebalance(client):
+    restart_static(client)
+
+
+@slow
+def test_static_members_of_kafka_python():
+    restart_static("kafka-python")
 
 
 @timeout(240)
