@@ -180,7 +180,9 @@ void compact_end(struct compactor *c, bool done)
 static int begin(struct compactor *c, struct plog *p, const struct candidate *a)
 {
     uint64_t secret[2] = {env_random(c->s->env), env_random(c->s->env)};
-    int rc = key_map_init(&c->map, c->s->config.compact_memory_bytes, secret);
+    /* No more keys than offsets: memory that is not touched need not be given back, either. */
+    uint64_t enough = (uint64_t)(a->end - a->dirty_from) * 2 * sizeof(struct key_map_entry);
+    int rc = key_map_init(&c->map, MIN(c->s->config.compact_memory_bytes, enough), secret);
     if (rc != 0)
         return rc;
     c->p = p;

@@ -155,7 +155,7 @@ int compact_map_step(struct compactor *c, uint64_t *budget)
         *budget -= MIN(*budget, (uint64_t)BATCH_HEADER_BYTES);
         int rc = map_batch_begin(c);
         if (rc == 1)
-            *budget -= MIN(*budget, (uint64_t)c->batch.len_bytes / 16);
+            *budget -= MIN(*budget, (uint64_t)c->batch.len_bytes / 4);
         return rc;
     }
     int rc = 1;
@@ -301,11 +301,12 @@ static bool keep_record(void *arg, const struct batch_record *r)
     return r->value_len >= 0 || !expires || c->now_ms < c->batch.base_timestamp;
 }
 
-static int batch_done(struct compactor *c)
+static int batch_done(struct compactor *c, uint64_t *budget)
 {
     const uint8_t *data;
     size_t len;
     int rc = batch_filter_finish(&c->filter, &data, &len);
+    *budget -= MIN(*budget, (uint64_t)len / 2);
     if (rc == 0 && len == 0) {
         rc = output_empty(c);
     } else if (rc == 0) {
@@ -355,7 +356,7 @@ int compact_copy_step(struct compactor *c, uint64_t *budget)
     if (c->filtering) {
         *budget -= MIN(*budget, (uint64_t)RECORDS_A_STEP * 96);
         int rc = batch_filter_step(&c->filter, RECORDS_A_STEP, keep_record, c);
-        return rc != 0 ? rc : batch_done(c);
+        return rc != 0 ? rc : batch_done(c, budget);
     }
     if (c->reading == NULL) { /* all has been read */
         if (c->out.fill == 0)
