@@ -287,6 +287,8 @@ void model_started(struct model *m, struct model_partition *p, int64_t start)
     uint32_t gone = slot_search(p, start);
     for (uint32_t i = 0; i < gone; i++)
         m->batches[p->slots[i].number]->dropped = true;
+    if (gone == 0)
+        return; /* there may be no slots at all */
     p->slots_n -= gone;
     memmove(&p->slots[0], &p->slots[gone], p->slots_n * sizeof(p->slots[0]));
 }

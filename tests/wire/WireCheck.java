@@ -37,7 +37,7 @@ import org.apache.kafka.common.protocol.types.Schema;
  * equal message of them.
  */
 public final class WireCheck {
-    private static final int RANDOM_MESSAGES = 40;
+    private static final int RANDOM_MESSAGES = 15;
     private static final int FULL_MESSAGES = 4;
 
     private final Random random;
