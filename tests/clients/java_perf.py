@@ -53,7 +53,7 @@ def perf(broker, codec, records):
     return before
 
 
-@params(*CODECS)
+@params("gzip", "snappy", "zstd") # the others: below
 def test_perf(codec):
     with Broker() as broker:
         perf(broker, codec, 50_000)
