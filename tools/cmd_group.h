@@ -68,12 +68,6 @@ void group_view_sort(struct group_view *g);
 /* Of a member's assignment as consumers of the classic protocol write it. 0 or -EPROTO, -ENOMEM. */
 int group_view_assignment(struct group_view *g, struct group_member *m,
                           struct wire_bytes assignment);
-struct group_member *group_view_member_add(struct group_view *g, struct wire_str id,
-                                           struct wire_str instance, struct wire_str client,
-                                           struct wire_str host);
-int group_view_assign(struct group_view *g, struct group_member *m, struct wire_str topic,
-                      int32_t partition);
-const char *group_view_text(struct group_view *g, struct wire_str s); /* null is "" */
 
 /* Fills in what is below `rc` for every partition. */
 int group_view_lag(struct client *c, struct group_view *g);

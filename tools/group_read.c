@@ -19,7 +19,8 @@ enum {
 
 /* ---- building a group ---- */
 
-const char *group_view_text(struct group_view *g, struct wire_str s)
+/* Null is "". */
+static const char *group_view_text(struct group_view *g, struct wire_str s)
 {
     const char *text = arena_printf(&g->arena, "%.*s", MAX(s.len, 0), s.len > 0 ? s.p : "");
     return text == NULL ? "" : text;
@@ -81,9 +82,9 @@ static int members_reserve(struct group_view *g, int32_t n)
 }
 
 /* There is room: members_reserve() has been told how many come. */
-struct group_member *group_view_member_add(struct group_view *g, struct wire_str id,
-                                           struct wire_str instance, struct wire_str client,
-                                           struct wire_str host)
+static struct group_member *group_view_member_add(struct group_view *g, struct wire_str id,
+                                                  struct wire_str instance, struct wire_str client,
+                                                  struct wire_str host)
 {
     struct group_member *m = &g->members[g->members_n++];
     *m = (struct group_member){.id = group_view_text(g, id),
@@ -93,8 +94,8 @@ struct group_member *group_view_member_add(struct group_view *g, struct wire_str
     return m;
 }
 
-int group_view_assign(struct group_view *g, struct group_member *m, struct wire_str topic,
-                      int32_t partition)
+static int group_view_assign(struct group_view *g, struct group_member *m, struct wire_str topic,
+                             int32_t partition)
 {
     struct group_partition *p = group_view_partition_at(g, topic, partition);
     if (p == NULL)

@@ -206,7 +206,6 @@ void partition_let_go(struct partition *p); /* its groups, and itself when nothi
 bool partition_busy(const struct partition *p);
 void partition_stop(struct partition *p);
 void load_start(struct group_coord *c); /* soon */
-void on_pump_timer(struct shard_timer *t);
 
 /* ---- groups: coord.c ---- */
 
@@ -240,20 +239,16 @@ int group_subscribes(const struct group *g, struct group_str topic);
 /* Its record, into the writes begun. */
 void group_write(struct group *g);
 
-void member_park_join(struct group_member *m, struct group_join *j);
 void member_answer_join(struct group_member *m, enum group_error error, bool skip_assignment);
 void member_answer_sync(struct group_member *m, enum group_error error);
 void join_answer_error(struct group_join *j, enum group_error error);
-void sync_answer_error(struct group_sync *s, enum group_error error);
 
 /* ---- rebalances: rebalance.c ---- */
 
 void session_arm(struct group_member *m, int32_t ms);
-bool group_all_joined(const struct group *g);
 /* Somebody came, changed or left: a rebalance begins, or the one under way may be complete. */
 void rebalance_or_complete(struct group *g);
 void rebalance_complete_if_all(struct group *g);
-void rebalance_finish_join(struct group *g);
 void rebalance_sync_seen(struct group_member *m);
 /* What the leader says, on its way to the log and then to the members. */
 void rebalance_assign(struct group *g, const struct group_sync *s);

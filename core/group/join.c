@@ -54,7 +54,7 @@ static void join_answer(struct group_join *j, const struct group_member *m, bool
     join_finish(j);
 }
 
-void member_park_join(struct group_member *m, struct group_join *j)
+static void member_park_join(struct group_member *m, struct group_join *j)
 {
     if (m->join != NULL) /* asked again before it was answered */
         join_answer_error(m->join, GROUP_REBALANCE_IN_PROGRESS);

@@ -85,6 +85,8 @@ static void write_free(struct write *w)
     mem_give(c, w);
 }
 
+static void on_pump_timer(struct shard_timer *t);
+
 static void pump_soon(struct group_coord *c)
 {
     if (c->pump_timer.heap_at == 0)
@@ -242,7 +244,7 @@ static void writes_pump(struct partition *p)
     }
 }
 
-void on_pump_timer(struct shard_timer *t)
+static void on_pump_timer(struct shard_timer *t)
 {
     struct group_coord *c = container_of(t, struct group_coord, pump_timer);
     for (int32_t i = 0; i < c->partitions_n; i++) {

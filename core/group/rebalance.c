@@ -37,7 +37,7 @@ void session_arm(struct group_member *m, int32_t ms)
 
 /* ---- the join phase ---- */
 
-bool group_all_joined(const struct group *g)
+static bool group_all_joined(const struct group *g)
 {
     return g->members_n <= g->awaiting_join_n && g->pending_n == 0;
 }
@@ -51,6 +51,8 @@ static int32_t rebalance_timeout_ms(const struct group *g)
     }
     return ms;
 }
+
+static void rebalance_finish_join(struct group *g);
 
 static void on_join_timeout(struct shard_timer *t)
 {
@@ -185,7 +187,7 @@ static void empty_write(struct group *g)
                  g->name.text.p);
 }
 
-void rebalance_finish_join(struct group *g)
+static void rebalance_finish_join(struct group *g)
 {
     struct group_coord *c = g->coord;
     shard_timer_clear(c->shard, &g->phase);

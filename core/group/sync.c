@@ -11,7 +11,7 @@ static void sync_finish(struct group_sync *s)
     s->on_done(s);
 }
 
-void sync_answer_error(struct group_sync *s, enum group_error error)
+static void sync_answer_error(struct group_sync *s, enum group_error error)
 {
     s->error = error;
     s->chosen_type = s->chosen = (struct group_str){NULL, -1};

@@ -30,7 +30,7 @@ int32_t admin_controller_id(const struct shard *s)
     return s->broker->nodes[s->broker->node_of_shard[0]].node_id;
 }
 
-bool admin_node_known(const struct broker *b, int32_t node_id)
+static bool admin_node_known(const struct broker *b, int32_t node_id)
 {
     for (unsigned i = 0; i < b->nodes_n; i++)
         if (b->nodes[i].node_id == node_id)

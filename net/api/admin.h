@@ -17,7 +17,6 @@ enum admin_resource { ADMIN_RESOURCE_TOPIC = 2, ADMIN_RESOURCE_BROKER = 4 }; /* 
 bool admin_topic_is_internal(struct wire_str name);
 struct wire_str admin_cluster_id(struct request *r);
 int32_t admin_controller_id(const struct shard *s);
-bool admin_node_known(const struct broker *b, int32_t node_id);
 int32_t admin_node_id(const struct shard *s); /* of the node that the shard belongs to */
 /* A resource's name is the id of one of our nodes: 0; -EINVAL: it is no number; -ENOENT. */
 int admin_node_of(struct request *r, struct wire_str name);

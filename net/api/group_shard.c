@@ -66,6 +66,13 @@ static void call_done(struct fanout *f)
         call_reply(call);
 }
 
+/* NULL: it does not serve. */
+static struct group_coord *group_coord_of(struct shard *s)
+{
+    const struct net *net = s->net;
+    return net == NULL ? NULL : net->groups;
+}
+
 static void group_run(struct fanout_group *g)
 {
     struct group_call *call = container_of(g->fanout, struct group_call, fan);
@@ -240,12 +247,6 @@ void group_topic_change(struct request *r, struct meta_change *change)
 }
 
 /* ---- of a shard ---- */
-
-struct group_coord *group_coord_of(struct shard *s)
-{
-    const struct net *net = s->net;
-    return net == NULL ? NULL : net->groups;
-}
 
 void group_shard_meta(struct shard *s, const struct meta_topic *gone)
 {

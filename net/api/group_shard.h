@@ -73,7 +73,6 @@ void group_topic_change(struct request *r, struct meta_change *change);
 
 /* ---- of a shard ---- */
 
-struct group_coord *group_coord_of(struct shard *s); /* NULL: it does not serve */
 int group_shard_init(struct shard *s);
 void group_shard_meta(struct shard *s, const struct meta_topic *gone); /* as shard.on_meta */
 void group_shard_stop(struct shard *s);
