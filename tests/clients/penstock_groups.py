@@ -12,22 +12,6 @@ HOUR_S = 3600
 QUICK = {"group.initial.rebalance.delay.ms": 0}
 
 
-def need_api(broker, *command):
-    """Skip where the broker does not offer what the command asks for."""
-    done = subprocess.run([BINARY, *command, "--bootstrap", broker.bootstrap],
-                          capture_output=True, text=True, timeout=60)
-    if "UNSUPPORTED_VERSION" in done.stderr:
-        raise Skip(f"not offered by this broker: {done.stderr}")
-
-
-def has_api(broker, *command):
-    try:
-        need_api(broker, *command)
-        return True
-    except Skip:
-        return False
-
-
 def consumer_of(broker, group, **settings):
     from confluent_kafka import Consumer
     return Consumer({"bootstrap.servers": broker.bootstrap, "group.id": group,
@@ -63,7 +47,6 @@ def clocked(broker, *command, **keywords):
 def test_lag_in_records_seconds_and_time_left():
     need_module("confluent_kafka")
     with Broker(shards=2, options=QUICK) as broker:
-        need_api(broker, "group", "list")
         penstock(broker, "topic", "create", "t", "-p", "3", "-c", f"retention.ms={HOUR_S * 1000}")
         first = clocked(broker, "produce", "t", "-p", "0", stdin=b"a\nb\nc\n")
         time.sleep(0.3)
@@ -88,11 +71,8 @@ def test_lag_in_records_seconds_and_time_left():
         assert is_age(partitions[0]["lagSeconds"], first, now), partitions
         assert partitions[1]["lagSeconds"] == 0 == partitions[2]["lagSeconds"], partitions
         assert partitions[1]["timeLeftBy"] == "nothing-unread", partitions
-        if has_api(broker, "config", "get", "--topic", "t"):
-            assert partitions[0]["timeLeftBy"] == "time", partitions
-            assert is_age(HOUR_S - partitions[0]["timeLeftSeconds"], first, now), partitions
-        else:
-            assert partitions[0]["timeLeftBy"] == "unknown", partitions
+        assert partitions[0]["timeLeftBy"] == "time", partitions
+        assert is_age(HOUR_S - partitions[0]["timeLeftSeconds"], first, now), partitions
         _, partitions, now = described("nearly")
         assert partitions[0]["lagRecords"] == 2, partitions
         assert is_age(partitions[0]["lagSeconds"], second, now), partitions
@@ -105,8 +85,6 @@ def test_lag_in_records_seconds_and_time_left():
 def test_time_left_by_size_and_without_limit():
     need_module("confluent_kafka")
     with Broker(shards=1, options=QUICK) as broker:
-        need_api(broker, "group", "list")
-        need_api(broker, "config", "get", "--broker", "all")
         penstock(broker, "topic", "create", "sized", "-c", "retention.ms=-1",
                  "-c", f"retention.bytes={100 << 20}")
         penstock(broker, "topic", "create", "kept", "-c", "retention.ms=-1")
@@ -160,7 +138,6 @@ def test_records_that_are_gone():
 def test_members_reset_and_delete():
     need_module("confluent_kafka")
     with Broker(shards=2, options=QUICK) as broker:
-        need_api(broker, "group", "list")
         penstock(broker, "topic", "create", "t", "-p", "3")
         for partition in range(3):
             penstock(broker, "produce", "t", "-p", partition, stdin=b"a\nb\nc\n")
@@ -236,7 +213,6 @@ def test_members_of_the_new_protocol():
 
 def test_configs():
     with Broker(shards=1) as broker:
-        need_api(broker, "config", "get", "--broker", "all")
         penstock(broker, "topic", "create", "t", "-c", "retention.ms=1000")
 
         def configs(*arguments):
