@@ -200,6 +200,8 @@ static bool second_take(struct run *run, struct load_stats *scratch)
     if (s == NULL)
         return false;
     double end_s = since_start_s(run, MAX(scratch->to_ns, run->start_ns));
+    if (run->seconds_n > 1) /* an agent's interval that came late may have ended before */
+        end_s = MAX(end_s, run->seconds[run->seconds_n - 2].end_s);
     double seconds = (double)(scratch->to_ns - scratch->from_ns) / CLOCK_SECOND_NS;
     *s = (struct run_second){.end_s = end_s,
                              .seconds = seconds,

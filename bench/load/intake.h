@@ -102,9 +102,11 @@ static inline void intake_take(struct intake *in, struct intake_part *part,
         fresh = true;
     intake_count_record(in, record, fresh);
     /* A stamp of another machine's clock, or of another run, says nothing. */
-    bool timed = rc == 0 && in->role == INTAKE_TAILING && head.run == c->config.run &&
-                 head.clock == c->clock_id && !workload_closed_loop(c->w);
-    if (timed)
+    bool stamped = rc == 0 && in->role == INTAKE_TAILING && head.run == c->config.run &&
+                   !workload_closed_loop(c->w);
+    if (stamped && head.clock != c->clock_id)
+        course_counts(c)->other_clock++;
+    else if (stamped)
         load_record(&c->out.recorder, LATENCY_E2E, head.stamp_ns,
                     now_ns - MIN(now_ns, head.stamp_ns), 1);
 }

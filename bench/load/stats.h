@@ -34,6 +34,7 @@ extern const char *const load_latency_names[LATENCIES];
     X(consumed)      /* by tailing consumers, each fan-out counted */                              \
     X(consumed_bytes)                                                                              \
     X(consumed_new)  /* of them, not seen before by that fan-out */                                \
+    X(other_clock)   /* of them, stamped by another host's clock: not timed end to end */          \
     X(fetches)       /* answers to fetch requests */                                               \
     X(late_consumed) /* by late consumers */                                                       \
     X(late_consumed_bytes)                                                                         \

@@ -23,7 +23,7 @@ READY = re.compile(r"^penstock bench agent ready (\S+):(\d+)$")
 # What a busy machine may do to the generator; all else that makes a run invalid is about records.
 OF_THE_MACHINE = {"generator-late", "client-cpu", "not-steady", "overload"}
 HELLO, START = 1, 3
-MAGIC, VERSION = b"PSBA", 1
+MAGIC, VERSION = b"PSBA", 2
 
 
 class Agent:
@@ -127,7 +127,7 @@ def merged(run, agents, seconds):
     for name in shares[0]:
         whole = sum(share.get(name, 0) for share in shares)
         windows = sum(window.get(name, 0) for window in run["windows"].values())
-        assert 0.9 * whole < windows <= whole, f"{name}: {windows} in windows, {whole} in all"
+        assert 0.5 * whole < windows <= whole, f"{name}: {windows} in windows, {whole} in all"
         seconds_sum = sum(second.get(name, 0) for second in run["series"])
         assert seconds_sum == whole, f"{name}: {seconds_sum} in the series, {whole} in all"
     ack = sum(window["histograms"]["ack"]["count"] for window in run["windows"].values())
@@ -154,7 +154,9 @@ def test_two_agents_are_one_load():
         run = conduct("e2e", broker.bootstrap, [one, two], "--duration-s", "5")
         merged(run, [one, two], 6)
         sane_series(run)
-        assert timed_end_to_end(run) == run["verification"]["records_seen"]
+        # An agent that hears of the end first times no record another one has intended after it.
+        seen = run["verification"]["records_seen"]
+        assert 0.5 * seen < timed_end_to_end(run) <= seen
         assert not any("clocks" in note for note in run["notes"]), run["notes"]
         for agent in run["agents"]:
             assert agent["threads"] == 1 and agent["machine"]["hostname"] == socket.gethostname()
@@ -376,7 +378,9 @@ def test_agents_in_network_namespaces():
                       wrapper=hosts.enter(0))
         merged(run, [one, two], 6)
         sane_series(run)
-        assert timed_end_to_end(run) == run["verification"]["records_seen"]
+        # An agent that hears of the end first times no record another one has intended after it.
+        seen = run["verification"]["records_seen"]
+        assert 0.5 * seen < timed_end_to_end(run) <= seen
         # They were there: the conductor's own namespace made no load.
         assert f"conductor {hosts.address(0)}:" in one.log()
         assert f"conductor {hosts.address(0)}:" in two.log()
@@ -404,7 +408,9 @@ def test_clocks_of_two_machines_are_not_compared():
         # 3 producers and 2 consumers on 2 machines: about half of the records stay on theirs.
         timed, seen = timed_end_to_end(run), run["verification"]["records_seen"]
         assert 0.2 * seen < timed < 0.8 * seen, f"{timed} of {seen}"
-        said = f"e2e latencies are of {timed} of {seen} consumed records"
+        other = sum(agent["counts"]["other_clock"] for agent in run["agents"])
+        assert timed + other <= seen, f"{timed} timed, {other} of another clock, {seen} seen"
+        said = f"e2e latencies leave out {other} of {seen} consumed records"
         assert any(said in note for note in run["notes"]), run["notes"]
 
 
