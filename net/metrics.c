@@ -149,6 +149,7 @@ void metrics_read(const struct shard *s, struct metrics_shard *ret)
     words_read(&ret->env, &s->env->counters, sizeof(ret->env));
     words_read(&ret->log, log_store_counters(s->logs), sizeof(ret->log));
     words_read(&ret->net, &net->counters, sizeof(ret->net));
+    ret->clients = &net->clients;
     for (unsigned i = 0; i < METRICS_POOLS; i++) {
         ret->pool_bytes[i] = pools[i]->size_bytes;
         ret->pool_free_bytes[i] = counter_read(&pools[i]->free_bytes);
