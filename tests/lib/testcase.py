@@ -48,6 +48,12 @@ def alone(function):
     return function
 
 
+def last(function):
+    """Runs when all others have ended: it looks at what they left."""
+    function.last = True
+    return function
+
+
 def params(*values):
     """One test for each value: the function gets the value as its only argument."""
     def mark(function):
@@ -90,6 +96,7 @@ def _describe(path):
               "timeout_s": getattr(function, "timeout_s", DEFAULT_TIMEOUT_S),
               "slow": getattr(function, "slow", False),
               "alone": getattr(function, "alone", False),
+              "last": getattr(function, "last", False),
               "sanitized": getattr(function, "sanitized", False)}
              for name, function, _ in cases]
     return {"file": path, "error": None, "tests": tests}
