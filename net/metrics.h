@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "core/group/group.h"
 #include "net/conn.h"
 
 enum metrics_pool { METRICS_POOL_LOG, METRICS_POOL_REQUESTS, METRICS_POOL_READS, METRICS_POOLS };
@@ -20,6 +21,7 @@ struct metrics_shard { /* a copy */
     struct env_counters env;
     struct log_counters log;
     struct net_counters net;
+    struct group_counters groups;
     uint64_t pool_bytes[METRICS_POOLS], pool_free_bytes[METRICS_POOLS];
     const struct client_stats *clients; /* lent by the shard: read when it is written */
 };
