@@ -9,6 +9,7 @@ killed by process group.
 """
 import argparse
 import concurrent.futures
+import copy
 import glob
 import json
 import os
@@ -43,15 +44,17 @@ class Test:
     """One process that is one test."""
 
     def __init__(self, name, command, timeout_s, alone=False, sanitized=False, slow=False,
-                 last=False, binary=None):
+                 last=False, mostly_waits=False):
         self.name, self.command, self.timeout_s = name, command, timeout_s
         self.alone, self.sanitized, self.slow = alone, sanitized, slow
-        self.last, self.binary = last, binary
+        self.last, self.mostly_waits = last, mostly_waits
+        self.binary = None
 
     def with_binary(self, binary, suffix):
-        scale = SANITIZED_TIME_FACTOR if suffix else 1
-        return Test(self.name + suffix, self.command, self.timeout_s * scale, self.alone,
-                    self.sanitized, self.slow, self.last, binary)
+        test = copy.copy(self)
+        test.name, test.binary = self.name + suffix, binary
+        test.timeout_s *= SANITIZED_TIME_FACTOR if suffix else 1
+        return test
 
     def run(self, env):
         begin = time.monotonic()
@@ -73,7 +76,7 @@ class Test:
 class CriterionProgram:
     """One criterion program: each of its tests counts as one."""
 
-    alone, sanitized, slow, last = False, False, False, False
+    alone, sanitized, slow, last, mostly_waits = False, False, False, False, False
 
     def __init__(self, path, suffix):
         self.path, self.suffix = path, suffix
@@ -286,7 +289,7 @@ def find_python_tests(python):
             found.append(Test(f"{name}::{test['name']}",
                               [python, TESTCASE, "--run", entry["file"], test["name"]],
                               test["timeout_s"], test["alone"], test["sanitized"],
-                              test["slow"], test["last"]))
+                              test["slow"], test["last"], test["mostly_waits"]))
     return found
 
 
@@ -386,10 +389,13 @@ def run_one(test, env, report):
 
 
 def run_all(tests, env, jobs):
+    """Those that mostly wait have a lane of their own: the others need the cores."""
     report = Report()
     together = [test for test in tests if not test.alone and not test.last]
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for done in [pool.submit(run_one, test, env, report) for test in together]:
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool, \
+            concurrent.futures.ThreadPoolExecutor(1) as waiters:
+        for done in [(waiters if test.mostly_waits and jobs > 1 else pool)
+                     .submit(run_one, test, env, report) for test in together]:
             done.result()
     one_by_one = [test for test in tests if test.alone and not test.last]
     for test in one_by_one + [test for test in tests if test.last]:

@@ -4,8 +4,8 @@ import os
 import threading
 
 from lib.broker import Broker
-from lib.client_kinds import CLIENT_KINDS, go_program
-from lib.clients import Child, need_command, run
+from lib.client_kinds import CLIENT_KINDS
+from lib.clients import Child, go_program, need_command, run
 from lib.group_members import (Members, committed, generation, listed, members_described,
                                wait_for)
 from lib.kafka_wire import Connection, batch, create_topics, leader_connection, produce
@@ -211,7 +211,7 @@ def test_a_thousand_members_in_a_hundred_groups():
             create_topics(connection, ["all"], PARTITIONS)
         records = Records(broker, "all")
         records.add(records_each)
-        command = [go_program(), "many", broker.bootstrap, "all", str(groups), str(each),
+        command = [go_program("groups_go"), "many", broker.bootstrap, "all", str(groups), str(each),
                    str(records_each * PARTITIONS)]
         with Child(command, os.path.join(broker.dir, "many.out")) as child:
             wait_for(lambda: "done" in child.output().splitlines() or

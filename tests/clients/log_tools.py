@@ -2,8 +2,8 @@
 import json
 import os
 
+from lib import transcript
 from lib.broker import Broker
-from lib.clients import java
 from lib.kafka_wire import Connection, batch, create_topics, leader_connection, produce
 from lib.testcase import timeout
 
@@ -29,12 +29,11 @@ def test_kafkas_tools():
         wanted = json_of(broker, "delete.json", {"version": 1, "partitions": [
             {"topic": TOPIC, "partition": partition, "offset": 10 * partition}
             for partition in range(4)]})
-        said = "\n".join(java("org.apache.kafka.tools.DeleteRecordsCommand", "--bootstrap-server",
-                              broker.bootstrap, "--offset-json-file", wanted))
+        said, lines = transcript.run(broker, [
+            ["tool", "org.apache.kafka.tools.DeleteRecordsCommand", "--offset-json-file", wanted],
+            ["tool", "org.apache.kafka.tools.LogDirsCommand", "--describe", "--topic-list", TOPIC]])
         for partition in range(4):
-            assert f"partition: {TOPIC}-{partition}\tlow_watermark: {10 * partition}" in said, said
-        lines = java("org.apache.kafka.tools.LogDirsCommand", "--bootstrap-server",
-                     broker.bootstrap, "--describe", "--topic-list", TOPIC)
+            assert f"partition: {TOPIC}-{partition}\tlow_watermark: {10 * partition}" in "\n".join(said), said
         told = json.loads(lines[-1])
         sizes = {}
         for node in told["brokers"]:

@@ -1,19 +1,8 @@
 """The clients that can be members of groups: each makes the command of a member, or says why it cannot."""
 import os
 
-from lib.clients import (CLIENTS, SOURCES, java_command, need, need_command, need_module,
-                         python_child, run)
-
-
-def go_program():
-    note = os.path.join(CLIENTS, "go.path")
-    need("go", os.path.exists(note))
-    with open(note) as line:
-        go = line.read().strip()
-    program = os.path.join(CLIENTS, "groups_go", "groups")
-    need("groups_go", os.path.exists(program))
-    run([go, "-C", os.path.join(SOURCES, "groups_go"), "build", "-o", program, "."])
-    return program
+from lib.clients import (CLIENTS, SOURCES, go_program, java_command, need, need_command, need_module,
+                         python_child)
 
 
 def python_member(client, module):
@@ -22,7 +11,7 @@ def python_member(client, module):
 
 
 def go_member(client):
-    program = go_program()
+    program = go_program("groups_go")
     return lambda *arguments: ([program, client, *arguments], None)
 
 
