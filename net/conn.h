@@ -17,6 +17,7 @@
 #ifndef NET_CONN_H
 #define NET_CONN_H
 
+#include "net/client_stats.h"
 #include "net/net.h"
 
 #define CONN_IOV_MAX 256u
@@ -67,6 +68,7 @@ struct conn {
     struct conn_send *sending; /* on_done has not come */
     unsigned sends;            /* not released */
     bool is_local;             /* both ends are on this machine */
+    struct client_row *client; /* who it is; NULL until its first request */
     /* Of sends "without a copy": how many the kernel copied all the same, and how many not. */
     uint32_t sends_copied, sends_uncopied;
 };
@@ -107,6 +109,7 @@ struct net { /* shard->net */
     struct log_waiter log_waiter;                  /* some of them wait for memory of the log */
     struct list_node dead; /* struct request.link: released at the end of the turn */
     struct net_counters counters;
+    struct client_stats clients;
     unsigned conns_max;
     unsigned requests_n; /* alive, with or without a connection */
     uint32_t frame_bytes_max;

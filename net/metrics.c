@@ -28,6 +28,11 @@ static const char *pool_name(unsigned i)
     return i < ARRAY_LEN(names) ? names[i] : NULL;
 }
 
+static const char *group_state(unsigned i)
+{
+    return i < GROUP_STATES ? group_state_name(i) : NULL;
+}
+
 /* name, kind, field, what it means */
 #define COUNTER(name, field, help)                                                                 \
     {                                                                                              \
@@ -123,6 +128,18 @@ const struct metric metrics[] = {
     COUNTER("compacted_segments_total", log.compacted_segments,
             "Segments replaced by what compaction left of them."),
     COUNTER("pool_taken_total", log.pool_taken, "Segment files taken from the pool."),
+    {"groups", METRIC_GAUGE, false, AT(groups.groups), "state", group_state,
+     "Consumer groups that the shard coordinates, by state."},
+    GAUGE("group_members", groups.members, "Members of these groups."),
+    GAUGE("group_offsets", groups.offsets, "Offsets that are committed in these groups."),
+    GAUGE("group_memory_bytes", groups.bytes, "Memory that groups and their offsets take."),
+    COUNTER("group_rebalances_total", groups.rebalances, "Rebalances that began."),
+    COUNTER("group_commits_total", groups.commits, "Commits of offsets, of any number each."),
+    COUNTER("group_offsets_expired_total", groups.expired_offsets,
+            "Offsets given up because nobody came back to them."),
+    COUNTER("group_loaded_records_total", groups.loaded_records,
+            "Records of groups and offsets read at start, or when a partition came."),
+
     COUNTER("scrub_bytes_total", log.scrub_bytes, "Bytes of sealed segments read and verified."),
     COUNTER("scrub_passes_total", log.scrub_passes, "Passes of the scrub over all segments."),
     COUNTER("scrub_damages_total", log.scrub_damages,
@@ -139,16 +156,18 @@ static void words_read(void *to, const void *from, size_t bytes)
 
 void metrics_read(const struct shard *s, struct metrics_shard *ret)
 {
-    _Static_assert(sizeof(ret->env) % sizeof(uint64_t) == 0 &&
-                       sizeof(ret->log) % sizeof(uint64_t) == 0 &&
-                       sizeof(ret->net) % sizeof(uint64_t) == 0,
-                   "they consist of counters");
+    _Static_assert(
+        sizeof(ret->env) % sizeof(uint64_t) == 0 && sizeof(ret->log) % sizeof(uint64_t) == 0 &&
+            sizeof(ret->groups) % sizeof(uint64_t) == 0 && sizeof(ret->net) % sizeof(uint64_t) == 0,
+        "they consist of counters");
     const struct net *net = s->net;
     const struct buddy *const pools[] = {&s->log_memory, &s->net_memory, &s->read_memory};
     _Static_assert(ARRAY_LEN(pools) == METRICS_POOLS, "in this order");
     words_read(&ret->env, &s->env->counters, sizeof(ret->env));
     words_read(&ret->log, log_store_counters(s->logs), sizeof(ret->log));
     words_read(&ret->net, &net->counters, sizeof(ret->net));
+    words_read(&ret->groups, group_counters(net->groups), sizeof(ret->groups));
+    ret->clients = &net->clients;
     for (unsigned i = 0; i < METRICS_POOLS; i++) {
         ret->pool_bytes[i] = pools[i]->size_bytes;
         ret->pool_free_bytes[i] = counter_read(&pools[i]->free_bytes);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "core/group/group.h"
 #include "net/conn.h"
 
 enum metrics_pool { METRICS_POOL_LOG, METRICS_POOL_REQUESTS, METRICS_POOL_READS, METRICS_POOLS };
@@ -20,9 +21,11 @@ struct metrics_shard { /* a copy */
     struct env_counters env;
     struct log_counters log;
     struct net_counters net;
+    struct group_counters groups;
     uint64_t pool_bytes[METRICS_POOLS], pool_free_bytes[METRICS_POOLS];
+    const struct client_stats *clients; /* lent by the shard: read when it is written */
 };
-/* The shard listens and does not stop yet. */
+/* The shard listens and does not stop yet, nor before the copy has been written. */
 void metrics_read(const struct shard *s, struct metrics_shard *ret);
 
 struct metrics_process { /* of the whole process */
@@ -48,6 +51,9 @@ struct metric {
 };
 extern const struct metric metrics[];
 extern const unsigned metrics_count;
+/* Beside the table, as it has labels that come with the clients. */
+#define METRIC_CLIENTS "client_requests_total"
+#define METRIC_CLIENTS_HELP "Requests of each kind of client, by Kafka API and version."
 static inline const void *metric_at(const struct metric *m, const struct metrics_shard *s)
 {
     return (const char *)s + m->offset;

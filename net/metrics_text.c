@@ -61,6 +61,26 @@ static void metric_text(FILE *out, const struct metric *m, const struct metrics_
                     m->label, m->label_value(i), values[i]);
 }
 
+static const char *api_name(unsigned row)
+{
+    return wire_api_find(net_apis[row].key)->name;
+}
+
+static void clients_text(FILE *out, const struct client_stats *clients, unsigned shard)
+{
+    const struct client_row *client;
+    for (unsigned n = 0; (client = client_stats_row(clients, n)) != NULL; n++)
+        for (unsigned a = 0; a < net_apis_count; a++)
+            for (int v = net_apis[a].served_min; v <= net_apis[a].max_version; v++) {
+                uint64_t value = counter_read(&client->requests[a][v]);
+                if (value > 0)
+                    fprintf(out,
+                            "penstock_" METRIC_CLIENTS "{shard=\"%u\",client=\"%s\",api=\"%s\","
+                            "version=\"%d\"} %" PRIu64 "\n",
+                            shard, client->name, api_name(a), v, value);
+            }
+}
+
 static void process_text(FILE *out, const struct metrics_process *p)
 {
     head_text(out, "penstock_build_info", "gauge", "1; the version is the label.");
@@ -89,6 +109,9 @@ void metrics_write_text(FILE *out, const struct metrics_process *process,
         for (unsigned i = 0; i < shards_n; i++)
             metric_text(out, m, &shards[i], i);
     }
+    head_text(out, "penstock_" METRIC_CLIENTS, "counter", METRIC_CLIENTS_HELP);
+    for (unsigned i = 0; i < shards_n; i++)
+        clients_text(out, shards[i].clients, i);
 }
 
 /* ---- JSON ---- */
@@ -122,6 +145,25 @@ static void metric_json(FILE *out, const struct metric *m, const struct metrics_
     }
 }
 
+/* A list: [client, API, version, requests] of each that there was. */
+static void clients_json(FILE *out, const struct client_stats *clients)
+{
+    const char *between = "";
+    const struct client_row *client;
+    fputs(",\n   \"" METRIC_CLIENTS "\": [", out);
+    for (unsigned n = 0; (client = client_stats_row(clients, n)) != NULL; n++)
+        for (unsigned a = 0; a < net_apis_count; a++)
+            for (int v = net_apis[a].served_min; v <= net_apis[a].max_version; v++) {
+                uint64_t value = counter_read(&client->requests[a][v]);
+                if (value == 0)
+                    continue;
+                fprintf(out, "%s[\"%s\", \"%s\", %d, %" PRIu64 "]", between, client->name,
+                        api_name(a), v, value);
+                between = ", ";
+            }
+    fputc(']', out);
+}
+
 static void process_json(FILE *out, const struct metrics_process *p)
 {
     fprintf(out, "{\"version\": \"%s\",\n \"clock_seconds\": ", p->version);
@@ -144,6 +186,7 @@ void metrics_write_json(FILE *out, const struct metrics_process *process,
             fprintf(out, ",\n   \"%s\": ", m->name);
             metric_json(out, m, &shards[i]);
         }
+        clients_json(out, shards[i].clients);
         fputc('}', out);
     }
     fputs("\n ]}\n", out);

@@ -158,6 +158,24 @@ static const char *request_decode(struct request *r, void **ret_body)
     return NULL;
 }
 
+/* One row for each kind of client, not for each client: the software's name comes first. */
+static struct wire_str client_name(const struct request *r, const void *body)
+{
+    const struct api_versions_request *hello = body;
+    bool is_named = r->api->handle == api_versions_handle && r->version >= 3 &&
+                    hello->client_software_name.len > 0;
+    return is_named ? hello->client_software_name : r->client_id;
+}
+
+static void request_count(struct conn_request *x, const void *body)
+{
+    struct request *r = &x->r;
+    struct conn *c = r->conn;
+    if (c->client == NULL || r->api->handle == api_versions_handle)
+        c->client = client_stats_find(&x->net->clients, client_name(r, body));
+    counter_add(&c->client->requests[r->api - net_apis][r->version], 1);
+}
+
 void conn_request_dispatch(struct conn_request *x)
 {
     struct request *r = &x->r;
@@ -188,6 +206,7 @@ void conn_request_dispatch(struct conn_request *x)
         request_fail(r, why);
         return;
     }
+    request_count(x, body);
     r->api->handle(r, body);
 }
 

@@ -272,6 +272,8 @@ int net_init(struct shard *s, const struct net_config *config)
         return -ENOMEM;
     }
     net->shard = s;
+    for (unsigned i = 0; i < net_apis_count; i++)
+        ASSERT(net_apis[i].max_version < (int16_t)CLIENT_STATS_VERSIONS);
     net->pressed_round = 1;
     list_init(&net->conns);
     list_init(&net->dirty);
@@ -350,6 +352,7 @@ void net_fini(struct shard *s)
         free(send);
     }
     free(net->listeners);
+    client_stats_fini(&net->clients);
     free(net);
     s->net = NULL;
     s->on_turn = NULL;

@@ -9,6 +9,7 @@ killed by process group.
 """
 import argparse
 import concurrent.futures
+import copy
 import glob
 import json
 import os
@@ -43,14 +44,17 @@ class Test:
     """One process that is one test."""
 
     def __init__(self, name, command, timeout_s, alone=False, sanitized=False, slow=False,
-                 binary=None):
+                 last=False, mostly_waits=False):
         self.name, self.command, self.timeout_s = name, command, timeout_s
-        self.alone, self.sanitized, self.slow, self.binary = alone, sanitized, slow, binary
+        self.alone, self.sanitized, self.slow = alone, sanitized, slow
+        self.last, self.mostly_waits = last, mostly_waits
+        self.binary = None
 
     def with_binary(self, binary, suffix):
-        scale = SANITIZED_TIME_FACTOR if suffix else 1
-        return Test(self.name + suffix, self.command, self.timeout_s * scale, self.alone,
-                    self.sanitized, self.slow, binary)
+        test = copy.copy(self)
+        test.name, test.binary = self.name + suffix, binary
+        test.timeout_s *= SANITIZED_TIME_FACTOR if suffix else 1
+        return test
 
     def run(self, env):
         begin = time.monotonic()
@@ -72,7 +76,7 @@ class Test:
 class CriterionProgram:
     """One criterion program: each of its tests counts as one."""
 
-    alone, sanitized, slow = False, False, False
+    alone, sanitized, slow, last, mostly_waits = False, False, False, False, False
 
     def __init__(self, path, suffix):
         self.path, self.suffix = path, suffix
@@ -285,7 +289,7 @@ def find_python_tests(python):
             found.append(Test(f"{name}::{test['name']}",
                               [python, TESTCASE, "--run", entry["file"], test["name"]],
                               test["timeout_s"], test["alone"], test["sanitized"],
-                              test["slow"]))
+                              test["slow"], test["last"], test["mostly_waits"]))
     return found
 
 
@@ -296,7 +300,7 @@ def python_for_tests(build):
 
 
 def collect(options):
-    """All tests to run, in order: quick and narrow ones first."""
+    """All tests to run, in order: quick and narrow ones first; and whether all client tests are there."""
     units = find_units(options)
     fuzz = find_fuzz(options)
     scripts = find_shell_scripts() + find_python_tests(python_for_tests(options.build))
@@ -309,16 +313,21 @@ def collect(options):
         # The slice in a default run; all Python tests but the slow ones with --all.
         chosen += [test.with_binary(asan, "[asan]") for test in scripts
                    if test.sanitized or (options.all and test.name.partition("::")[1]
-                                         and not test.slow)]
+                                         and not test.slow and not test.last)]
     if options.peer:
         units, fuzz = [], []
         chosen = [test for test in chosen if "clients/" in test.name]
+    clients = {test.name for test in chosen if is_client_test(test)}
     if options.filter:
         pattern = re.compile(options.filter)
         units = [unit for unit in units if unit.select(pattern)]
         fuzz = [test for test in fuzz if pattern.search(test.name)]
         chosen = [test for test in chosen if pattern.search(test.name)]
-    return units + fuzz + chosen
+    return units + fuzz + chosen, clients <= {test.name for test in chosen}
+
+
+def is_client_test(test):
+    return test.name.startswith("clients/")
 
 
 # ---- running and reporting
@@ -367,8 +376,11 @@ class Report:
 
 def run_one(test, env, report):
     folder = tempfile.mkdtemp(prefix="test-", dir=env["PENSTOCK_TMP"])
+    env = dict(env, PENSTOCK_TEST_TMP=folder)
+    if is_client_test(test) and "PENSTOCK_PEER" not in env:
+        env["PENSTOCK_RECORD_API_USE"] = "1"
     try:
-        report.add(test.run(dict(env, PENSTOCK_TEST_TMP=folder)))
+        report.add(test.run(env))
     except Exception as error:  # the runner's own trouble is a failed test, never a lost one
         report.add([Result(test.name, FAIL, 0.0, f"the runner failed: {error!r}")])
     finally:
@@ -377,14 +389,17 @@ def run_one(test, env, report):
 
 
 def run_all(tests, env, jobs):
+    """Those that mostly wait have a lane of their own: the others need the cores."""
     report = Report()
-    together = [test for test in tests if not test.alone]
-    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for done in [pool.submit(run_one, test, env, report) for test in together]:
+    together = [test for test in tests if not test.alone and not test.last]
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool, \
+            concurrent.futures.ThreadPoolExecutor(1) as waiters:
+        for done in [(waiters if test.mostly_waits and jobs > 1 else pool)
+                     .submit(run_one, test, env, report) for test in together]:
             done.result()
-    for test in tests:
-        if test.alone:
-            run_one(test, env, report)
+    one_by_one = [test for test in tests if test.alone and not test.last]
+    for test in one_by_one + [test for test in tests if test.last]:
+        run_one(test, env, report)
     return report
 
 
@@ -428,13 +443,17 @@ def main():
     signal.signal(signal.SIGTERM, end_runner)
     env = environment(options)
     os.environ.update(env)
-    tests = collect(options)
+    tests, has_all_clients = collect(options)
     if options.list:
         for test in tests:
             names = test.names() if isinstance(test, CriterionProgram) else [test.name]
             print("\n".join(names))
         return 0
-    return run_all(tests, env, options.jobs).summary()
+    if has_all_clients:
+        env["PENSTOCK_ALL_CLIENTS"] = "1"
+    with tempfile.TemporaryDirectory(prefix="api-use-", dir=env["PENSTOCK_TMP"]) as folder:
+        env["PENSTOCK_API_USE"] = folder
+        return run_all(tests, env, options.jobs).summary()
 
 
 if __name__ == "__main__":

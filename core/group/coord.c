@@ -128,7 +128,7 @@ struct group *group_make(struct partition *p, struct group_str name)
     names_init(&g->votes_by_name, c);
     map_init(&g->offsets);
     list_push_tail(&p->groups, &g->link);
-    counter_add(&c->counters.groups, 1);
+    counter_add(&c->counters.groups[g->state], 1);
     return g;
 }
 
@@ -161,8 +161,8 @@ void group_destroy(struct group *g, enum group_error error)
     str_free(c, &g->name.text);
     str_free(c, &g->protocol_type);
     str_free(c, &g->protocol);
+    counter_add(&c->counters.groups[g->state], (uint64_t)-1);
     mem_give(c, g);
-    counter_add(&c->counters.groups, (uint64_t)-1);
 }
 
 void group_drop_idle(struct group *g)
@@ -172,10 +172,18 @@ void group_drop_idle(struct group *g)
         group_destroy(g, GROUP_ID_NOT_FOUND);
 }
 
+void group_state_loaded(struct group *g, enum group_state state)
+{
+    struct group_counters *counters = &g->coord->counters;
+    counter_add(&counters->groups[g->state], (uint64_t)-1);
+    counter_add(&counters->groups[state], 1);
+    g->state = state;
+}
+
 void group_state_set(struct group *g, enum group_state state)
 {
     g->state_before = g->state;
-    g->state = state;
+    group_state_loaded(g, state);
     g->state_ms = env_wall_ms(g->coord->shard->env);
 }
 
@@ -417,7 +425,9 @@ void group_coord_destroy(struct group_coord *c)
     partitions_drop(c);
     shard_timer_clear(c->shard, &c->pump_timer);
     gone_fini(c);
-    ASSERT(c->counters.groups == 0 && c->counters.members == 0 && c->counters.bytes == 0);
+    for (unsigned state = 0; state < GROUP_STATES; state++)
+        ASSERT(c->counters.groups[state] == 0);
+    ASSERT(c->counters.members == 0 && c->counters.bytes == 0);
     map_fini(&c->groups.by_hash);
     map_fini(&c->topics.by_hash);
     batch_builder_fini(&c->builder);

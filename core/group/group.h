@@ -243,7 +243,8 @@ void group_coord_destroy(struct group_coord *);    /* stopped and idle */
 
 /* Others may counter_read() them. */
 struct group_counters {
-    uint64_t groups, members, offsets, bytes; /* now */
+    uint64_t groups[GROUP_STATES]; /* now, as all in the next line */
+    uint64_t members, offsets, bytes;
     uint64_t rebalances, commits, expired_offsets, loaded_records;
 };
 const struct group_counters *group_counters(const struct group_coord *);

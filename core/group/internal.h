@@ -216,6 +216,7 @@ void group_destroy(struct group *g, enum group_error error);
 /* Nobody would miss it: destroyed. */
 void group_drop_idle(struct group *g);
 void group_state_set(struct group *g, enum group_state state);
+void group_state_loaded(struct group *g, enum group_state state); /* it was in it before */
 
 /* ---- members: member.c ---- */
 

@@ -83,7 +83,7 @@ static int group_load(struct partition *p, struct group_str name, const struct b
     str_free(c, &g->protocol);
     str_free(c, &g->protocol_type);
     g->stored = r->value_len >= 0;
-    g->state = GROUP_EMPTY;
+    group_state_loaded(g, GROUP_EMPTY);
     if (!g->stored)
         return 0;
     struct record_group record;
@@ -104,7 +104,7 @@ static int group_load(struct partition *p, struct group_str name, const struct b
         if (rc == 0)
             rc = member_load(g, &record, &member);
     }
-    g->state = g->members_n > 0 ? GROUP_STABLE : GROUP_EMPTY;
+    group_state_loaded(g, g->members_n > 0 ? GROUP_STABLE : GROUP_EMPTY);
     return rc;
 }
 

@@ -43,6 +43,20 @@ static bool segment_known(const struct plog *p, int64_t base_offset)
     return false;
 }
 
+/* So that sizes of partitions are right before their segments are read. What its file does not tell now
+ * it tells when it is opened. */
+static void ask_size(struct segment *seg)
+{
+    char path[PATH_MAX];
+    struct env_name_step stat = {.kind = ENV_STEP_STAT,
+                                 .path = segment_path(seg, ".log", path, sizeof(path))};
+    int rc = env_names_wait(seg->plog->store->env, &stat, 1);
+    if (rc != 0 || stat.ret_size_bytes == 0 || stat.ret_size_bytes > INT32_MAX)
+        return;
+    seg->end_pos = seg->queued_pos = seg->stable_pos = seg->destaged_pos = stat.ret_size_bytes;
+    seg->size_known = true;
+}
+
 static int add_sealed(struct plog *p, int64_t *bases, size_t n, int64_t end_offset)
 {
     qsort(bases, n, sizeof(*bases), compare_i64);
@@ -56,6 +70,7 @@ static int add_sealed(struct plog *p, int64_t *bases, size_t n, int64_t end_offs
         seg->end_offset = i + 1 < n ? bases[i + 1] : end_offset;
         seg->on_disk = true;
         seg->size_known = seg->index_complete = false;
+        ask_size(seg);
     }
     return 0;
 }

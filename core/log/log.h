@@ -238,6 +238,9 @@ struct plog_start_waiter {
 int plog_delete_records(struct plog *, int64_t offset, struct plog_start_waiter *w,
                         void (*run)(struct plog_start_waiter *w, int rc));
 
+/* run does not come any more; the records go all the same. False: it came, or was never to come. */
+bool plog_start_waiter_clear(struct plog_start_waiter *w);
+
 /* ---- look-up by time ---- */
 
 #define PLOG_TIME_MAX INT64_MIN /* the record with the largest timestamp */

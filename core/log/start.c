@@ -80,3 +80,10 @@ int plog_delete_records(struct plog *p, int64_t offset, struct plog_start_waiter
     plog_want_start(p, offset);
     return 0;
 }
+
+bool plog_start_waiter_clear(struct plog_start_waiter *w)
+{
+    bool waits = list_linked(&w->link);
+    list_remove(&w->link);
+    return waits;
+}

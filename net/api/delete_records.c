@@ -1,5 +1,6 @@
 /* DeleteRecords, key 21: moves the start of a partition's log. Answered when that is durable, and
- * seen by Fetch and ListOffsets: there is nothing that a time-out would have to wait for. */
+ * seen by Fetch and ListOffsets. What is not durable after timeout_ms is answered with error 7; it
+ * is not undone, as in Kafka. */
 #include <errno.h>
 
 #include "core/base/bytes.h"
@@ -19,10 +20,12 @@ struct delete_item {
     told_partition *told;
     struct fanout_group *group;
     struct plog_start_waiter waiter;
+    struct shard_timer timer; /* the one of a group's first item is the group's */
 };
 
 struct delete_call {
     struct fanout fan;
+    uint64_t timeout_ns;
     struct delete_records_response response;
     struct delete_item *items;
     uint32_t items_n;
@@ -30,14 +33,41 @@ struct delete_call {
 
 /* ---- on the owner ---- */
 
+static struct delete_item *first_of(const struct fanout_group *g)
+{
+    return container_of(g->first, struct delete_item, fan);
+}
+
+static void one_done(struct fanout_group *g)
+{
+    if (--g->pending > 0)
+        return;
+    shard_timer_clear(g->owner, &first_of(g)->timer);
+    fanout_group_done(g);
+}
+
 static void item_done(struct delete_item *item, int rc)
 {
     const struct plog *p = log_store_find(item->group->owner->logs, item->fan.target.number);
     item->fan.error = kafka_error_of(rc);
     if (rc == 0 && p != NULL)
         item->told->low_watermark = plog_start_offset(p);
-    if (--item->group->pending == 0)
-        fanout_group_done(item->group);
+    one_done(item->group);
+}
+
+/* The time is over: who waits for the log is not told any more. */
+static void on_late(struct shard_timer *t)
+{
+    struct fanout_group *g = container_of(t, struct delete_item, timer)->group;
+    g->pending++; /* this function */
+    for (struct fanout_item *it = g->first; it != NULL; it = it->next) {
+        struct delete_item *item = container_of(it, struct delete_item, fan);
+        if (!plog_start_waiter_clear(&item->waiter))
+            continue;
+        item->fan.error = KAFKA_REQUEST_TIMED_OUT;
+        one_done(g);
+    }
+    one_done(g);
 }
 
 static void on_start(struct plog_start_waiter *w, int rc)
@@ -60,17 +90,20 @@ static void item_run(struct delete_item *item)
 
 static void group_run(struct fanout_group *g)
 {
+    const struct delete_call *c = container_of(g->fanout, struct delete_call, fan);
     g->pending = 1; /* this function */
     for (struct fanout_item *it = g->first; it != NULL; it = it->next) {
         struct delete_item *item = container_of(it, struct delete_item, fan);
+        item->group = g;
         if (it->error != KAFKA_NONE)
             continue;
-        item->group = g;
         g->pending++;
         item_run(item);
     }
-    if (--g->pending == 0)
-        fanout_group_done(g);
+    if (g->pending > 1)
+        shard_timer_set(g->owner, &first_of(g)->timer, env_now_ns(g->owner->env) + c->timeout_ns,
+                        on_late);
+    one_done(g);
 }
 
 /* ---- on the front ---- */
@@ -134,6 +167,7 @@ static bool call_prepare(struct delete_call *c, struct request *r,
     uint32_t items_n = 0;
     for (int32_t t = 0; t < asked->topics_n; t++)
         items_n += (uint32_t)MAX(asked->topics[t].partitions_n, 0);
+    c->timeout_ns = (uint64_t)MAX(asked->timeout_ms, 0) * 1000000u;
     c->items = arena_array(&r->arena, items_n, sizeof(*c->items));
     wire_set_defaults(&delete_records_response_schema, &c->response);
     c->response.topics_n = MAX(asked->topics_n, 0);
@@ -150,11 +184,6 @@ static bool call_prepare(struct delete_call *c, struct request *r,
 void delete_records_handle(struct request *r, void *body)
 {
     struct delete_call *c = request_alloc(r, sizeof(*c));
-    if (c != NULL && call_prepare(c, r, body)) {
-        fanout_start(&c->fan, group_run, call_done);
-        return;
-    }
-    if (c != NULL)
-        fanout_abort(&c->fan);
-    request_fail(r, "no memory");
+    bool is_ready = c != NULL && call_prepare(c, r, body);
+    fanout_handle(r, c == NULL ? NULL : &c->fan, is_ready, group_run, call_done);
 }

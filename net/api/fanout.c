@@ -128,6 +128,18 @@ void fanout_start(struct fanout *f, void (*run)(struct fanout_group *g),
     one_done(f);
 }
 
+void fanout_handle(struct request *r, struct fanout *f, bool is_ready,
+                   void (*run)(struct fanout_group *g), void (*done)(struct fanout *f))
+{
+    if (is_ready) {
+        fanout_start(f, run, done);
+        return;
+    }
+    if (f != NULL)
+        fanout_abort(f);
+    request_fail(r, "no memory");
+}
+
 int32_t fanout_nodes_add(struct fanout_nodes *nodes, const struct shard *s, unsigned shard)
 {
     unsigned node = s->broker->node_of_shard[shard];

@@ -64,6 +64,10 @@ int fanout_add(struct fanout *f, struct fanout_item *item, int16_t twice);
 void fanout_abort(struct fanout *f);
 void fanout_start(struct fanout *f, void (*run)(struct fanout_group *g),
                   void (*done)(struct fanout *f));
+/* The end of a handler: fanout_start() if all is ready, else the request fails for want of memory,
+ * whatever of f there is (NULL: nothing). */
+void fanout_handle(struct request *r, struct fanout *f, bool is_ready,
+                   void (*run)(struct fanout_group *g), void (*done)(struct fanout *f));
 /* On the owner: its items are finished, their memory is the front's again. */
 void fanout_group_done(struct fanout_group *g);
 

@@ -186,11 +186,6 @@ static bool call_prepare(struct offsets_call *c, struct request *r,
 void list_offsets_handle(struct request *r, void *body)
 {
     struct offsets_call *c = request_alloc(r, sizeof(*c));
-    if (c != NULL && call_prepare(c, r, body)) {
-        fanout_start(&c->fan, group_run, call_done);
-        return;
-    }
-    if (c != NULL)
-        fanout_abort(&c->fan);
-    request_fail(r, "no memory");
+    bool is_ready = c != NULL && call_prepare(c, r, body);
+    fanout_handle(r, c == NULL ? NULL : &c->fan, is_ready, group_run, call_done);
 }

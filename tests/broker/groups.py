@@ -5,6 +5,7 @@ from lib.broker import Broker
 from lib.group_members import coordinator, listed, members_described, wait_for
 from lib.kafka_wire import (Connection, array, batch, create_topics, frame, header, i32, i64,
                             leader_connection, metadata, produce_body, string)
+from lib.metrics import metrics_broker, scrape
 from lib.testcase import params, sanitized
 
 PRODUCE, OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR = 0, 8, 9, 10
@@ -89,7 +90,7 @@ def test_stop_while_members_wait(advertise):
 
 @sanitized
 def test_one_member_from_join_to_leave():
-    with Broker(options=OPTIONS) as broker:
+    with metrics_broker(options=dict(OPTIONS)) as broker:
         with Connection(broker) as connection:
             create_topics(connection, ["t"], 1)
         with coordinator(broker, "g") as c:
@@ -100,6 +101,7 @@ def test_one_member_from_join_to_leave():
             given = array([string(member) + i32_bytes(b"all of it")])
             answer = c.request(SYNC_GROUP, 0, who + given)
             assert (answer.i16(), answer.bytes(answer.i32())) == (0, b"all of it")
+            check_figures(broker, Stable=1, members=1, rebalances_total=1, commits_total=0, offsets=0)
             commit = who + i64(-1) + array(
                 [string("t") + array([i32(0) + i64(7) + string("note"),
                                       i32(1) + i64(7) + string("")])])
@@ -113,6 +115,22 @@ def test_one_member_from_join_to_leave():
             assert [answer.i32(), answer.i64(), answer.string(), answer.i16()] == [1, -1, "", 0]
             assert c.request(LEAVE_GROUP, 0, string("g") + string(member)).i16() == 0
             assert c.request(HEARTBEAT, 0, who).i16() == UNKNOWN_MEMBER
+        check_figures(broker, Empty=1, members=0, commits_total=1, offsets=1, offsets_expired_total=0)
+        broker.restart(kill=True)
+        wait_for(lambda: listed(broker) == {"g"})
+        check_figures(broker, Empty=1, members=0, commits_total=0, offsets=1)
+        figures = scrape(broker)
+        assert figures.total("group_loaded_records_total") > 1
+        assert figures.total("group_memory_bytes") > 0
+
+
+def check_figures(broker, **wanted):
+    """Groups by state, and what is counted of them, over all shards; states not named have none."""
+    figures = scrape(broker)
+    for state in ("Empty", "PreparingRebalance", "CompletingRebalance", "Stable"):
+        assert figures.total("groups", state) == wanted.pop(state, 0), state
+    for name, value in wanted.items():
+        assert figures.total("group_" + name) == value, name
 
 
 @sanitized

@@ -120,6 +120,18 @@ def both_forms(broker):
     return (after, text) if before.shards == after.shards else None
 
 
+def check_clients(rows, values, at):
+    """kcat under its library's name, what has none under its client.id; each API and version."""
+    for client, api, version, count in rows:
+        labels = [at, ("client", client), ("api", api), ("version", str(version))]
+        assert values["penstock_client_requests_total", tuple(sorted(labels))] == count
+    made = {(client, api): version for client, api, version, _ in rows}
+    assert made.get(("test", "Produce"), 7) == 7, rows
+    assert {client for client, *_ in rows} <= {"test", "librdkafka"}, rows
+    if ("test", "Produce") in made:
+        assert [count for client, api, _, count in rows if (client, api) == ("test", "Produce")] == [40]
+
+
 def check_forms(broker):
     """Nothing happens any more: Prometheus' parser reads from the text what the JSON says."""
     figures, text = until(lambda: both_forms(broker), "the figures do not stand still")
@@ -131,6 +143,9 @@ def check_forms(broker):
         at = ("shard", str(number))
         for name, value in shard.items():
             if name == "shard":
+                continue
+            if name == "client_requests_total":
+                check_clients(value, values, at)
                 continue
             name = "penstock_" + name
             if not isinstance(value, dict):

@@ -1,10 +1,9 @@
 """The start of the log as clients see it: DeleteRecords, retention, and what the disk holds."""
-import json
 import os
 import time
 
 from lib.broker import Broker
-from lib.clients import java, run
+from lib.clients import run
 from lib.kafka_wire import (TIMEOUT_S, Connection, array, batch, batch_values, create_topics, fetch,
                             i32, i64, leader_connection, list_offset, produce, string)
 from lib.metrics import metrics_broker, scrape
@@ -16,9 +15,9 @@ MIB = 1 << 20
 SEGMENT, KEPT = MIB, 4 * MIB
 
 
-def delete_records(connection, topic, offset, partition=0):
+def delete_records(connection, topic, offset, partition=0, timeout_ms=TIMEOUT_S * 1000):
     """(error code, low watermark)."""
-    body = array([string(topic) + array([i32(partition) + i64(offset)])]) + i32(TIMEOUT_S * 1000)
+    body = array([string(topic) + array([i32(partition) + i64(offset)])]) + i32(timeout_ms)
     answer = connection.request(DELETE_RECORDS, 1, body)
     assert (answer.i32(), answer.i32(), answer.string()) == (0, 1, topic)
     assert (answer.i32(), answer.i32()) == (1, partition)
@@ -70,46 +69,59 @@ def test_delete_records(advertise):
             assert first_offset(connection, TOPIC) == (100, 100)
 
 
-def json_of(broker, name, content):
-    path = os.path.join(broker.dir, name)
-    with open(path, "w") as out:
-        json.dump(content, out)
-    return path
-
-
-@timeout(200)
-def test_kafkas_tools():
-    """kafka-delete-records.sh and kafka-log-dirs.sh, as they are."""
-    with Broker(shards=2, data_dirs=2) as broker:
+@sanitized
+def test_delete_records_with_little_time():
+    """What is not durable in time is answered with error 7, and is deleted all the same."""
+    with Broker() as broker:
         with Connection(broker) as connection:
-            create_topics(connection, [TOPIC], 4)
-        for partition in range(4):
-            with leader_connection(broker, TOPIC, partition) as connection:
-                for _ in range(5):
-                    assert produce(connection, TOPIC, batch([b"v" * 1000] * 10), partition)[0] == 0
-        wanted = json_of(broker, "delete.json", {"version": 1, "partitions": [
-            {"topic": TOPIC, "partition": partition, "offset": 10 * partition}
-            for partition in range(4)]})
-        said = "\n".join(java("org.apache.kafka.tools.DeleteRecordsCommand", "--bootstrap-server",
-                              broker.bootstrap, "--offset-json-file", wanted))
-        for partition in range(4):
-            assert f"partition: {TOPIC}-{partition}\tlow_watermark: {10 * partition}" in said, said
-        lines = java("org.apache.kafka.tools.LogDirsCommand", "--bootstrap-server",
-                     broker.bootstrap, "--describe", "--topic-list", TOPIC)
-        told = json.loads(lines[-1])
-        sizes = {}
-        for node in told["brokers"]:
-            assert {place["logDir"] for place in node["logDirs"]} == \
-                {os.path.realpath(path) for path in broker.data}
-            for place in node["logDirs"]:
-                assert place["error"] is None, place
-                for part in place["partitions"]:
-                    assert (part["offsetLag"], part["isFuture"]) == (0, False)
-                    folder = os.path.join(place["logDir"], part["partition"])
-                    sizes[part["partition"]] = part["size"]
-                    assert os.path.dirname(folder) == place["logDir"]
-        assert sorted(sizes) == [f"{TOPIC}-{partition}" for partition in range(4)], told
-        assert all(5 * 10_000 < size < 60_000 for size in sizes.values()), sizes
+            create_topics(connection, [TOPIC])
+        with leader_connection(broker, TOPIC) as connection:
+            for number in range(10):
+                assert produce(connection, TOPIC, batch([b"x"] * 10)) == (0, 10 * number)
+            for offset in range(5, 100, 5):
+                for timeout_ms in (0, -1):
+                    answer = delete_records(connection, TOPIC, offset, timeout_ms=timeout_ms)
+                    assert answer in ((7, -1), (0, offset)), answer  # the second: it has gone already
+                assert delete_records(connection, TOPIC, offset) == (0, offset)
+            assert delete_records(connection, TOPIC, 97, timeout_ms=0) == (7, -1)
+            until = time.monotonic() + TIMEOUT_S
+            while list_offset(connection, TOPIC, -2) != (0, 97):
+                assert time.monotonic() < until, "it is not deleted"
+            assert delete_records(connection, TOPIC, 97, timeout_ms=0) == (0, 97)
+
+
+def sizes(connection):
+    """{partition: bytes} of TOPIC, as DescribeLogDirs says."""
+    body = array([string(TOPIC) + array([i32(0)])])
+    answer = connection.request(DESCRIBE_LOG_DIRS, 1, body)
+    answer.i32()
+    found = {}
+
+    def topic():
+        assert answer.string() == TOPIC
+        for index, size, lag, future in answer.array(
+                lambda: (answer.i32(), answer.i64(), answer.i64(), answer.i8())):
+            assert (lag, future) == (0, 0)
+            found[index] = size
+    answer.array(lambda: (answer.i16(), answer.string(), answer.array(topic)))
+    answer.end()
+    return found
+
+
+@sanitized
+def test_sizes_after_a_crash():
+    """Exact at once, also of segments that were sealed since the last checkpoint and that nobody reads."""
+    with Broker(shards=1, memory="64m") as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, [TOPIC], configs=[("segment.bytes", str(SEGMENT))])
+            data = batch([b"v" * 1000] * 60)
+            for number in range(100):
+                assert produce(connection, TOPIC, data) == (0, 60 * number)
+            assert sizes(connection) == {0: 100 * len(data)}
+        for kill in (True, True, False):
+            broker.restart(kill=kill)
+            with Connection(broker) as connection:
+                assert sizes(connection) == {0: 100 * len(data)}
 
 
 def disk_bytes(broker):

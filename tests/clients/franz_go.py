@@ -1,27 +1,13 @@
 """franz-go produces (idempotent, its default) and consumes by direct partitions."""
-import os
-
 from lib.broker import Broker
-from lib.clients import CLIENTS, SOURCES, need, run
+from lib.clients import go_program, run
 from lib.testcase import params, sanitized, slow, timeout
 
 PARTITIONS = 6
 
 
-def build():
-    """Bring the program up to date with its source; Go's own cache makes that quick."""
-    note = os.path.join(CLIENTS, "go.path")
-    need("go", os.path.exists(note))
-    with open(note) as line:
-        go = line.read().strip()
-    program = os.path.join(CLIENTS, "franz", "franz")
-    need("franz", os.path.exists(program))
-    run([go, "-C", os.path.join(SOURCES, "franz"), "build", "-o", program, "."])
-    return program
-
-
 def roundtrip(codec, records):
-    program = build()
+    program = go_program("franz")
     with Broker() as broker:
         out, _ = run([program, broker.bootstrap, "franz", str(PARTITIONS), str(records), codec])
         assert out.decode().split("\n")[:2] == [f"produced {records}", f"consumed {records}"], out

@@ -1,10 +1,10 @@
 """Kafka's consumer groups command against groups made for it: what it prints is compared with what
 it prints against Apache Kafka 4.4 (run with --peer kafka, which takes the same expectations)."""
 import re
-import threading
 
+from lib import transcript
 from lib.broker import Broker, is_peer
-from lib.clients import Child, java_command, need_module, python_child, run
+from lib.clients import Child, need_module, python_child
 from lib.group_members import Members, wait_for
 from lib.kafka_wire import Connection, batch, create_topics, leader_connection, produce
 from lib.testcase import timeout
@@ -13,33 +13,23 @@ TOOL = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
 OPTIONS = {"group.initial.rebalance.delay.ms": 300, "group.min.session.timeout.ms": 1000}
 
 
-def tool(broker, *arguments, check=True):
-    """Lines of its output, ids and blanks made the same for every run."""
-    out, errors = run(java_command(TOOL, "--bootstrap-server", broker.bootstrap, *arguments),
-                      check=check)
+def normal(lines, broker):
+    """Of one command, ids and blanks made the same for every run."""
     text = re.sub(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID",
-                  (out + errors).decode())
+                  "\n".join(lines))
     text = text.replace(broker.bootstrap.rsplit(":", 1)[0], "HOST")
     return [re.sub(r"\s+", " ", line).strip() for line in text.splitlines()
             if line.strip() and "KIP-848" not in line]
 
 
+def tools(broker, *calls):
+    """What each call of the command printed, one after the other in one JVM."""
+    printed = transcript.run(broker, [["tool", TOOL, *call] for call in calls])
+    return [normal(lines, broker) for lines in printed]
+
+
 def lines_of_group(lines, group):
     return sorted(line for line in lines if line.startswith(group + " "))
-
-
-def at_once(broker, calls):
-    """Several commands at once: most of their time is the start of a Java machine."""
-    answers = [None] * len(calls)
-
-    def ask(i):
-        answers[i] = tool(broker, *calls[i], check=False)
-    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return answers
 
 
 def produced(broker, partition):
@@ -73,7 +63,9 @@ def test_consumer_groups_command():
         live = prepare(broker)
         node = 1 if is_peer() else r"\d"
         try:
-            offsets, members, state, states, empty, none, refused = at_once(broker, [
+            (offsets, members, state, states, empty, none, refused, moved, later, forgotten, deleted,
+             left) = tools(
+                broker,
                 ("--describe", "--group", "live"),
                 ("--describe", "--group", "live", "--members", "--verbose"),
                 ("--describe", "--group", "live", "--state"),
@@ -81,7 +73,12 @@ def test_consumer_groups_command():
                 ("--list", "--state", "Empty"),
                 ("--describe", "--group", "none"),
                 ("--delete", "--group", "live"),
-            ])
+                ("--reset-offsets", "--group", "gone", "--topic", "t:1", "--to-offset", "3",
+                 "--execute"),
+                ("--describe", "--group", "gone"),
+                ("--delete-offsets", "--group", "gone", "--topic", "t:1"),
+                ("--delete", "--group", "gone"),
+                ("--list",))
             assert lines_of_group(offsets, "live") == [
                 f"live t {p} 10 10 0 rdkafka-UUID /HOST rdkafka" for p in (0, 1)], offsets
             assert lines_of_group(members, "live") == [
@@ -93,19 +90,13 @@ def test_consumer_groups_command():
             assert empty[1:] == ["gone Empty"], empty
             assert any("Group none not found." in line for line in none), none
             assert any("GroupNotEmptyException" in line for line in refused), refused
-            moved = tool(broker, "--reset-offsets", "--group", "gone", "--topic", "t:1",
-                         "--to-offset", "3", "--execute")
             assert lines_of_group(moved, "gone") == ["gone t 1 3"], moved
-            later, = at_once(broker, [("--describe", "--group", "gone")])
             assert lines_of_group(later, "gone") == ["gone t 0 10 10 0 - - -",
                                                      "gone t 1 3 10 7 - - -"], later
-            forgotten, = at_once(broker, [("--delete-offsets", "--group", "gone",
-                                            "--topic", "t:1")])
             assert any("Request succeeded for deleting offsets" in line for line in forgotten)
             assert "t 1 Successful" in forgotten, forgotten
-            deleted, = at_once(broker, [("--delete", "--group", "gone")])
             assert any("('gone') was successful" in line for line in deleted), deleted
-            assert tool(broker, "--list") == ["live"]
+            assert left == ["live"], left
             live.stop()
         finally:
             live.close()

@@ -31,7 +31,7 @@ def check_back(broker, text, times=1):
 
 @sanitized
 @timeout(300)
-@params("shard", "numa", "host")
+@params("shard", "numa", "host", slow=["numa"], plain=["host"])  # numa: as host, on one NUMA node
 def test_roundtrip(advertise):
     """acks=1 from kcat's default, then acks=all; after a clean restart; after kill -9 at rest."""
     text = text_file(text_size())
@@ -135,7 +135,7 @@ def first_pass(broker, text):
 
 @sanitized
 @timeout(300)
-@params("shard", "numa", "host")
+@params("shard", "numa", "host", slow=["numa"], plain=["host"])  # numa: as host, on one NUMA node
 def test_kill9_second_pass(advertise):
     """An idempotent producer goes on through the kill: the whole text once, in order."""
     need_module("confluent_kafka")

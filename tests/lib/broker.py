@@ -12,6 +12,7 @@ With PENSTOCK_PEER=kafka the same name makes an Apache Kafka of one node (kafka_
 """
 import ctypes
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.environ.get("PENSTOCK_BUILD", os.path.join(ROOT, "build")))
@@ -32,6 +34,7 @@ BAD_LOG = re.compile(r"Sanitizer|runtime error:|assertion failed", re.IGNORECASE
 READY_LINE = re.compile(r"^penstock ready (\S+):(\d+) shards=(\d+) data=(\S.*)$")
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 PR_SET_PDEATHSIG = 1
+API_USE_PORT = 38  # of a slot: where a broker under test says what its clients asked
 
 
 class BrokerError(AssertionError):
@@ -127,6 +130,10 @@ class Broker:
         self.ready_s = None
         self.stdout_lines = []
         self.start_timeout_scale = 4 if is_sanitized() else 1
+        self.records_api_use = "PENSTOCK_RECORD_API_USE" in os.environ and not is_peer() and \
+            "metrics.listen" not in self.options
+        if self.records_api_use:
+            self.options["metrics.listen"] = self.port + API_USE_PORT
 
     # -- addresses and places
 
@@ -254,7 +261,24 @@ class Broker:
         code = process.poll()
         if code is not None:
             raise BrokerError(f"{self.name} had ended by itself with {code}\n{self.log_tail()}")
+        if self.records_api_use:
+            self._record_api_use()
         return process
+
+    def _record_api_use(self):
+        """[client, API, version, requests] of this life, for broker/claims.py."""
+        url = f"http://127.0.0.1:{self.port + API_USE_PORT}/metrics.json"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                shards = json.load(answer)["shards"]
+        except OSError as error:
+            print(f"not recorded what clients asked for: {error}", flush=True)
+            return
+        path = os.path.join(os.environ["PENSTOCK_API_USE"], str(os.getpid()))
+        with open(path, "a") as record:
+            for shard in shards:
+                for row in shard["client_requests_total"]:
+                    record.write(json.dumps(row) + "\n")
 
     def restart(self, kill=False):
         if kill:

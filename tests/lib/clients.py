@@ -105,7 +105,8 @@ def _locked(path):
 
 
 def _java_classes():
-    """Compile tests/clients/java once for its sources and jars; return the class directory."""
+    """Compile tests/clients/java once for its sources and jars; return the class directory. It is not
+    beside the jars: trees may share these."""
     need_command("java")
     jars = os.path.join(CLIENTS, "java", "jars")
     need("java", bool(glob.glob(os.path.join(jars, "kafka-tools-*.jar"))))
@@ -114,12 +115,14 @@ def _java_classes():
     for source in sources:
         with open(source, "rb") as text:
             digest.update(text.read())
-    classes = os.path.join(CLIENTS, "java", "classes-" + digest.hexdigest()[:16])
-    with _locked(os.path.join(CLIENTS, "java", "lock")):
+    folder = os.path.join(BUILD, "tests", "java")
+    os.makedirs(folder, exist_ok=True)
+    classes = os.path.join(folder, "classes-" + digest.hexdigest()[:16])
+    with _locked(os.path.join(folder, "lock")):
         if not os.path.isdir(classes):
-            for old in glob.glob(os.path.join(CLIENTS, "java", "classes-*")):
+            for old in glob.glob(os.path.join(folder, "classes-*")):
                 shutil.rmtree(old)
-            making = os.path.join(CLIENTS, "java", "making")
+            making = os.path.join(folder, "making")
             run(["javac", "-Xlint:all", "-Werror", "-d", making, "-cp",
                  os.path.join(jars, "kafka-clients-*.jar").replace("*", _clients_version(jars)),
                  *sources])
@@ -143,6 +146,22 @@ def java(main_class, *arguments, timeout_s=100):
     """Run a class to its end; return the lines of its stdout."""
     out, _ = run(java_command(main_class, *arguments), timeout_s)
     return out.decode().splitlines()
+
+
+# -- Go
+
+def go_program(name):
+    """Build tests/clients/NAME, which the installer has built once, for its dependencies; return its path.
+    Go's own cache makes that quick."""
+    note = os.path.join(CLIENTS, "go.path")
+    need("go", os.path.exists(note))
+    need(name, os.path.isdir(os.path.join(CLIENTS, name)) and
+         not os.path.exists(os.path.join(CLIENTS, name + ".missing")))
+    with open(note) as line:
+        go = line.read().strip()
+    program = os.path.join(BUILD, "tests", "go", name)
+    run([go, "-C", os.path.join(SOURCES, name), "build", "-o", program, "."])
+    return program
 
 
 # -- a client that goes on beside the test

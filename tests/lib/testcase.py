@@ -48,12 +48,25 @@ def alone(function):
     return function
 
 
-def params(*values):
-    """One test for each value: the function gets the value as its only argument."""
+def last(function):
+    """Runs when all others have ended: it looks at what they left."""
+    function.last = True
+    return function
+
+
+def params(*values, slow=(), plain=()):
+    """One test for each value: the function gets the value as its only argument. Of these values some
+    may be only run with --all, and some not sanitized in a default run."""
     def mark(function):
-        function.params = values
+        function.params, function.slow_params, function.plain_params = values, slow, plain
         return function
     return mark
+
+
+def mostly_waits(function):
+    """It costs little CPU, so it has a lane of its own beside the others. A whole file: MOSTLY_WAITS = True."""
+    function.mostly_waits = True
+    return function
 
 
 def _load(path):
@@ -83,15 +96,23 @@ def _cases(module):
 
 def _describe(path):
     try:
-        cases = _cases(_load(path))
+        module = _load(path)
+        cases = _cases(module)
     except BaseException:
         return {"file": path, "error": traceback.format_exc(), "tests": []}
-    tests = [{"name": name,
-              "timeout_s": getattr(function, "timeout_s", DEFAULT_TIMEOUT_S),
-              "slow": getattr(function, "slow", False),
-              "alone": getattr(function, "alone", False),
-              "sanitized": getattr(function, "sanitized", False)}
-             for name, function, _ in cases]
+    tests = []
+    for name, function, arguments in cases:
+        def marked(mark, function=function, arguments=arguments):
+            return arguments and arguments[0] in getattr(function, mark, ())
+        tests.append({
+            "name": name,
+            "timeout_s": getattr(function, "timeout_s", DEFAULT_TIMEOUT_S),
+            "slow": bool(getattr(function, "slow", False) or marked("slow_params")),
+            "alone": getattr(function, "alone", False),
+            "last": getattr(function, "last", False),
+            "mostly_waits": getattr(function, "mostly_waits",
+                                    getattr(module, "MOSTLY_WAITS", False)),
+            "sanitized": getattr(function, "sanitized", False) and not marked("plain_params")})
     return {"file": path, "error": None, "tests": tests}
 
 

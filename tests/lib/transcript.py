@@ -43,16 +43,16 @@ def read(path):
     return commands
 
 
-def run(broker, commands):
+def run(broker, commands, timeout_s=100):
     """The words of the commands through AdminScript: for each, the lines that it printed."""
     script = os.path.join(temp_dir("script"), "script")
     with open(script, "w") as out:
         for words in commands:
-            out.write("\t".join(words) + "\n")
-            if is_peer() and "alter" in "".join(words):
+            out.write("\t".join(map(str, words)) + "\n")
+            if is_peer() and "alter" in "".join(map(str, words)):
                 out.write("sleep\t300\n")  # it answers before its nodes know
     printed = []
-    for line in java("AdminScript", broker.bootstrap, script):
+    for line in java("AdminScript", broker.bootstrap, script, timeout_s=timeout_s):
         if line.startswith("> "):
             is_sleep = line.startswith("> sleep")
             printed += [] if is_sleep else [[]]

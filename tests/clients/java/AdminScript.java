@@ -35,7 +35,7 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 import org.apache.kafka.common.utils.Exit;
 
 /**
- * Many admin calls and Kafka's own tools in one JVM. Arguments: BOOTSTRAP SCRIPT.
+ * Many admin calls, Kafka's own tools and other programs in one JVM. Arguments: BOOTSTRAP SCRIPT.
  * Each line of the script is a command and its words, with tabs between them; what it prints stands
  * below a line "&gt; COMMAND ...", an error as "CLASS: MESSAGE" of the exception.
  */
@@ -187,6 +187,12 @@ public final class AdminScript {
             .invoke(null, (Object) arguments.toArray(new String[0]));
     }
 
+    /** main CLASS WORD...: its main, with these words; what it throws ends all. */
+    private static void main(List<String> w) throws Exception {
+        Class.forName(w.get(0)).getMethod("main", String[].class)
+            .invoke(null, (Object) w.subList(1, w.size()).toArray(new String[0]));
+    }
+
     private void run(String command, List<String> w) throws Exception {
         switch (command) {
             case "create" -> create(w);
@@ -201,6 +207,7 @@ public final class AdminScript {
             case "cluster" -> cluster();
             case "sleep" -> Thread.sleep(Long.parseLong(w.get(0)));
             case "tool" -> tool(w);
+            case "main" -> main(w);
             default -> throw new IllegalArgumentException(command);
         }
     }

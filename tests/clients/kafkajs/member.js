@@ -8,7 +8,7 @@ const { Kafka, logLevel } = require('kafkajs');
 
 const [bootstrap, topic, groupId] = process.argv.slice(2);
 const kafka = new Kafka({
-  brokers: [bootstrap], logLevel: logLevel.NOTHING, retry: { initialRetryTime: 100, retries: 50, maxRetryTime: 500 },
+  clientId: 'kafkajs', brokers: [bootstrap], logLevel: logLevel.NOTHING, retry: { initialRetryTime: 100, retries: 50, maxRetryTime: 500 },
 });
 const consumer = kafka.consumer({
   groupId, sessionTimeout: 3000, heartbeatInterval: 300, rebalanceTimeout: 10000, maxWaitTimeInMs: 200,

@@ -41,7 +41,7 @@ async function produce(kafka) {
   return next;
 }
 
-const kafka = new Kafka({ clientId: 'tests', brokers: [bootstrap], logLevel: logLevel.ERROR });
+const kafka = new Kafka({ clientId: 'kafkajs', brokers: [bootstrap], logLevel: logLevel.ERROR });
 produce(kafka).then(
   (count) => console.log(`produced ${count}`),
   (error) => {

@@ -14,14 +14,17 @@
 #define WORDS (sizeof(struct metrics_shard) / sizeof(uint64_t))
 
 static struct metrics_shard shards[SHARDS];
+static struct client_stats clients[SHARDS];
 static const struct metrics_process process = {"1.2-x", 1500000, 250001, 4096, 77000003};
 
 /* Every word a value of its own. */
 static void fill(void)
 {
-    for (unsigned s = 0; s < SHARDS; s++)
+    for (unsigned s = 0; s < SHARDS; s++) {
         for (unsigned w = 0; w < WORDS; w++)
             ((uint64_t *)&shards[s])[w] = 1000 * w + s;
+        shards[s].clients = &clients[s];
+    }
 }
 
 typedef void (*write_fn)(FILE *, const struct metrics_process *, const struct metrics_shard *,
@@ -108,6 +111,8 @@ Test(metrics, table_has_every_counter_once)
     size_t requests_end = offsetof(struct metrics_shard, net.requests[net_apis_count]);
     cover(covered, requests_end, (NET_APIS_MAX - net_apis_count) * sizeof(uint64_t));
     cover(covered, offsetof(struct metrics_shard, log.groups), sizeof(uint64_t));
+    cover(covered, offsetof(struct metrics_shard, clients),
+          sizeof(uint64_t)); /* beside the table */
     for (size_t i = 0; i < WORDS; i++)
         cr_assert_eq(covered[i], 1, "the counter at byte %zu is in %u rows", i * sizeof(uint64_t),
                      covered[i]);
