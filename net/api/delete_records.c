@@ -32,7 +32,7 @@ struct delete_call {
 
 static void item_done(struct delete_item *item, int rc)
 {
-    const struct plog *p = log_store_find(item->group->owner->logs, item->fan.target.number);
+    const struct plog *p = log_store_peek(item->group->owner->logs, item->fan.target.number);
     item->fan.error = kafka_error_of(rc);
     if (rc == 0 && p != NULL)
         item->told->low_watermark = plog_start_offset(p);
@@ -49,7 +49,7 @@ static void item_run(struct delete_item *item)
 {
     struct plog *p = log_store_find(item->group->owner->logs, item->fan.target.number);
     if (p == NULL) {
-        item_done(item, -ENOENT);
+        item_done(item, -EXDEV);
         return;
     }
     int64_t offset = item->offset == TO_HIGH_WATERMARK ? plog_high_watermark(p) : item->offset;
