@@ -33,6 +33,7 @@ const struct net_api net_apis[] = {
     {42, 0, 3, 0, delete_groups_handle},
     {43, 0, 2, 0, elect_leaders_handle},
     {44, 0, 1, 0, incremental_alter_configs_handle},
+    {45, 0, 1, 0, alter_partition_reassignments_handle},
     {46, 0, 0, 0, list_partition_reassignments_handle},
     {47, 0, 0, 0, offset_delete_handle},
     {60, 0, 2, 0, describe_cluster_handle},

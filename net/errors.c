@@ -9,6 +9,7 @@ static const struct {
 } error_of[] = {
     {0, KAFKA_NONE},
     {-ENOENT, KAFKA_UNKNOWN_TOPIC_OR_PARTITION},
+    {-EXDEV, KAFKA_NOT_LEADER_OR_FOLLOWER}, /* it moves to another shard */
     {-EEXIST, KAFKA_TOPIC_ALREADY_EXISTS},
     {-EIO, KAFKA_KAFKA_STORAGE_ERROR},
     {-ENOSPC, KAFKA_KAFKA_STORAGE_ERROR},

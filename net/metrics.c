@@ -118,6 +118,8 @@ const struct metric metrics[] = {
     GAUGE("partitions", log.partitions, "Partitions of the shard."),
     GAUGE("partitions_failed", log.partitions_fenced,
           "Of these, fenced by a failed write: they take no more records."),
+    COUNTER("partitions_moved_here_total", log.moved_here, "Partitions taken from other shards."),
+    COUNTER("partitions_moved_away_total", log.moved_away, "Partitions given to other shards."),
     GAUGE("store_failed", log.failed, "1: the shard's journal has failed, it takes no records."),
     COUNTER("damaged_stretches_total", log.damaged_stretches,
             "Damaged places where offsets are lost, found by recovery or a read."),

@@ -75,6 +75,7 @@ struct request;
     X(GROUP_MAX_SIZE_REACHED, 81)                                                                  \
     X(FENCED_INSTANCE_ID, 82)                                                                      \
     X(ELECTION_NOT_NEEDED, 84)                                                                     \
+    X(NO_REASSIGNMENT_IN_PROGRESS, 85)                                                             \
     X(GROUP_SUBSCRIBED_TO_TOPIC, 86)                                                               \
     X(INVALID_RECORD, 87)                                                                          \
     X(PRODUCER_FENCED, 90)                                                                         \
@@ -148,6 +149,7 @@ void describe_groups_handle(struct request *r, void *body);
 void describe_log_dirs_handle(struct request *r, void *body);
 void describe_producers_handle(struct request *r, void *body);
 void describe_topic_partitions_handle(struct request *r, void *body);
+void alter_partition_reassignments_handle(struct request *r, void *body);
 void elect_leaders_handle(struct request *r, void *body);
 void fetch_handle(struct request *r, void *body);
 void find_coordinator_handle(struct request *r, void *body);

@@ -307,6 +307,7 @@ void net_stop(struct shard *s)
 {
     struct net *net = net_of(s);
     s->stopping = net->stopping = true;
+    shard_moves_stop(s);
     for (unsigned i = 0; i < net->listeners_n; i++) {
         shard_timer_clear(s, &net->listeners[i].retry);
         env_sock_shutdown(s->env, net->listeners[i].sock); /* ends the accept */
@@ -326,7 +327,8 @@ bool net_stopped(const struct shard *s)
     for (unsigned i = 0; i < net->listeners_n; i++)
         if (net->listeners[i].op.busy)
             return false;
-    return net->counters.conns_open == 0 && net->requests_n == 0 && group_shard_stopped(s);
+    return net->counters.conns_open == 0 && net->requests_n == 0 && group_shard_stopped(s) &&
+           shard_moves_settled(s);
 }
 
 void net_abort(struct shard *s)

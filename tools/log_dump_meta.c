@@ -22,6 +22,7 @@ static const char *const kinds[META_RECORD_KINDS] = {
     [META_START] = "start",
     [META_STOP] = "stop",
     [META_BROKER_CONFIG] = "brokerConfig",
+    [META_PARTITION_MOVE] = "partitionMove",
 };
 
 static void row_configs(struct json_object *row, const struct meta_record *r)
@@ -56,7 +57,8 @@ static void row_record(struct json_object *row, const struct meta_record *r)
     }
     if (r->name != NULL)
         row_text(row, "name", r->name);
-    if (r->kind == META_PRODUCER_IDS || r->kind == META_SHARDS || r->kind == META_BROKER_CONFIG)
+    if (r->kind == META_PRODUCER_IDS || r->kind == META_SHARDS || r->kind == META_BROKER_CONFIG ||
+        r->kind == META_PARTITION_MOVE)
         row_uint(row, "value", r->value);
     if (r->partitions_n > 0) {
         struct json_object *partitions = json_object_new_array();

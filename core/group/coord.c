@@ -336,7 +336,8 @@ static int partitions_grow(struct group_coord *c, int32_t n)
 
 static void partition_follow(struct group_coord *c, int32_t i, const struct meta_partition *meta)
 {
-    bool here = meta->shard == c->shard->index;
+    bool here = meta->shard == c->shard->index && /* and not on its way here, or away */
+                log_store_find(c->shard->logs, meta->number) != NULL;
     if (here == (c->partitions[i] != NULL))
         return;
     if (!here) {

@@ -102,11 +102,11 @@ int recovery_reserve(struct segment *seg, uint64_t len_bytes)
 {
     struct log_store *s = seg->plog->store;
     int rc = seg_reserve(seg, len_bytes);
-    for (unsigned i = 0; rc == -EAGAIN && i < 2; i++) {
+    for (unsigned i = 0; rc == -EAGAIN && s->recovering && i < 2; i++) {
         make_room(s);
         rc = seg_reserve(seg, len_bytes);
     }
-    return rc == -EAGAIN ? -ENOMEM : rc;
+    return rc == -EAGAIN && s->recovering ? -ENOMEM : rc;
 }
 
 static void note_recovered(struct plog *p, struct segment *seg, uint64_t pos,

@@ -21,6 +21,7 @@
 struct out { /* counts only while buf == NULL */
     uint8_t *buf;
     uint64_t len;
+    bool parcel; /* of one partition that leaves: all that is not in its files */
 };
 
 static void put(struct out *o, const void *data, uint64_t len)
@@ -61,8 +62,10 @@ static uint64_t image_bytes(const struct segment *seg, bool full)
 }
 
 /* A sealed one that was never opened since it was found is found again. */
-static bool segment_listed(const struct segment *seg)
+static bool segment_listed(const struct out *o, const struct segment *seg)
 {
+    if (o->parcel && seg->state == SEGMENT_SEALED) /* nobody looks for it then */
+        return true;
     return seg->stable_pos > 0 && (seg->state != SEGMENT_SEALED || seg->size_known);
 }
 
@@ -87,7 +90,7 @@ static void put_segment(struct out *o, struct segment *seg, bool full)
         .stable_pos = seg->stable_pos,
         .destaged_pos = seg->destaged_pos,
         .image_bytes = seg->state == SEGMENT_SEALED ? 0 : image_bytes(seg, full),
-        .on_disk = seg->on_disk,
+        .on_disk = (uint8_t)(seg->on_disk + SEGMENT_ENTRY_SENT * (o->parcel && seg->was_source)),
         .index_crc = {seg->index_crc[0], seg->index_crc[1]},
         .state = entry_state(seg, whole),
         .index_known = seg->index_crc_known,
@@ -95,7 +98,8 @@ static void put_segment(struct out *o, struct segment *seg, bool full)
         .generation = seg->generation,
     };
     put(o, &e, sizeof(e));
-    seg->captured_pos = image_end(seg, full);
+    if (!o->parcel)
+        seg->captured_pos = image_end(seg, full);
     if (o->buf != NULL && e.image_bytes > 0) {
         for (uint64_t done = 0; done < e.image_bytes;) { /* seg_peek takes 32-bit lengths */
             uint32_t piece = (uint32_t)MIN(e.image_bytes - done, (uint64_t)CHUNK_BYTES_MAX);
@@ -121,7 +125,7 @@ static uint32_t put_plog(struct out *o, const struct plog *p, bool full)
         .fenced = p->fenced != 0,
     };
     list_for_each(it, &p->segments)
-        e.segments_n += segment_listed(container_of(it, struct segment, link));
+        e.segments_n += segment_listed(o, container_of(it, struct segment, link));
     put(o, &e, sizeof(e));
     for (uint32_t i = 0; i < p->epochs_n; i++) {
         int64_t pair[2] = {p->epochs[i].epoch, p->epochs[i].start_offset};
@@ -130,11 +134,18 @@ static uint32_t put_plog(struct out *o, const struct plog *p, bool full)
     put_producers(o, p);
     list_for_each(it, &p->segments) {
         struct segment *seg = container_of(it, struct segment, link);
-        seg->captured_sealed = seg->state == SEGMENT_SEALED;
-        if (segment_listed(seg))
+        if (!o->parcel)
+            seg->captured_sealed = seg->state == SEGMENT_SEALED;
+        if (segment_listed(o, seg))
             put_segment(o, seg, full);
     }
     return 1;
+}
+
+/* One that leaves is still here until its parcel is durable. */
+static bool plog_counts(const struct plog *p)
+{
+    return p->on_removed == NULL && !p->excluded;
 }
 
 static uint32_t put_plogs(struct out *o, struct log_store *s, bool full)
@@ -142,7 +153,7 @@ static uint32_t put_plogs(struct out *o, struct log_store *s, bool full)
     uint32_t n = 0;
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
-        if (!p->removed)
+        if (plog_counts(p))
             n += put_plog(o, p, full);
     return n;
 }
@@ -153,7 +164,7 @@ static uint64_t needed_tail(struct log_store *s, uint64_t durable_pos)
     uint64_t tail = durable_pos;
     struct plog *p; /* a pin may be older than needed: see segment_pin */
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;) {
-        if (p->removed || plog_is_parked(p))
+        if (!plog_counts(p) || plog_is_parked(p))
             continue;
         for (struct segment *seg = plog_first_open(p); seg != NULL;) {
             tail = MIN(tail, segment_pin_of(seg));
@@ -203,7 +214,36 @@ static int checkpoint_capture(struct log_store *s, bool full)
     memcpy(c->buf, &h, sizeof(h));
     c->tail_pos = h.tail_pos;
     c->durable_next_seq = h.durable_next_seq;
+    moves_captured(s);
     return 0;
+}
+
+/* The state of one partition by itself, as a file with two copies of a checkpoint that has only
+ * that. NULL: no memory. */
+uint8_t *parcel_encode(struct plog *p, uint64_t *ret_bytes)
+{
+    struct checkpoint_header h = {.magic = CHECKPOINT_MAGIC,
+                                  .version = CHECKPOINT_VERSION,
+                                  .generation = 1,
+                                  .identity = p->number,
+                                  .plogs_n = 1};
+    struct out body = {.parcel = true};
+    put_plog(&body, p, true);
+    h.body_bytes = body.len;
+    uint64_t half = block_ceil(sizeof(h) + body.len);
+    uint8_t *buf = calloc(2, half);
+    if (buf == NULL)
+        return NULL;
+    body.buf = buf;
+    body.len = sizeof(h);
+    put_plog(&body, p, true);
+    ASSERT(body.len == sizeof(h) + h.body_bytes);
+    memcpy(buf, &h, sizeof(h));
+    h.crc = checkpoint_crc(buf, &h);
+    memcpy(buf, &h, sizeof(h));
+    memcpy(buf + half, buf, half);
+    *ret_bytes = 2 * half;
+    return buf;
 }
 
 /* Each segment's bytes up to here are in the checkpoint that has just become durable. */
@@ -235,6 +275,7 @@ static void checkpoint_end(struct log_store *s, int rc)
         c->rc = rc;
         c->sizes[which] = 0; /* what it is now is not known: it is made anew */
         s->cycle_after_ns = env_now_ns(s->env) + RETRY_NS;
+        moves_checkpointed(s, rc);
         return;
     }
     if (c->rc < 0)
@@ -249,6 +290,7 @@ static void checkpoint_end(struct log_store *s, int rc)
     s->journal.tail_pos = c->tail_pos;
     if (c->durable_next_seq > s->journal.failed_run_seq)
         s->journal.claims_end = UINT64_MAX;
+    moves_checkpointed(s, 0);
 }
 
 static void on_checkpoint_written(struct env_op *op)

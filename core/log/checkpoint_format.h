@@ -1,6 +1,8 @@
 /* checkpoint_format.h: the bytes of a checkpoint. A file holds it twice, from byte 0 and from the
  * block at half its size: header, then for each partition a plog_entry, its epochs (pairs of
- * int64_t), producers and segments, each segment followed by its image. Little endian. */
+ * int64_t), producers and segments, each segment followed by its image. Little endian.
+ * A parcel (move.c) is the same of one partition, whose number is its identity; a sealed segment of
+ * 0 bytes there has the size of its file. */
 #ifndef CORE_LOG_CHECKPOINT_FORMAT_H
 #define CORE_LOG_CHECKPOINT_FORMAT_H
 
@@ -37,12 +39,14 @@ struct plog_entry {
     uint8_t pad;
 };
 enum segment_entry_state { SEGMENT_ENTRY_OPEN, SEGMENT_ENTRY_SEALING, SEGMENT_ENTRY_SEALED };
+#define SEGMENT_ENTRY_SENT 2
 struct segment_entry {
     int64_t base_offset, end_offset;
     int64_t first_timestamp, last_timestamp; /* largest of its first batch; of all, once sealed */
     uint64_t stable_pos, destaged_pos, image_bytes;
     uint32_t index_crc[2]; /* of a sealed one's .index and .timeindex, if index_known */
-    uint8_t on_disk, state, index_known;
+    uint8_t on_disk;       /* with SEGMENT_ENTRY_SENT: its file is not to be used for another */
+    uint8_t state, index_known;
     uint8_t swap;        /* 1: its file may still be named BASE.GENERATION.cleaned */
     uint32_t generation; /* how often it was compacted */
 };

@@ -127,7 +127,8 @@ static int load_segment(struct in *in, struct plog *p, int64_t *from_offset, int
     seg->end_offset = e.end_offset;
     seg->first_timestamp = e.first_timestamp;
     seg->last_timestamp = e.last_timestamp;
-    seg->on_disk = e.on_disk;
+    seg->on_disk = e.on_disk != 0;
+    seg->was_source = (e.on_disk & SEGMENT_ENTRY_SENT) != 0;
     seg->end_pos = seg->queued_pos = seg->stable_pos = seg->destaged_pos = e.destaged_pos;
     seg->recovered_pos = e.stable_pos;
     seg->index_complete = false;
@@ -139,6 +140,7 @@ static int load_segment(struct in *in, struct plog *p, int64_t *from_offset, int
     if (e.state == SEGMENT_ENTRY_SEALED) {
         seg->state = SEGMENT_SEALED;
         seg->checkpointed = true;
+        seg->size_known = e.stable_pos > 0;
         seg->generation = e.generation;
         seg->swap_pending = e.swap;
         p->swapped |= e.swap;
@@ -160,6 +162,7 @@ static int load_plog(struct in *in, struct log_store *s, uint64_t durable_next_s
         e.stable_offset > OFFSET_MAX)
         return -EBADMSG;
     struct plog *p = map_get(&s->plogs, e.number);
+    s->foreign |= p == NULL;
     if (p != NULL && p->loaded) /* taken over before: this shard's own state is newer */
         p = NULL;
     if (p != NULL) { /* else deleted since, or another shard's: the entry is skipped */
@@ -268,6 +271,37 @@ static int load_plogs(struct log_store *s, const struct loaded *l, uint64_t dura
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < l->h.plogs_n; i++)
         rc = load_plog(&in, s, durable_next_seq);
+    return rc;
+}
+
+static int parcel_load_copy(struct log_store *s, struct plog *p, const struct loaded *l,
+                            uint64_t durable_next_seq)
+{
+    if (l->h.identity != p->number || l->h.plogs_n != 1)
+        return -EBADMSG;
+    int rc = load_plogs(s, l, durable_next_seq);
+    p->void_seq = durable_next_seq;
+    return rc == 0 && !p->loaded ? -EBADMSG : rc;
+}
+
+/* Of a running store: what its journal has of the partition comes later. */
+int parcel_load(struct log_store *s, struct plog *p, const uint8_t *bytes, uint64_t len_bytes)
+{
+    struct loaded l = {.copy = (uint8_t *)bytes};
+    if (!checkpoint_copy_open(bytes, checkpoint_copy_at(len_bytes), &l.h))
+        return -EBADMSG;
+    return parcel_load_copy(s, p, &l, 0);
+}
+
+/* durable_next_seq: of the newest checkpoint of this journal, which was written behind all that an
+ * earlier stay of the partition has left in the journal. */
+int parcel_load_file(struct log_store *s, struct plog *p, const char *path,
+                     uint64_t durable_next_seq)
+{
+    struct loaded l;
+    checkpoint_read(s, path, p->number, &l);
+    int rc = l.buf == NULL ? -EBADMSG : parcel_load_copy(s, p, &l, durable_next_seq);
+    free(l.buf);
     return rc;
 }
 

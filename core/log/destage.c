@@ -210,7 +210,7 @@ bool seg_io_start_run(struct plog *p, struct segment *seg, struct group *g, uint
 static struct segment *segment_with_work(const struct plog *p)
 {
     for (struct segment *seg = plog_first_open(p); seg != NULL;) {
-        bool any = seg->state != SEGMENT_OPEN || p->in_cycle || p->ahead;
+        bool any = seg->state != SEGMENT_OPEN || p->in_cycle || p->ahead || p->departure != NULL;
         uint64_t enough = any ? 1 : DESTAGE_CHUNK_BYTES;
         if (seg_destage_work(seg) >= enough || seg_final(seg))
             return seg;

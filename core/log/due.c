@@ -42,7 +42,8 @@ static bool plog_is_due(const struct plog *p)
     bool impatient = (uint64_t)p->config.flush_ms < 2 * LAZY_NS / 1000000 ||
                      (many_gather(s) && !gathers_long(p));
     bool short_of_memory = !list_empty(&s->memory_waiters) && !many_gather(s);
-    return impatient || plog_is_awaited(p) || short_of_memory || s->stopping || seg == NULL ||
+    return impatient || plog_is_awaited(p) || p->departure != NULL || short_of_memory ||
+           s->stopping || seg == NULL ||
            seg->end_pos - seg->queued_pos >= MAX(s->config.direct_min_bytes, GATHERED_BYTES);
 }
 

@@ -172,8 +172,13 @@ struct plog {
     uint64_t number;
     bool loaded;       /* from a checkpoint */
     uint64_t void_seq; /* replay: its records in writes before this one do not count */
-    bool removed, failed_space, reserving;
-    int fenced; /* -errno: no appends any more */
+    bool removed;      /* nothing begins on it any more */
+    bool failed_space, reserving;
+    struct log_departure *departure; /* it leaves, or tries to */
+    bool excluded;                   /* its parcel counts: no checkpoint is to have it */
+    bool parcel_stale;               /* there may be a parcel's file: see move.c */
+    bool parcel_captured;            /* the checkpoint in flight has it */
+    int fenced;                      /* -errno: no appends any more */
     struct meta_uuid topic_id;
     char *name; /* "topic-index" */
     char *path; /* data dir / name */
@@ -199,6 +204,7 @@ struct plog {
     struct list_node notify_link;  /* store.notify: stable end moved */
     struct list_node tail_link;    /* store.big_tails: its last chunk may be shrunk to a block */
     struct list_node trim_link;    /* store.trimming: segments below log_start */
+    struct list_node parcel_link;  /* store.parcels: parcel_stale */
     struct list_node waiting;      /* log_append, by end_offset */
     struct list_node watches;
     struct list_node start_waiters; /* plog_start_wait */
@@ -301,7 +307,7 @@ struct log_store {
     struct checkpointer checkpoint;
     struct map plogs; /* by number */
     struct list_node dirty, lazy, destage_ready, behind, notify, clean, big_tails, memory_waiters,
-        disk_waiters, load_waiting, windows, sources, trimming;
+        disk_waiters, load_waiting, windows, sources, trimming, departing, arriving, parcels;
     unsigned sources_n;
     unsigned windows_busy_n;     /* being read */
     uint64_t windows_idle_bytes; /* of windows that nobody uses: only a cache */
@@ -316,6 +322,7 @@ struct log_store {
     uint64_t retry_ns;       /* partitions without disk space try again; UINT64_MAX: none */
     uint32_t open_sealed_n;  /* sealed segments whose file is open */
     bool recovering, abandoned;
+    bool foreign;          /* the checkpoint that was loaded has partitions of others */
     bool unsettled;        /* replayed, but no checkpoint could take over yet: nothing is written */
     bool closing;          /* clean stop: one sync of the file system stands for all */
     int failed;            /* -errno: the journal is gone */
@@ -415,6 +422,7 @@ int plog_refuses(const struct plog *p);
 void plog_notify(struct plog *p);
 void store_run_notifications(struct log_store *s);
 void plog_fence(struct plog *p, int rc, const char *what);
+int plog_absence(const struct plog *p);
 
 /* due.c */
 void plog_mark_dirty(struct plog *p);
@@ -482,6 +490,7 @@ bool store_memory_is_short(const struct log_store *s);
 
 /* checkpoint.c writes, checkpoint_load.c reads */
 void checkpoint_pump(struct log_store *s);
+uint8_t *parcel_encode(struct plog *p, uint64_t *ret_bytes);
 int checkpoint_write_full(struct log_store *s);
 struct journal_start { /* where replay begins, and what the chain must be at durable_pos */
     uint64_t tail_pos, durable_pos, durable_next_seq;
@@ -495,6 +504,9 @@ int checkpoint_take_over(struct log_store *s, bool *ret_any, char *reason, size_
 void checkpoint_remove_taken(struct log_store *s);
 int checkpoint_finish_taken(struct log_store *s);
 void checkpoint_fini(struct log_store *s);
+int parcel_load(struct log_store *s, struct plog *p, const uint8_t *bytes, uint64_t len_bytes);
+int parcel_load_file(struct log_store *s, struct plog *p, const char *path,
+                     uint64_t durable_next_seq);
 
 /* recovery.c */
 int recovery_reserve(struct segment *seg, uint64_t len_bytes);
@@ -645,6 +657,19 @@ void scrub_fini(struct log_store *s);
 
 /* remove.c */
 void remove_pump(struct plog *p);
+
+/* move.c */
+void move_pump(struct log_store *s);
+uint64_t move_deadline_ns(const struct log_store *s);
+bool move_idle(const struct log_store *s);
+void moves_stop(struct log_store *s);
+void moves_captured(struct log_store *s);
+void moves_checkpointed(struct log_store *s, int rc);
+void departure_orphan(struct plog *p);
+char *parcel_path(const struct log_store *s, uint64_t number);
+int parcels_open(struct log_store *s, uint64_t durable_next_seq, bool *ret_any, char *reason,
+                 size_t reason_size);
+void parcels_settle(struct log_store *s, const struct meta_image *meta);
 
 /* start.c */
 void plog_want_start(struct plog *p, int64_t offset);

@@ -69,6 +69,7 @@ struct log_counters {
     uint64_t segments_trimmed, trimmed_bytes; /* given back, below the start of their log */
     uint64_t compacted_segments;              /* replaced by what compaction left of them */
     uint64_t pool_taken;                      /* files for segments that came from the pool */
+    uint64_t moved_here, moved_away;          /* partitions, from and to other shards */
     uint64_t reads_hot, reads_disk, disk_read_bytes, evictions, memory_waits;
     uint64_t damaged_stretches, lost_offsets; /* found since the start; each is named in the log */
     uint64_t scrub_bytes, scrub_passes;
@@ -105,13 +106,58 @@ const struct log_counters *log_store_counters(const struct log_store *);
 /* A new partition of this shard (created since open), empty. -EEXIST: is here already. */
 int log_store_attach(struct log_store *, const struct meta_topic *topic, int32_t index,
                      struct plog **ret);
-struct plog *log_store_find(struct log_store *, uint64_t number); /* NULL: not here */
+struct plog *log_store_find(struct log_store *, uint64_t number); /* NULL: not here, or leaving */
+struct plog *log_store_peek(struct log_store *, uint64_t number); /* also one that leaves */
 /* A newer image of the topic: configuration may have changed. */
 void plog_configure(struct plog *, const struct meta_topic *topic);
 /* Deletes the partition: pending appends fail with -ENOENT, watchers are called, files go to the
  * pool or away. on_done once its name is free again. */
 typedef void (*plog_removed_fn)(void *arg, int rc);
 void log_store_remove(struct log_store *, struct plog *, plog_removed_fn on_done, void *arg);
+
+/* ---- moving to another shard ---- */
+
+/* It leaves: takes no records and is not found from now on (-EXDEV: look elsewhere); what it has
+ * is made durable in segments, and the rest of its state as a parcel, in memory and in a file.
+ * on_done comes once: 0: no checkpoint of this store has it any more, the parcel counts, for
+ * whichever store metadata gives it to; log_departure_end() must follow. Else it has stayed, goes
+ * on, and the departure is over: -ENOENT: deleted meanwhile; -EIO: fenced; -ENOSPC; -ETIMEDOUT. */
+struct log_departure;
+typedef void (*log_departure_fn)(struct log_departure *d, int rc);
+struct log_departure { /* lent from log_departure_begin until it is over */
+    uint8_t *parcel;   /* out, the caller's (free); also when it comes to nothing */
+    uint64_t parcel_bytes;
+    log_departure_fn on_done;
+    struct list_node link; /* private from here on */
+    struct plog *plog;     /* NULL: deleted */
+    int state, rc;
+    bool captured;
+    uint64_t give_up_ns;
+    struct env_op op;
+    struct env_name_step step;
+    char *path;
+};
+void log_departure_begin(struct plog *, struct log_departure *d, log_departure_fn on_done);
+/* gone: metadata says durably that it is another's now. Else it stays after all. */
+void log_departure_end(struct log_departure *d, bool gone);
+/* The one that has been told and waits for its end; NULL: none of that partition. */
+struct log_departure *log_store_departed(struct log_store *, uint64_t number);
+
+/* A partition whose departure came to its end elsewhere, or will. on_done comes once, perhaps
+ * before this returns: 0: it is served; -EBADMSG: no parcel. It waits for memory. */
+struct log_arrival;
+typedef void (*log_arrival_fn)(struct log_arrival *a, int rc);
+struct log_arrival {                /* lent until on_done, with all it points to */
+    const struct meta_topic *topic; /* in, as all up to on_done */
+    int32_t index;
+    const uint8_t *parcel;
+    uint64_t parcel_bytes;
+    log_arrival_fn on_done;
+    struct list_node link; /* private */
+};
+void log_store_arrive(struct log_store *, struct log_arrival *a, log_arrival_fn on_done);
+/* What has arrived can be kept: the journal works, and a checkpoint stands behind the replay. */
+bool log_store_accepts(const struct log_store *);
 
 /* ---- append ---- */
 

@@ -30,7 +30,7 @@ static void job_end(struct lookup_job *job, int rc, int64_t offset, int64_t foun
     struct plog_lookup *l = job->l;
     struct plog *p = l->plog;
     bool visible = offset >= p->log_start && offset < plog_high_watermark(p);
-    l->rc = p->removed ? -ENOENT : rc;
+    l->rc = p->removed ? plog_absence(p) : rc;
     l->offset = visible ? offset : -1;
     l->found_ms = visible ? found_ms : -1;
     free(job);
@@ -272,7 +272,7 @@ int plog_lookup_time(struct plog *p, struct plog_lookup *l, plog_lookup_fn on_do
     l->offset = l->found_ms = -1;
     l->job = NULL;
     if (p->removed)
-        l->rc = -ENOENT;
+        l->rc = plog_absence(p);
     if (p->removed || plog_high_watermark(p) <= p->log_start)
         return 1;
     struct lookup_job *job = calloc(1, sizeof(*job));

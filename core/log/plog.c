@@ -66,6 +66,7 @@ void plog_destroy(struct plog *p)
     list_remove(&p->notify_link);
     list_remove(&p->tail_link);
     list_remove(&p->trim_link);
+    list_remove(&p->parcel_link);
     map_remove(&p->store->plogs, p->number);
     counter_set(&p->store->counters.partitions, p->store->plogs.count);
     if (p->fenced != 0)
@@ -268,10 +269,16 @@ void plog_fence(struct plog *p, int rc, const char *what)
     plog_notify(p);
 }
 
+/* Why it is not here: deleted, or to be looked for elsewhere. */
+int plog_absence(const struct plog *p)
+{
+    return p->departure != NULL ? -EXDEV : -ENOENT;
+}
+
 static int plog_failure(const struct plog *p)
 {
     if (p->removed)
-        return -ENOENT;
+        return plog_absence(p);
     return p->store->failed != 0 || p->fenced != 0 ? -EIO : 0;
 }
 
@@ -380,7 +387,7 @@ static bool store_has_no_room(const struct log_store *s)
 /* 0, or why it takes no records at all. */
 int plog_refuses(const struct plog *p)
 {
-    int rc = plog_failure(p);
+    int rc = p->departure != NULL ? -EXDEV : plog_failure(p);
     return rc == 0 && (p->failed_space || store_has_no_room(p->store)) ? -ENOSPC : rc;
 }
 

@@ -98,7 +98,7 @@ static bool read_hot(struct segment *seg, struct plog_read *r)
 static void job_end(struct read_job *job, int rc)
 {
     struct plog_read *r = job->r;
-    r->rc = r->plog->removed ? -ENOENT : rc;
+    r->rc = r->plog->removed ? plog_absence(r->plog) : rc;
     r->finished = true;
     if (!r->starting)
         r->on_done(r);
@@ -348,7 +348,7 @@ int plog_read(struct plog *p, struct plog_read *r, plog_read_fn on_done)
     r->rc = 0;
     r->starting = r->finished = false;
     if (p->removed)
-        r->rc = -ENOENT;
+        r->rc = plog_absence(p);
     else if (r->offset < p->log_start || r->offset > p->end_offset)
         r->rc = -ERANGE;
     if (r->rc != 0 || r->offset >= plog_high_watermark(p))

@@ -209,16 +209,19 @@ int recovery_replay(struct log_store *s, char *reason, size_t reason_size)
     struct journal_start start;
     struct replay r = {.s = s};
     s->recovering = true;
-    bool taken_over = false;
+    bool taken_over = false, parcels = false;
     int rc = checkpoint_load(s, &start, reason, reason_size);
     if (rc == 0)
         rc = checkpoint_take_over(s, &taken_over, reason, reason_size);
+    if (rc == 0)
+        rc = parcels_open(s, start.durable_next_seq, &parcels, reason, reason_size);
     if (rc != 0)
         return rc;
     uint64_t began_ns = env_now_ns(s->env);
     s->journal.tail_pos = start.tail_pos;
     rc = replay_run(&r, &start);
-    bool clean = start.clean && !taken_over && r.writes == 0 && r.losses == 0;
+    bool clean =
+        start.clean && !taken_over && !parcels && !s->foreign && r.writes == 0 && r.losses == 0;
     if (rc == 0)
         rc = adopt_segments(&r, clean);
     if (rc == 0)

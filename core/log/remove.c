@@ -181,13 +181,18 @@ void remove_pump(struct plog *p)
     snprintf(job->paths[0], PATH_MAX, "%.3900s.%s-delete", p->path, id);
     names_job_step(job, ENV_STEP_RENAME, p->path)->path2 = job->paths[0];
     names_job_step(job, ENV_STEP_SYNC_DIR, p->store->config.data_dirs[p->dir]);
+    char *parcel = p->parcel_stale ? parcel_path(p->store, p->number) : NULL;
+    job->data[0] = (uint8_t *)parcel; /* what is not unlinked here the next start sees to */
+    if (parcel != NULL)
+        names_job_step(job, ENV_STEP_UNLINK, parcel);
     env_names(p->store->env, &job->op, job->steps, job->steps_n, on_renamed);
 }
 
 void log_store_remove(struct log_store *s, struct plog *p, plog_removed_fn on_done, void *arg)
 {
-    ASSERT(!p->removed);
+    ASSERT(p->on_removed == NULL);
     ASSERT(p->store == s);
+    departure_orphan(p);
     plog_leave_cycle(p);
     p->removed = true;
     plog_leave_ahead(p);
@@ -197,5 +202,6 @@ void log_store_remove(struct log_store *s, struct plog *p, plog_removed_fn on_do
     list_remove(&p->destage_link);
     list_remove(&p->behind_link);
     list_remove(&p->trim_link);
+    list_remove(&p->parcel_link);
     plog_notify(p); /* pending appends fail, watchers look again; then remove_pump runs */
 }

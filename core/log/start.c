@@ -67,7 +67,7 @@ int plog_delete_records(struct plog *p, int64_t offset, struct plog_start_waiter
                         void (*run)(struct plog_start_waiter *w, int rc))
 {
     if (p->removed)
-        return -ENOENT;
+        return plog_absence(p);
     if (offset < 0 || offset > plog_high_watermark(p))
         return -ERANGE;
     if (offset <= p->log_start)

@@ -23,9 +23,10 @@ static struct log_store *store_create(struct env *env, unsigned journal_id,
     s->retry_ns = UINT64_MAX;
     map_init(&s->plogs);
     struct list_node *lists[] = {
-        &s->dirty,          &s->destage_ready, &s->behind,       &s->notify,    &s->clean,
-        &s->memory_waiters, &s->disk_waiters,  &s->load_waiting, &s->big_tails, &s->lazy,
-        &s->windows,        &s->sources,       &s->trimming};
+        &s->dirty,     &s->destage_ready,  &s->behind,       &s->notify,
+        &s->clean,     &s->memory_waiters, &s->disk_waiters, &s->load_waiting,
+        &s->big_tails, &s->lazy,           &s->windows,      &s->sources,
+        &s->trimming,  &s->departing,      &s->arriving,     &s->parcels};
     for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
     return s;
@@ -120,6 +121,8 @@ int log_store_open(struct env *env, unsigned journal_id, const struct log_config
         snprintf(reason, reason_size, "not enough memory for the data directories");
     if (rc == 0 && journal_id == 0) /* the first shard, for all */
         stray_directories_settle(s, meta);
+    if (rc == 0 && journal_id == 0)
+        parcels_settle(s, meta);
     if (rc == 0 && (rc = attach_all(s, meta)) != 0)
         snprintf(reason, reason_size, "not enough memory for the partitions");
     if (rc == 0)
@@ -154,7 +157,13 @@ int log_store_attach(struct log_store *s, const struct meta_topic *topic, int32_
 struct plog *log_store_find(struct log_store *s, uint64_t number)
 {
     struct plog *p = map_get(&s->plogs, number);
-    return p == NULL || p->removed ? NULL : p;
+    return p == NULL || p->removed || p->departure != NULL ? NULL : p;
+}
+
+struct plog *log_store_peek(struct log_store *s, uint64_t number)
+{
+    struct plog *p = map_get(&s->plogs, number);
+    return p == NULL || p->on_removed != NULL ? NULL : p;
 }
 
 const struct log_counters *log_store_counters(const struct log_store *s)
@@ -192,6 +201,7 @@ void log_store_pump(struct log_store *s)
 {
     store_run_notifications(s);
     run_memory_waiters(s);
+    move_pump(s);
     destage_pump(s);
     checkpoint_pump(s);
     due_pump(s);
@@ -213,7 +223,7 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
         return 0;
     uint64_t deadline = MIN(s->retry_ns, MIN(journal_deadline_ns(s), scrub_deadline_ns(s)));
     deadline = MIN(deadline, MIN(due_deadline_ns(s), retention_deadline_ns(s)));
-    deadline = MIN(deadline, compact_deadline_ns(s));
+    deadline = MIN(deadline, MIN(compact_deadline_ns(s), move_deadline_ns(s)));
     if (!list_empty(&s->disk_waiters))
         deadline = MIN(deadline, env_now_ns(s->env) + DISK_WAIT_NS);
     bool waits = !list_empty(&s->memory_waiters) || !list_empty(&s->dirty) || s->unsettled;
@@ -229,7 +239,7 @@ static bool store_quiet(const struct log_store *s)
     return journal_idle(s) && !journal_fill_busy(s) && s->destages_n == 0 && s->jobs_n == 0 &&
            !s->checkpoint.busy && list_empty(&s->destage_ready) && list_empty(&s->notify) &&
            !scrub_busy(s) && s->windows_busy_n == 0 && trim_idle(s) && !retention_busy(s) &&
-           !compact_busy(s);
+           !compact_busy(s) && move_idle(s);
 }
 
 static void settle(struct log_store *s)
@@ -265,7 +275,8 @@ static int write_terminated_tail(struct segment *seg)
 static bool has_tail(const struct plog *p)
 {
     const struct segment *seg = plog_active(p);
-    return seg != NULL && seg->end_pos > 0 && seg->state == SEGMENT_OPEN && p->fenced == 0;
+    return seg != NULL && seg->end_pos > 0 && seg->state == SEGMENT_OPEN && p->fenced == 0 &&
+           !p->removed;
 }
 
 /* Files for partitions that never had a whole block: asked for together, made one by one. */
@@ -350,6 +361,7 @@ int log_store_close(struct log_store *s)
     scrub_stop(s);
     retention_stop(s);
     compact_stop(s);
+    moves_stop(s);
     s->stopping = true;
     settle_dirty(s);
     uint64_t failed_before;

@@ -582,6 +582,30 @@ static int change_broker_config(struct meta_image *image, const struct meta_reco
     return topics_remake(image);
 }
 
+/* Another shard leads it, under the next epoch; everything else of it stays. */
+static int change_partition_move(struct meta_image *image, const struct meta_record *r,
+                                 enum meta_change_mode mode)
+{
+    (void)mode;
+    int64_t index = index_by_id(image, &r->id);
+    if (index < 0)
+        return -ENOENT;
+    if (r->partitions_n != 1 || r->value >= (uint64_t)image->topics[index]->partitions_n)
+        return -EINVAL;
+    const struct meta_partition *old = &image->topics[index]->partitions[r->value];
+    const struct meta_partition *new = &r->partitions[0];
+    if (new->number != old->number || new->dir != old->dir || new->shard >= image->shards ||
+        new->shard == old->shard || old->leader_epoch == INT32_MAX ||
+        new->leader_epoch != old->leader_epoch + 1)
+        return -EINVAL;
+    struct meta_partition moved = *new; /* what it is compared with may go */
+    struct meta_topic *t = image_own(image, (unsigned)index);
+    if (t == NULL)
+        return -ENOMEM;
+    t->partitions[r->value] = moved;
+    return 0;
+}
+
 /* Start and stop change nothing but image->clean, which meta_image_change sets. */
 static int change_nothing(struct meta_image *image, const struct meta_record *r,
                           enum meta_change_mode mode)
@@ -606,6 +630,7 @@ static const change_fn changes[] = {
     [META_START] = change_nothing,
     [META_STOP] = change_nothing,
     [META_BROKER_CONFIG] = change_broker_config,
+    [META_PARTITION_MOVE] = change_partition_move,
 };
 _Static_assert(ARRAY_LEN(changes) == META_RECORD_KINDS, "every kind of record has its change");
 

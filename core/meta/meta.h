@@ -106,6 +106,8 @@ enum meta_record_kind {
     META_START,          /* serving again: not clean any more */
     META_STOP,           /* clean stop: everything in segments, nothing in journals */
     META_BROKER_CONFIG,  /* value: enum meta_layer; configs: the whole new set */
+    META_PARTITION_MOVE, /* id, value: index; partitions: the one, with its new shard and its leader
+                          * epoch + 1 */
     META_RECORD_KINDS,
 };
 struct meta_record {

@@ -25,6 +25,7 @@ static const uint8_t fields_of[META_RECORD_KINDS] = {
     [META_START] = 0,
     [META_STOP] = 0,
     [META_BROKER_CONFIG] = VALUE | CONFIGS,
+    [META_PARTITION_MOVE] = ID | VALUE | PARTITIONS,
 };
 
 /* ---- writing: the caller has made room for all of it ---- */

@@ -17,6 +17,7 @@ struct controller {
     unsigned spread_next;        /* shard of the next topic's first partition */
     struct publish *publishes;   /* one a shard */
     uint64_t dir_partitions[META_DIRS_MAX];
+    struct moves moves;
 };
 
 /* ---- making the record ---- */
@@ -42,14 +43,6 @@ static void dirs_count(struct controller *c)
     }
 }
 
-static const struct broker_node *node_by_id(const struct broker *b, int32_t node_id)
-{
-    for (unsigned i = 0; i < b->nodes_n; i++)
-        if (b->nodes[i].node_id == node_id)
-            return &b->nodes[i];
-    return NULL;
-}
-
 /* Owner of partition `at` of `n` new ones; -ENXIO: the change names a node that is none. */
 static int shard_choose(const struct controller *c, const struct meta_change *change,
                         unsigned first, int32_t at)
@@ -57,7 +50,7 @@ static int shard_choose(const struct controller *c, const struct meta_change *ch
     const struct broker *b = c->shard->broker;
     if (change->leaders == NULL)
         return (int)((first + (unsigned)at) % b->shards_n);
-    const struct broker_node *node = node_by_id(b, change->leaders[at]);
+    const struct broker_node *node = broker_node_by_id(b, change->leaders[at]);
     if (node == NULL)
         return -ENXIO;
     return (int)(node->first_shard + (first + (unsigned)at) % node->shards_n);
@@ -170,10 +163,32 @@ static int make_broker_config(struct controller *c, struct meta_change *change)
     return 0;
 }
 
+/* Its number tells it from one of the same name that has come since. */
+static int make_partition_move(struct controller *c, struct meta_change *change)
+{
+    const struct meta_topic *topic = meta_topic_by_id(c->image, &change->id);
+    if (topic == NULL || change->partitions_n >= topic->partitions_n ||
+        topic->partitions[change->partitions_n].number != change->parcel->number)
+        return -ENOENT;
+    struct meta_partition *moved = malloc(sizeof(*moved));
+    if (moved == NULL)
+        return -ENOMEM;
+    *moved = topic->partitions[change->partitions_n];
+    moved->shard = (uint16_t)change->value;
+    moved->leader_epoch++;
+    change->record.kind = META_PARTITION_MOVE;
+    change->record.id = change->id;
+    change->record.value = (uint64_t)change->partitions_n;
+    change->record.partitions = moved;
+    change->record.partitions_n = 1;
+    return 0;
+}
+
 static int (*const change_makers[])(struct controller *, struct meta_change *) = {
     [CHANGE_TOPIC_CREATE] = make_topic_create,     [CHANGE_TOPIC_DELETE] = make_topic_delete,
     [CHANGE_PARTITIONS_ADD] = make_partitions_add, [CHANGE_PRODUCER_IDS] = make_producer_ids,
     [CHANGE_TOPIC_CONFIG] = make_topic_config,     [CHANGE_BROKER_CONFIG] = make_broker_config,
+    [CHANGE_PARTITION_MOVE] = make_partition_move,
 };
 
 /* ---- the queue ---- */
@@ -216,8 +231,12 @@ static void on_appended(struct meta_append *append, int rc)
     change->rc = 0;
     for (unsigned i = 0; i < c->shard->broker->shards_n; i++) {
         struct publish *p = &c->publishes[i];
-        *p = (struct publish){
-            .msg.run = shard_apply, .controller = c, .image = change->image, .all_topics = of_all};
+        *p = (struct publish){.msg.run = shard_apply,
+                              .controller = c,
+                              .image = change->image,
+                              .all_topics = of_all,
+                              .parcel =
+                                  change->kind == CHANGE_PARTITION_MOVE ? change->parcel : NULL};
         if (of_topic)
             p->topic_id = change->id;
         env_post(c->shard->env, i, &p->msg);
@@ -283,6 +302,25 @@ void controller_on_request(void *shard, struct env_msg *msg)
     controller_pump(s->controller);
 }
 
+/* ---- moves ---- */
+
+struct moves *controller_moves(const struct shard *s)
+{
+    ASSERT(s->controller != NULL);
+    return &s->controller->moves;
+}
+
+void shard_moves_stop(struct shard *s)
+{
+    if (s->controller != NULL)
+        moves_stop_all(&s->controller->moves);
+}
+
+bool shard_moves_settled(const struct shard *s)
+{
+    return s->controller == NULL || moves_settled(&s->controller->moves);
+}
+
 /* ---- life ---- */
 
 int shard_init_controller(struct shard *s, struct meta_log *log, struct meta_image *image)
@@ -302,6 +340,7 @@ int shard_init_controller(struct shard *s, struct meta_log *log, struct meta_ima
     c->spread_next = (unsigned)(env_random(s->env) % s->broker->shards_n);
     list_init(&c->waiting);
     dirs_count(c);
+    moves_init(&c->moves, s);
     s->controller = c;
     return 0;
 }
@@ -312,6 +351,7 @@ struct meta_image *shard_fini_controller(struct shard *s)
     if (c == NULL)
         return NULL;
     struct meta_image *image = c->image;
+    moves_fini(&c->moves);
     free(c->publishes);
     free(c);
     s->controller = NULL;

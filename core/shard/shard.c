@@ -44,7 +44,7 @@ static void topic_remove(struct shard *s, struct publish *p, const struct meta_t
     for (int32_t i = 0; i < topic->partitions_n; i++) {
         if (topic->partitions[i].shard != s->index)
             continue;
-        struct plog *plog = log_store_find(s->logs, topic->partitions[i].number);
+        struct plog *plog = log_store_peek(s->logs, topic->partitions[i].number);
         if (plog == NULL)
             continue;
         p->pending++;
@@ -52,18 +52,63 @@ static void topic_remove(struct shard *s, struct publish *p, const struct meta_t
     }
 }
 
+static void on_arrived(struct log_arrival *a, int rc)
+{
+    struct publish *p = container_of(a, struct publish, arrival);
+    struct shard *s = p->shard;
+    if (rc < 0)
+        log_error("shard %u / %s-%d / arrive: %s", s->index, a->topic->name, a->index,
+                  strerror(-rc));
+    else if (s->on_meta != NULL && s->meta == p->image) /* else it is about to be told */
+        s->on_meta(s, NULL);
+    publish_step_done(p, rc);
+}
+
+static void partition_arrive(struct shard *s, struct publish *p, const struct meta_topic *topic,
+                             int32_t i)
+{
+    p->pending++;
+    p->arrival = (struct log_arrival){.topic = topic,
+                                      .index = i,
+                                      .parcel = p->parcel->bytes,
+                                      .parcel_bytes = p->parcel->len_bytes};
+    log_store_arrive(s->logs, &p->arrival, on_arrived);
+}
+
+static void partition_leave(struct shard *s, const struct meta_partition *partition)
+{
+    struct log_departure *left = log_store_departed(s->logs, partition->number);
+    if (left != NULL)
+        log_departure_end(left, true);
+}
+
+/* Numbers rise: what was there before and is not here came to grief, and is not new. */
+static bool is_new(const struct shard *s, const struct meta_partition *partition)
+{
+    return partition->number >= s->meta->next_number;
+}
+
 /* Attaches what is new of this topic and tells the rest about its configuration. */
-static int topic_adopt(struct shard *s, const struct meta_topic *topic)
+static int topic_adopt(struct shard *s, struct publish *p, const struct meta_topic *topic)
 {
     int first_error = 0;
     for (int32_t i = 0; i < topic->partitions_n; i++) {
-        if (topic->partitions[i].shard != s->index)
+        const struct meta_partition *partition = &topic->partitions[i];
+        if (partition->shard != s->index) {
+            partition_leave(s, partition);
             continue;
-        struct plog *plog = log_store_find(s->logs, topic->partitions[i].number);
+        }
+        struct plog *plog = log_store_peek(s->logs, partition->number);
         if (plog != NULL) {
             plog_configure(plog, topic);
             continue;
         }
+        if (p->parcel != NULL && p->parcel->number == partition->number) {
+            partition_arrive(s, p, topic, i);
+            continue;
+        }
+        if (!is_new(s, partition))
+            continue;
         int rc = log_store_attach(s->logs, topic, i, &plog);
         if (rc < 0 && first_error == 0) {
             log_error("shard %u / %s-%d / attach: %s", s->index, topic->name, i, strerror(-rc));
@@ -85,13 +130,13 @@ void shard_apply(void *shard, struct env_msg *msg)
         const struct meta_topic *before = meta_topic_by_id(s->meta, &p->topic_id);
         const struct meta_topic *after = meta_topic_by_id(p->image, &p->topic_id);
         if (after != NULL)
-            rc = topic_adopt(s, after);
+            rc = topic_adopt(s, p, after);
         else if (before != NULL)
             topic_remove(s, p, before);
         gone = after == NULL ? before : NULL;
     }
     for (unsigned i = 0; p->all_topics && i < p->image->topics_n; i++)
-        topic_adopt(s, p->image->topics[i]);
+        topic_adopt(s, p, p->image->topics[i]);
     s->meta = p->image;
     if (s->on_meta != NULL)
         s->on_meta(s, gone);
@@ -105,6 +150,14 @@ void shard_meta_change(struct shard *s, struct meta_change *c, meta_change_fn on
     c->msg.run = controller_on_request;
     c->record = (struct meta_record){0};
     env_post(s->env, 0, &c->msg);
+}
+
+const struct broker_node *broker_node_by_id(const struct broker *b, int32_t node_id)
+{
+    for (unsigned i = 0; i < b->nodes_n; i++)
+        if (b->nodes[i].node_id == node_id)
+            return &b->nodes[i];
+    return NULL;
 }
 
 /* ---- life ---- */

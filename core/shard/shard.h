@@ -115,6 +115,8 @@ void shard_timer_set(struct shard *, struct shard_timer *, uint64_t deadline_ns,
 void shard_timer_clear(struct shard *, struct shard_timer *); /* not set: nothing */
 
 /* Owner of a partition, and whether the node that this shard belongs to leads it. */
+const struct broker_node *broker_node_by_id(const struct broker *, int32_t node_id); /* or NULL */
+
 static inline bool shard_same_node(const struct shard *s, unsigned other)
 {
     return s->broker->node_of_shard[s->index] == s->broker->node_of_shard[other];
@@ -128,7 +130,8 @@ enum meta_change_kind {
     CHANGE_PARTITIONS_ADD, /* name, partitions_n = new total, leaders (of the new ones) or NULL */
     CHANGE_PRODUCER_IDS,   /* a block: out value = first id, CHANGE_PRODUCER_ID_BLOCK of them */
     CHANGE_TOPIC_CONFIG, /* id, configs: the whole new set; made_at: of the topic it is made from */
-    CHANGE_BROKER_CONFIG, /* value: enum meta_layer; configs, made_at: of the layer */
+    CHANGE_BROKER_CONFIG,  /* value: enum meta_layer; configs, made_at: of the layer */
+    CHANGE_PARTITION_MOVE, /* id, partitions_n: index, value: the shard, parcel; of moves.c alone */
 };
 #define CHANGE_PRODUCER_ID_BLOCK 1000
 
@@ -143,6 +146,7 @@ struct meta_change { /* lent from shard_meta_change until on_done, with all that
     struct meta_config_entry *configs;
     int64_t value;
     uint64_t made_at;
+    const struct move_parcel *parcel;
     int rc;                 /* out: 0; -EEXIST, -ENOENT; -EINVAL: illegal name; -ENOTUNIQ: differs
                              * from another name only in '.' and '_'; -EDOM: bad number of
                              * partitions; -ENXIO: leaders names no node; -ESTALE: there is a newer
@@ -158,6 +162,32 @@ struct meta_change { /* lent from shard_meta_change until on_done, with all that
     struct list_node link;
 };
 void shard_meta_change(struct shard *, struct meta_change *c, meta_change_fn on_done);
+
+/* ---- partitions move: any shard asks, shard 0 sees to it ---- */
+
+struct shard_move {
+    struct meta_uuid topic;
+    int32_t index;
+    int32_t node; /* id; asking: -1: it stays where it is */
+    int32_t from; /* listed: the node that it comes from */
+    int rc;       /* out, of asking: 0: is under way, or not needed; -ENOENT; -ENXIO: no such node;
+                   * -ENODATA:       nothing to take back; -ENOMEM; -EAGAIN: the broker stops */
+};
+struct shard_moves;
+typedef void (*shard_moves_fn)(struct shard_moves *call);
+struct shard_moves {          /* lent until on_done, on the asking shard */
+    struct shard_move *moves; /* in; listed: out, the caller's (free); NULL: no memory */
+    uint32_t moves_n;
+    shard_moves_fn on_done;
+    struct env_msg msg; /* private from here on */
+    unsigned asker;
+};
+/* A partition that is under way already changes its course. */
+void shard_moves_ask(struct shard *, struct shard_moves *call, shard_moves_fn on_done);
+void shard_moves_list(struct shard *, struct shard_moves *call, shard_moves_fn on_done);
+/* This shard stops: what is under way ends or is taken back, which needs turns of all shards. */
+void shard_moves_stop(struct shard *);
+bool shard_moves_settled(const struct shard *);
 
 /* Next producer id; 1 and *ret, or 0: on_done will be called when ids have arrived (then ask
  * again). The waiter is private memory lent until then. */

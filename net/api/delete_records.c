@@ -48,7 +48,7 @@ static void one_done(struct fanout_group *g)
 
 static void item_done(struct delete_item *item, int rc)
 {
-    const struct plog *p = log_store_find(item->group->owner->logs, item->fan.target.number);
+    const struct plog *p = log_store_peek(item->group->owner->logs, item->fan.target.number);
     item->fan.error = kafka_error_of(rc);
     if (rc == 0 && p != NULL)
         item->told->low_watermark = plog_start_offset(p);
@@ -79,7 +79,7 @@ static void item_run(struct delete_item *item)
 {
     struct plog *p = log_store_find(item->group->owner->logs, item->fan.target.number);
     if (p == NULL) {
-        item_done(item, -ENOENT);
+        item_done(item, -EXDEV);
         return;
     }
     int64_t offset = item->offset == TO_HIGH_WATERMARK ? plog_high_watermark(p) : item->offset;

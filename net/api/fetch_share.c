@@ -159,7 +159,7 @@ static void read_take(struct fetch_read *read)
         part->error = KAFKA_UNSUPPORTED_COMPRESSION_TYPE;
     else if (read->read.len_bytes > 0)
         part->records = read;
-    struct plog *p = log_store_find(part->share->owner->logs, part->number);
+    struct plog *p = log_store_peek(part->share->owner->logs, part->number);
     if (p != NULL && part->records != NULL) /* it may have gone on while the disk was read */
         part->high_watermark = plog_high_watermark(p);
 }

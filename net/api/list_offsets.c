@@ -53,7 +53,7 @@ static void item_done(struct offsets_item *item)
 static void lookup_take(struct offsets_item *item)
 {
     const struct plog_lookup *l = &item->lookup;
-    const struct plog *p = log_store_find(item->group->owner->logs, item->fan.target.number);
+    const struct plog *p = log_store_peek(item->group->owner->logs, item->fan.target.number);
     item->fan.error = kafka_error_of(l->rc);
     if (l->rc == 0 && l->offset >= 0 && p != NULL) {
         item->told->offset = l->offset;

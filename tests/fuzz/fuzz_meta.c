@@ -119,6 +119,13 @@ static void change_all(struct machine *m, uint64_t topic_id)
                                     .configs = &(struct meta_config_entry){"log.roll.ms", "7"}});
     change(m, &(struct meta_record){.kind = META_PRODUCER_IDS,
                                     .value = (uint64_t)m->image->next_producer_id + 1000});
+    more.leader_epoch = 4;
+    more.shard = 1;
+    change(m, &(struct meta_record){.kind = META_PARTITION_MOVE,
+                                    .id = uuid_of(topic_id),
+                                    .value = 2,
+                                    .partitions_n = 1,
+                                    .partitions = &more});
     change(m, &(struct meta_record){.kind = META_EPOCHS_RAISE});
     change(m, &(struct meta_record){.kind = META_STOP});
 }

@@ -117,6 +117,7 @@ void clients_create(struct sim *sim)
     for (unsigned i = 0; i < sim->plan.consumers_n; i++)
         consumer_init(&c->consumers[i], sim);
     admin_init(&c->admin, sim);
+    mover_init(&c->mover, sim);
     hostile_init(&c->hostile, sim);
     rpc_conn_init(&c->auditor, sim, on_auditor_closed, NULL);
 }
@@ -129,6 +130,8 @@ void clients_start(struct sim *sim)
         consumer_start(&sim->clients->consumers[i]);
     if (sim->plan.churn)
         admin_start(&sim->clients->admin);
+    if (sim->plan.moves)
+        mover_start(&sim->clients->mover);
     if (sim->plan.hostile)
         hostile_start(&sim->clients->hostile);
 }
@@ -140,6 +143,7 @@ void clients_stop(struct sim *sim)
     for (unsigned i = 0; i < sim->plan.consumers_n; i++)
         consumer_stop(&sim->clients->consumers[i]);
     admin_stop(&sim->clients->admin);
+    mover_stop(&sim->clients->mover);
     hostile_stop(&sim->clients->hostile);
     rpc_close(&sim->clients->auditor);
 }
@@ -155,6 +159,7 @@ void clients_destroy(struct sim *sim)
     for (unsigned i = 0; i < sim->plan.consumers_n; i++)
         rpc_conn_fini(&c->consumers[i].conn);
     rpc_conn_fini(&c->admin.conn);
+    rpc_conn_fini(&c->mover.conn);
     rpc_conn_fini(&c->auditor);
     free(c);
     sim->clients = NULL;

@@ -1,5 +1,5 @@
 /* clients.h: who uses the broker in a run: producers, consumers, one who makes and deletes topics,
- * and the auditor, who reads everything after a start.
+ * one who moves partitions, and the auditor, who reads everything after a start.
  * Happy path: clients_create(); clients_start() when the broker is up and audited, clients_stop()
  *   before it ends or when it has; clients_audit() in between, with nobody else at work.
  * Clients know who leads a partition from the broker's own image; the auditor asks it.
@@ -20,10 +20,12 @@ enum {
     ERROR_OFFSET_OUT_OF_RANGE = 1,
     ERROR_UNKNOWN_TOPIC = 3,
     ERROR_NOT_LEADER = 6,
+    ERROR_TIMED_OUT = 7,
     ERROR_TOPIC_EXISTS = 36,
     ERROR_OUT_OF_ORDER = 45,
     ERROR_STORAGE = 56,
     ERROR_UNSUPPORTED_COMPRESSION = 76,
+    ERROR_NO_REASSIGNMENT = 85,
     ERROR_UNKNOWN_TOPIC_ID = 100,
     ERROR_UNKNOWN_SERVER = -1,
 };
@@ -86,6 +88,13 @@ struct admin {
     struct plan_topic wanted[CHURN_NAMES];
 };
 
+struct mover {
+    struct sim *sim;
+    struct rpc_conn conn;
+    struct sim_timer timer;
+    struct rpc call;
+};
+
 struct hostile {
     struct sim *sim;
     struct sim_peer peer;
@@ -98,6 +107,7 @@ struct clients {
     struct producer producers[PLAN_PRODUCERS_MAX];
     struct consumer consumers[PLAN_CONSUMERS_MAX];
     struct admin admin;
+    struct mover mover;
     struct hostile hostile;
     struct rpc_conn auditor;
 };
@@ -144,6 +154,9 @@ void consumer_stop(struct consumer *c);
 void admin_init(struct admin *a, struct sim *sim);
 void admin_start(struct admin *a);
 void admin_stop(struct admin *a);
+void mover_init(struct mover *m, struct sim *sim);
+void mover_start(struct mover *m);
+void mover_stop(struct mover *m);
 void hostile_init(struct hostile *h, struct sim *sim);
 void hostile_start(struct hostile *h);
 void hostile_stop(struct hostile *h);

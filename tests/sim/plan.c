@@ -131,6 +131,16 @@ static void draw_egress(struct sim_plan *p, struct rng *r)
     p->broker.splice_verify = chance(r, 50) ? LOG_VERIFY_ONCE : LOG_VERIFY_NEVER;
 }
 
+/* Between nodes, of which there are several then. */
+static void draw_moves(struct sim_plan *p, struct rng *r)
+{
+    p->moves = chance(r, 50);
+    if (!p->moves)
+        return;
+    p->broker.advertise = ADVERTISE_SHARD;
+    p->broker.shards_n = MAX(p->broker.shards_n, 2u);
+}
+
 void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
 {
     struct rng r;
@@ -144,4 +154,5 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
     if (chance(&r, 15))
         draw_recycling(plan, &r);
     draw_egress(plan, &r);
+    draw_moves(plan, &r);
 }

@@ -34,6 +34,7 @@ struct sim_plan {
     bool churn;        /* topics come and go */
     bool deletes;      /* records are deleted */
     bool hostile;      /* somebody sends what no client would */
+    bool moves;        /* partitions move between shards */
     uint64_t think_ns; /* mean pause of a producer */
     uint32_t small_bytes, big_bytes;
     unsigned big_one_in; /* 0: none */

@@ -45,6 +45,7 @@ enum {
     API_OFFSET_FOR_LEADER_EPOCH = 23,
     API_CREATE_PARTITIONS = 37,
     API_INCREMENTAL_ALTER_CONFIGS = 44,
+    API_ALTER_PARTITION_REASSIGNMENTS = 45,
 };
 
 void rpc_conn_init(struct rpc_conn *c, struct sim *sim, void (*on_closed)(struct rpc_conn *c),

@@ -384,6 +384,7 @@ void sim_report_finish(struct sim *sim)
     r->must_survive = m->must_survive;
     r->lost_batches = m->lost_batches;
     r->placed_bytes = sim->broker.placed_bytes;
+    r->moves = sim->broker.moves;
     r->trace_hash = sim->trace_hash ^ mem_world_trace_hash(sim->world);
 }
 

@@ -184,6 +184,8 @@ static void shard_count(struct sim_broker *b, unsigned i)
 {
     if (b->opened[i])
         b->placed_bytes += log_store_counters(b->shards[i].logs)->adopted_bytes;
+    if (b->opened[i])
+        b->moves += log_store_counters(b->shards[i].logs)->moved_here;
 }
 
 /* As a process that gives up: what is open is left as it is. */

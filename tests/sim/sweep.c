@@ -39,6 +39,7 @@ static const struct sim_plan scenario = {
     .producers_n = 6,
     .consumers_n = 2,
     .churn = true,
+    .moves = true,
     .think_ns = 4000000,
     .small_bytes = 300,
     .big_bytes = 20u << 10,
