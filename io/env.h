@@ -86,9 +86,9 @@ struct env_op {
     void *private_[4];                     /* private to the environment */
 };
 
-/* Blocking operations on names, run in order by a helper thread; the first failure ends the list.
- * Lists in flight at the same time mix.
- * Durable only where it says so: a rename or a created name needs ENV_STEP_SYNC_DIR. */
+/* Blocking operations, on names but for RUN, run in order by a helper thread; the first failure
+ * ends the list. Lists in flight at the same time mix. Durable only where it says so: a rename or a
+ * created name needs ENV_STEP_SYNC_DIR. */
 enum env_step_kind {
     ENV_STEP_MKDIR,    /* path; an existing directory is fine */
     ENV_STEP_RMDIR,    /* path; a missing one is fine */
@@ -111,11 +111,15 @@ enum env_step_kind {
                            * has been spliced */
     ENV_STEP_STAT, /* path: ret_size_bytes, ret_free_bytes (of its file system), ret_total_bytes;
                     * ret_flushes_failed of its device, on all shards since the process began */
+    ENV_STEP_RUN,  /* run(arg): what takes the processor for longer than a turn may. 0 or -errno.
+                    * Alone in its list; path is NULL. What arg leads to is its own until on_done */
     ENV_STEP_KINDS,
 };
 struct env_name_step {
     enum env_step_kind kind;
     const char *path, *path2;
+    int (*run)(void *arg);
+    void *arg;
     uint64_t size_bytes;
     const void *data;
     size_t data_len;
@@ -159,6 +163,7 @@ enum env_egress { ENV_EGRESS_SEND, ENV_EGRESS_SEND_ZC, ENV_EGRESS_SPLICE, ENV_EG
 /* Since creation; others may counter_read() them. */
 struct env_counters {
     uint64_t turns, syscalls;
+    struct counter_hist turn_us; /* how long they took, from waking up to the next submission */
     uint64_t submissions, completions; /* entries of the rings' queues */
     uint64_t polled; /* reads whose completion was fetched from the device, without an interrupt */
     uint64_t read_bytes, write_bytes, flushes, received_bytes, messages;

@@ -221,6 +221,13 @@ static int step_unsupported(struct dry *d, struct dry_node *n, struct env_name_s
     return -EOPNOTSUPP; /* nothing is sent from here */
 }
 
+static int step_run(struct dry *d, struct dry_node *n, struct env_name_step *s)
+{
+    (void)d;
+    (void)n;
+    return s->run(s->arg);
+}
+
 static int (*const steps[ENV_STEP_KINDS])(struct dry *d, struct dry_node *n,
                                           struct env_name_step *s) = {
     [ENV_STEP_MKDIR] = step_mkdir,
@@ -238,6 +245,7 @@ static int (*const steps[ENV_STEP_KINDS])(struct dry *d, struct dry_node *n,
     [ENV_STEP_LIST] = step_list,
     [ENV_STEP_STAT] = step_stat,
     [ENV_STEP_OPEN_CACHED] = step_unsupported,
+    [ENV_STEP_RUN] = step_run,
 };
 
 int dry_names(struct dry *d, struct env_op *op)

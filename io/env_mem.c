@@ -1207,6 +1207,12 @@ static int step_stat(struct mem_env *e, struct env_name_step *s)
     return 0;
 }
 
+static int step_run(struct mem_env *e, struct env_name_step *s)
+{
+    (void)e;
+    return s->run(s->arg);
+}
+
 static const struct {
     int (*run)(struct mem_env *, struct env_name_step *);
     bool is_effect; /* can change something, so the power may be cut at it */
@@ -1218,7 +1224,7 @@ static const struct {
     [ENV_STEP_OPEN] = {step_open, false},        [ENV_STEP_RESIZE] = {step_resize, true},
     [ENV_STEP_PUT] = {step_put, true},           [ENV_STEP_GET] = {step_get, false},
     [ENV_STEP_LIST] = {step_list, false},        [ENV_STEP_STAT] = {step_stat, false},
-    [ENV_STEP_OPEN_CACHED] = {step_open, false},
+    [ENV_STEP_OPEN_CACHED] = {step_open, false}, [ENV_STEP_RUN] = {step_run, false},
 };
 
 /* ---- power ---- */
@@ -1445,11 +1451,11 @@ static bool names_effect(struct mem_world *w, struct mem_op *m)
         return false;
     struct env_name_step *s = &m->op->steps[m->step];
     ASSERT(s->kind < ENV_STEP_KINDS);
-    if (fault_hit(w, MEM_FAULT_NAME_EIO))
+    if (s->kind != ENV_STEP_RUN && fault_hit(w, MEM_FAULT_NAME_EIO))
         m->res = -EIO;
     else
         m->res = step_table[s->kind].run(m->env, s);
-    trace_mix(w, s->kind, name_hash(s->path, strlen(s->path)));
+    trace_mix(w, s->kind, s->path == NULL ? 0 : name_hash(s->path, strlen(s->path)));
     if (step_table[s->kind].is_effect)
         effect_counted(w);
     if (m->res != 0)

@@ -114,7 +114,7 @@ static void uring_submit(struct env *env, struct env_op *op)
         uring_pace_write_began(&u->pace, op, u->now_ns);
     }
     if (op->kind == ENV_OP_NAMES)
-        rc = uring_names_submit(&u->names, op);
+        rc = uring_names_submit(op->steps->kind == ENV_STEP_RUN ? &u->work : &u->names, op);
     else if (op->kind == ENV_OP_ACCEPT)
         rc = uring_accept_start(u, op);
     else if (op->kind == ENV_OP_CONNECT)
@@ -444,6 +444,7 @@ static void names_reap(struct uring_env *u)
     struct list_node finished, *node;
     list_init(&finished);
     uring_names_take(&u->names, &finished);
+    uring_names_take(&u->work, &finished);
     while ((node = list_pop_head(&finished)) != NULL) {
         struct env_op *op = container_of(node, struct env_op, link);
         unsigned ran = op->res == 0 ? op->steps_n : op->failed_step;
@@ -498,10 +499,17 @@ static void run_done(struct uring_env *u)
         op_call_back(u, container_of(node, struct env_op, link));
 }
 
+/* What came after the last wait has been done. */
+static void turn_ended(struct uring_env *u)
+{
+    counter_hist_add(&u->env.counters.turn_us, (clock_now_ns() - u->now_ns) / 1000);
+}
+
 static void uring_turn(struct env *env, uint64_t deadline_ns)
 {
     struct uring_env *u = uring_env_of(env);
     counter_add(&env->counters.turns, 1);
+    turn_ended(u);
     submit_and_wait(u, deadline_ns);
     u->now_ns = clock_now_ns();
     uring_fixed_pump(&u->fixed);
@@ -571,6 +579,7 @@ static void uring_destroy(struct env *env)
     uring_group_set_ring(u->group, env->index, -1);
     drain(u);
     uring_names_fini(&u->names);
+    uring_names_fini(&u->work);
     uring_accept_discard_all(u);
     discard_connects(&u->pending);
     discard_connects(&u->done);
@@ -672,7 +681,9 @@ static int parts_init(struct uring_env *u, const struct env_uring_config *config
     if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
         seed = clock_now_ns();
     rng_seed(&u->rng, seed);
-    uring_names_init(&u->names, uring_group_bell_fd(u->group, u->env.index));
+    int bell_fd = uring_group_bell_fd(u->group, u->env.index);
+    uring_names_init(&u->names, &uring_names_kind_names, bell_fd);
+    uring_names_init(&u->work, &uring_names_kind_work, bell_fd);
     return 0;
 }
 

@@ -75,7 +75,7 @@ struct uring_env {
     struct uring_fixed fixed;
     struct uring_bufs bufs;
     struct uring_pipes pipes;
-    struct uring_names names;
+    struct uring_names names, work;
     struct uring_pace pace; /* reads in the background wait there, not on `pending` */
     struct uring_poll poll; /* on: there may be work for it */
 };

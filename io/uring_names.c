@@ -1,14 +1,25 @@
 #include "io/uring_names.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "core/base/assert.h"
 
-void uring_names_init(struct uring_names *n, int bell_fd)
+#define COMPUTES_NICE 10
+
+const struct uring_names_kind uring_names_kind_names = {"penstock-names", URING_NAMES_THREADS_MAX,
+                                                        false};
+const struct uring_names_kind uring_names_kind_work = {"penstock-work", URING_WORK_THREADS_MAX,
+                                                       true};
+
+void uring_names_init(struct uring_names *n, const struct uring_names_kind *kind, int bell_fd)
 {
+    n->kind = kind;
     pthread_mutex_init(&n->lock, NULL);
     pthread_cond_init(&n->work, NULL);
     list_init(&n->queued);
@@ -26,9 +37,20 @@ static void op_run(struct env_op *op)
     }
 }
 
+/* The first thread of the process has what it was started with. Only worth trying. */
+static void step_aside(void)
+{
+    cpu_set_t all;
+    if (sched_getaffinity(getpid(), sizeof(all), &all) == 0)
+        sched_setaffinity(0, sizeof(all), &all);
+    setpriority(PRIO_PROCESS, (id_t)gettid(), COMPUTES_NICE);
+}
+
 static void *names_main(void *arg)
 {
     struct uring_names *n = arg;
+    if (n->kind->computes)
+        step_aside();
     pthread_mutex_lock(&n->lock);
     while (!n->stop) {
         struct list_node *node = list_pop_head(&n->queued);
@@ -60,14 +82,14 @@ static int thread_start(struct uring_names *n)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc != 0)
         return -rc;
-    pthread_setname_np(n->threads[n->threads_n++], "penstock-names");
+    pthread_setname_np(n->threads[n->threads_n++], n->kind->thread_name);
     return 0;
 }
 
 int uring_names_submit(struct uring_names *n, struct env_op *op)
 {
     pthread_mutex_lock(&n->lock);
-    bool one_more = n->queued_n >= n->waiting_n && n->threads_n < URING_NAMES_THREADS_MAX;
+    bool one_more = n->queued_n >= n->waiting_n && n->threads_n < n->kind->threads_max;
     pthread_mutex_unlock(&n->lock);
     int rc = one_more ? thread_start(n) : 0;
     if (n->threads_n == 0)

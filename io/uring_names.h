@@ -1,12 +1,12 @@
-/* uring_names.h: the helper threads that do the blocking name steps of one shard. Private to io/.
- * Happy path: submit queues the op, a thread runs its steps in order and rings the shard's bell;
- *   take hands finished ops back. Threads are started as ops wait: mostly one is enough, but when
- *   thousands of partitions want a file, those that fsync at the same time share a commit of the
- *   file system.
- * Failure: the first failing step ends the op with its -errno in res and its index in failed_step;
- *   what earlier steps made stays made, what a failing step half made is removed again.
- * Threads: init, submit, take and fini on the shard's; the rest on their own. Between submit and
- * take the op and its steps belong to the helper. */
+/* uring_names.h: the helper threads that do the blocking name steps of one shard, and others of
+ * them that do what takes the processor for long (ENV_STEP_RUN). Private to io/. Happy path: submit
+ * queues the op, a thread runs its steps in order and rings the shard's bell; take hands finished
+ * ops back. Threads are started as ops wait: mostly one is enough, but when thousands of partitions
+ * want a file, those that fsync at the same time share a commit of the file system. Failure: the
+ * first failing step ends the op with its -errno in res and its index in failed_step; what earlier
+ * steps made stays made, what a failing step half made is removed again. Threads: init, submit,
+ * take and fini on the shard's; the rest on their own. Between submit and take the op and its steps
+ * belong to the helper. */
 #ifndef IO_URING_NAMES_H
 #define IO_URING_NAMES_H
 
@@ -17,8 +17,19 @@
 #include "io/env.h"
 
 #define URING_NAMES_THREADS_MAX 8u
+#define URING_WORK_THREADS_MAX 4u
+
+struct uring_names_kind {
+    const char *thread_name;
+    unsigned threads_max;
+    /* They compute: wherever the process may run, not where the shard does, and any shard that has
+     * something to do goes first. */
+    bool computes;
+};
+extern const struct uring_names_kind uring_names_kind_names, uring_names_kind_work;
 
 struct uring_names {
+    const struct uring_names_kind *kind;
     pthread_mutex_t lock;
     pthread_cond_t work;
     struct list_node queued, finished; /* env_op, under lock */
@@ -30,7 +41,7 @@ struct uring_names {
     int bell_fd;
 };
 
-void uring_names_init(struct uring_names *n, int bell_fd);
+void uring_names_init(struct uring_names *n, const struct uring_names_kind *kind, int bell_fd);
 /* Waits for the jobs at work, frees what undelivered ops opened or read, drops the rest. */
 void uring_names_fini(struct uring_names *n);
 int uring_names_submit(struct uring_names *n, struct env_op *op);

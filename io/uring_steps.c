@@ -426,6 +426,11 @@ static int step_stat(struct env_name_step *s)
     return 0;
 }
 
+static int step_run(struct env_name_step *s)
+{
+    return s->run(s->arg);
+}
+
 static int (*const step_runs[])(struct env_name_step *) = {
     [ENV_STEP_MKDIR] = step_mkdir,
     [ENV_STEP_RMDIR] = step_rmdir,
@@ -442,6 +447,7 @@ static int (*const step_runs[])(struct env_name_step *) = {
     [ENV_STEP_LIST] = step_list,
     [ENV_STEP_STAT] = step_stat,
     [ENV_STEP_OPEN_CACHED] = step_open_cached,
+    [ENV_STEP_RUN] = step_run,
 };
 _Static_assert(ARRAY_LEN(step_runs) == ENV_STEP_KINDS, "a function for each step");
 

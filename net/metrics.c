@@ -49,6 +49,8 @@ static const char *group_state(unsigned i)
 
 const struct metric metrics[] = {
     COUNTER("turns_total", env.turns, "Turns of the shard's loop."),
+    HISTOGRAM("turn_seconds", true, env.turn_us,
+              "How long the shard works in a turn: nothing else is answered meanwhile."),
     COUNTER("system_calls_total", env.syscalls, "Calls of io_uring_enter."),
     COUNTER("submissions_total", env.submissions, "Operations that the kernel took from the ring."),
     COUNTER("completions_total", env.completions, "Completions that were reaped from the ring."),

@@ -5,8 +5,9 @@
  *   of sealed segments, from the first on, are copied without what the map says is outdated
  *   (compact_copy.c) -> each new segment takes the place of its group (compact_swap.c) -> the next
  *   pass begins behind what the map held.
- * Bounded: a piece of some tens of microseconds a turn, one operation in flight, so many bytes a
- *   second, the map's memory and one batch each way; reads are of the background class.
+ * Bounded: a piece of some tens of microseconds a turn, what is packed or large on a helper thread,
+ *   one operation in flight, so many bytes a second, the map's memory and one batch each way; reads
+ *   are of the background class.
  * Never: the last segment, what is younger than min.compaction.lag.ms, what is not sealed in a
  *   durable checkpoint, segments that are damaged and those next to them.
  * Failure: the pass over this partition is given up, its files are removed; nothing has changed.
@@ -188,6 +189,7 @@ static int begin(struct compactor *c, struct plog *p, const struct candidate *a)
     c->p = p;
     c->dirty_from = c->mapped_to = a->dirty_from;
     c->clean_to = a->end;
+    c->horizon_ms = c->now_ms + MIN(p->config.delete_retention_ms, INT64_MAX / 2);
     c->group_n = 0;
     c->state = COMPACT_MAP;
     plog_hold(p);

@@ -47,7 +47,7 @@ struct compactor {
     struct plog *p; /* held, unless idle */
     struct load_waiter waiter;
     struct key_map map;
-    int64_t now_ms;
+    int64_t now_ms, horizon_ms;   /* of tombstones that are met now */
     int64_t dirty_from, clean_to; /* the pass reads keys in between */
     int64_t mapped_to, copied_to;
     struct segment *group[COMPACT_GROUP_MAX]; /* each held */
@@ -61,6 +61,8 @@ struct compactor {
     struct batch_filter filter;
     struct batch_iter *iter;
     struct batch_header batch;
+    const uint8_t *batch_data; /* in in.buf, while a helper works on it */
+    bool left_empty;           /* out, of a helper: nothing is left of it */
     struct env_op op;
     struct env_name_step steps[COMPACT_STEPS_MAX];
     unsigned steps_n;

@@ -1,5 +1,7 @@
 /* compact_copy.c: reads sealed segments batch by batch for compaction, a bounded piece a turn: for
  * the last offset of each key, and then to write what is left of a group of them into a file.
+ * Batches that are large, or packed, are a helper's work (ENV_STEP_RUN), one at a time: it has the
+ * map, the input and the output to itself until the operation ends.
  * Batches keep their base and last offsets. A batch of which nothing is left, and that is not the
  * last one of its producer, is a gap; gaps that follow each other become one empty batch, so that
  * the batches of a segment still follow each other without a hole, as every reader asks of them.
@@ -15,6 +17,7 @@
 #define READ_BYTES (256u * 1024u)
 #define WRITE_BYTES (256u * 1024u)
 #define RECORDS_A_STEP 64u
+#define LARGE_BYTES (64u * 1024u)
 
 /* ---- input ---- */
 
@@ -92,12 +95,20 @@ void compact_input_close(struct compactor *c)
     c->reading = NULL;
 }
 
-/* The batch at pos is whole and verified at *ret: 1; 0: it is being read. */
+/* Too much for a turn, or nobody knows how much it is. */
+static bool is_for_helper(const struct batch_header *h)
+{
+    return !batch_is_control(h->attributes) &&
+           (h->len_bytes >= LARGE_BYTES || batch_codec_of(h->attributes) != BATCH_NONE);
+}
+
+/* The batch at pos is whole and verified at *ret, its checksum only where no helper is to look at
+ * it: 1; 0: it is being read. */
 static int input_batch(struct compactor *c, const uint8_t **ret)
 {
     struct compact_input *in = &c->in;
     struct verify_place place = seg_place(c->reading);
-    struct batch_header h;
+    struct batch_header h = {0};
     place.offset = in->offset;
     bool known = in->pos >= in->buf_pos && in->pos < in->buf_end;
     uint64_t have = known ? in->buf_end - in->pos : 0;
@@ -107,10 +118,22 @@ static int input_batch(struct compactor *c, const uint8_t **ret)
         return input_read(c, BATCH_HEADER_BYTES);
     if (rc == 0 && h.len_bytes > have)
         return input_read(c, h.len_bytes);
-    if (rc == 0)
-        rc = verify_batch(&place, data, have, &c->batch);
+    if (rc == 0 && !is_for_helper(&h))
+        rc = verify_batch(&place, data, have, &h);
+    c->batch = h;
     *ret = data;
     return rc == 0 ? 1 : rc;
+}
+
+static void helper_run(struct compactor *c, const uint8_t *data, int (*run)(void *arg),
+                       env_done_fn on_done)
+{
+    c->batch_data = data;
+    c->steps_n = 0;
+    struct env_name_step *step = compact_step(c, ENV_STEP_RUN, NULL);
+    step->run = run;
+    step->arg = c;
+    compact_names(c, on_done);
 }
 
 static void input_pass(struct compactor *c)
@@ -126,7 +149,45 @@ static int damaged(struct compactor *c, int rc)
     return rc;
 }
 
+/* Bytes with the right checksum that make no sense are as they were sent. */
+static int not_damage(int rc)
+{
+    return rc == -EBADMSG ? -EPROTO : rc;
+}
+
 /* ---- keys ---- */
+
+/* On a helper: all keys of the batch. */
+static int map_run(void *arg)
+{
+    struct compactor *c = arg;
+    struct batch_record r;
+    if (!batch_crc_ok(c->batch_data, &c->batch))
+        return -EBADMSG;
+    int rc = batch_iter_open(&c->iter, c->batch_data, c->batch.len_bytes);
+    while (rc >= 0 && (rc = batch_iter_next(c->iter, &r)) > 0)
+        if (r.key_len >= 0)
+            key_map_put(&c->map, r.key, (size_t)r.key_len, r.offset);
+    batch_iter_close(c->iter);
+    c->iter = NULL;
+    return not_damage(rc);
+}
+
+static void map_batch_end(struct compactor *c)
+{
+    input_pass(c);
+    c->mapped_to = c->in.offset;
+}
+
+static void on_map_run(struct env_op *op)
+{
+    struct compactor *c = container_of(op, struct compactor, op);
+    c->busy = false;
+    if (op->res == 0)
+        map_batch_end(c);
+    else if (damaged(c, op->res) < 0)
+        compact_end(c, false);
+}
 
 static int map_batch_begin(struct compactor *c)
 {
@@ -143,6 +204,10 @@ static int map_batch_begin(struct compactor *c)
     if (batch_is_control(c->batch.attributes)) {
         input_pass(c);
         return 1;
+    }
+    if (is_for_helper(&c->batch)) {
+        helper_run(c, data, map_run, on_map_run);
+        return 0;
     }
     rc = batch_iter_open(&c->iter, data, c->batch.len_bytes);
     return rc < 0 ? rc : 1;
@@ -171,8 +236,7 @@ int compact_map_step(struct compactor *c, uint64_t *budget)
     c->iter = NULL;
     if (rc < 0)
         return rc;
-    input_pass(c);
-    c->mapped_to = c->in.offset;
+    map_batch_end(c);
     return 1;
 }
 
@@ -301,15 +365,19 @@ static bool keep_record(void *arg, const struct batch_record *r)
     return r->value_len >= 0 || !expires || c->now_ms < c->batch.base_timestamp;
 }
 
-static int batch_done(struct compactor *c, uint64_t *budget)
+static int filter_begin(struct compactor *c, const uint8_t *data)
+{
+    c->filtering = true;
+    return batch_filter_begin(&c->filter, data, &c->batch, c->horizon_ms);
+}
+
+/* What is left of the batch; 1: nothing. */
+static int filter_finish(struct compactor *c)
 {
     const uint8_t *data;
     size_t len;
     int rc = batch_filter_finish(&c->filter, &data, &len);
-    *budget -= MIN(*budget, (uint64_t)len / 2);
-    if (rc == 0 && len == 0) {
-        rc = output_empty(c);
-    } else if (rc == 0) {
+    if (rc == 0 && len > 0) {
         c->out.changed |= data != c->filter.batch;
         rc = gap_flush(c);
         if (rc == 0)
@@ -317,8 +385,48 @@ static int batch_done(struct compactor *c, uint64_t *budget)
     }
     batch_filter_end(&c->filter);
     c->filtering = false;
+    return rc == 0 && len == 0 ? 1 : rc;
+}
+
+static int batch_end(struct compactor *c, bool empty)
+{
+    int rc = empty ? output_empty(c) : 0;
     input_pass(c);
     return rc < 0 ? rc : 1;
+}
+
+static int batch_done(struct compactor *c, uint64_t *budget)
+{
+    *budget -= MIN(*budget, (uint64_t)c->batch.len_bytes / 2);
+    int rc = filter_finish(c);
+    return rc < 0 ? rc : batch_end(c, rc == 1);
+}
+
+/* On a helper: the whole batch. */
+static int copy_run(void *arg)
+{
+    struct compactor *c = arg;
+    c->left_empty = false;
+    if (!batch_crc_ok(c->batch_data, &c->batch))
+        return -EBADMSG;
+    int rc = filter_begin(c, c->batch_data);
+    if (rc == 0)
+        rc = 1;
+    while (rc > 0)
+        rc = batch_filter_step(&c->filter, UINT32_MAX, keep_record, c);
+    if (rc == 0)
+        rc = filter_finish(c);
+    c->left_empty = rc == 1;
+    return not_damage(MIN(rc, 0));
+}
+
+static void on_copy_run(struct env_op *op)
+{
+    struct compactor *c = container_of(op, struct compactor, op);
+    c->busy = false;
+    int rc = op->res < 0 ? damaged(c, op->res) : batch_end(c, c->left_empty);
+    if (rc < 0)
+        compact_end(c, false);
 }
 
 static int batch_begin(struct compactor *c, const uint8_t *data)
@@ -330,9 +438,11 @@ static int batch_begin(struct compactor *c, const uint8_t *data)
         input_pass(c);
         return rc < 0 ? rc : 1;
     }
-    int64_t horizon = c->now_ms + MIN(c->p->config.delete_retention_ms, INT64_MAX / 2);
-    int rc = batch_filter_begin(&c->filter, data, &c->batch, horizon);
-    c->filtering = true;
+    if (is_for_helper(&c->batch)) {
+        helper_run(c, data, copy_run, on_copy_run);
+        return 0;
+    }
+    int rc = filter_begin(c, data);
     return rc < 0 ? rc : 1;
 }
 
