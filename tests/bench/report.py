@@ -11,8 +11,6 @@ import xml.etree.ElementTree
 from lib.broker import BINARY, temp_dir
 from lib.testcase import params
 
-MOSTLY_WAITS = True
-
 VOID = {"meta", "br", "hr", "link", "img", "input"}
 WINDOWS = {"replay": ("warmup", "baseline", "replay", "recovery")}
 PERCENTILES = ("50", "75", "90", "95", "99", "99.9", "99.99", "99.999")
