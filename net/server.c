@@ -242,17 +242,27 @@ static uint32_t frame_bytes_max(const struct net *net)
     return (uint32_t)MIN(block, (size_t)s->broker->request_bytes_max);
 }
 
-/* max.connections may be set at runtime. */
+/* A number that may be set at runtime: the last layer that has it, else what it was at the start.
+ */
+static uint64_t number_now(const struct shard *s, const char *key, uint64_t at_start)
+{
+    uint64_t number = at_start;
+    for (unsigned i = 0; i < META_LAYERS; i++) {
+        const char *value = meta_broker_config(s->meta, (enum meta_layer)i, key);
+        if (value != NULL)
+            number = strtoull(value, NULL, 10);
+    }
+    return number;
+}
+
 static void limits_update(struct shard *s)
 {
     const struct broker *b = s->broker;
-    uint64_t most = b->connections_max;
-    for (unsigned i = 0; i < META_LAYERS; i++) {
-        const char *value = meta_broker_config(s->meta, (enum meta_layer)i, "max.connections");
-        if (value != NULL)
-            most = MIN(strtoull(value, NULL, 10), (uint64_t)b->connections_possible);
-    }
+    uint64_t most = MIN(number_now(s, "max.connections", b->connections_max),
+                        MAX(b->connections_possible, b->connections_max));
     net_of(s)->conns_max = (unsigned)MAX((most + b->shards_n - 1) / b->shards_n, UINT64_C(1));
+    log_store_producer_expiry_set(
+        s->logs, number_now(s, "producer.id.expiration.ms", b->log.producer_expiry_ms));
 }
 
 static void on_meta(struct shard *s, const struct meta_topic *gone)

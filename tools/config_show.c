@@ -9,7 +9,7 @@
 #include "tools/config_private.h"
 
 /* Beside the defaults of topics. */
-static const char *const dynamic[] = {"max.connections"};
+static const char *const dynamic[] = {"max.connections", "producer.id.expiration.ms"};
 
 static bool is_dynamic(const char *name)
 {

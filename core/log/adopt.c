@@ -43,8 +43,8 @@ static bool segment_known(const struct plog *p, int64_t base_offset)
     return false;
 }
 
-/* So that sizes of partitions are right before their segments are read. What its file does not tell now
- * it tells when it is opened. */
+/* So that sizes of partitions are right before their segments are read. What its file does not tell
+ * now it tells when it is opened. */
 static void ask_size(struct segment *seg)
 {
     char path[PATH_MAX];

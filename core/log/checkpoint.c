@@ -368,6 +368,13 @@ static void checkpoint_submit(struct log_store *s)
     env_names(s->env, &c->op, c->steps, n, on_checkpoint_opened);
 }
 
+static void expire_producers(struct log_store *s)
+{
+    struct plog *p;
+    for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
+        producers_expire(p, env_wall_ms(s->env));
+}
+
 void checkpoint_pump(struct log_store *s)
 {
     struct checkpointer *c = &s->checkpoint;
@@ -375,9 +382,7 @@ void checkpoint_pump(struct log_store *s)
     if (!due || c->busy || s->failed != 0 || s->closing)
         return;
     c->wanted = false;
-    struct plog *p;
-    for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
-        producers_expire(p, env_wall_ms(s->env));
+    expire_producers(s);
     int rc = checkpoint_capture(s, s->unsettled);
     if (rc != 0) {
         log_warn("journal %u: no memory for a checkpoint", s->journal.id);
@@ -393,6 +398,7 @@ int checkpoint_write_full(struct log_store *s)
     struct checkpointer *c = &s->checkpoint;
     ASSERT(!c->busy);
     ASSERT(journal_idle(s));
+    expire_producers(s);
     int rc = checkpoint_capture(s, true);
     if (rc != 0)
         return rc;

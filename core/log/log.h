@@ -102,6 +102,8 @@ int log_store_close(struct log_store *);
 /* As a crash would leave it: frees memory, writes nothing. */
 void log_store_abandon(struct log_store *);
 const struct log_counters *log_store_counters(const struct log_store *);
+/* Instead of the config's, from the next checkpoint on. */
+void log_store_producer_expiry_set(struct log_store *, uint64_t expiry_ms);
 
 /* A new partition of this shard (created since open), empty. -EEXIST: is here already. */
 int log_store_attach(struct log_store *, const struct meta_topic *topic, int32_t index,

@@ -171,6 +171,11 @@ const struct log_counters *log_store_counters(const struct log_store *s)
     return &s->counters;
 }
 
+void log_store_producer_expiry_set(struct log_store *s, uint64_t expiry_ms)
+{
+    s->config.producer_expiry_ms = expiry_ms;
+}
+
 /* ---- the turn ---- */
 
 void log_store_wait_memory(struct log_store *s, struct log_waiter *w)

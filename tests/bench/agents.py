@@ -19,6 +19,8 @@ from lib.broker import BINARY, Broker, temp_dir
 from lib.clients import need_command
 from lib.testcase import Skip, slow, timeout
 
+MOSTLY_WAITS = True
+
 READY = re.compile(r"^penstock bench agent ready (\S+):(\d+)$")
 # What a busy machine may do to the generator; all else that makes a run invalid is about records.
 OF_THE_MACHINE = {"generator-late", "client-cpu", "not-steady", "overload"}

@@ -8,6 +8,8 @@ from lib.broker import BINARY, Broker, temp_dir
 from lib.scripted import ScriptedBroker
 from lib.testcase import alone, params, timeout
 
+MOSTLY_WAITS = True
+
 QUICK = ["--warmup-min-s", "0", "--warmup-max-s", "1", "--duration-s", "1", "--settle", "0",
          "--quiet"]
 # Of a short run on a busy machine: not what these tests are about.
@@ -86,7 +88,6 @@ def test_compare_pairs_runs_and_gives_their_ratios():
     assert "median" in said
 
 
-@alone
 @timeout(200)
 @params("penstock", "librdkafka")
 def test_each_driver_carries_the_same_workload(driver):
@@ -97,7 +98,7 @@ def test_each_driver_carries_the_same_workload(driver):
                              "--warmup-max-s", 6, "--broker-pid", broker.pid, "--quiet")
     run, = result["runs"]
     assert run["driver"] == driver
-    assert not codes_of(run), said
+    assert not codes_of(run) - {"overload"}, said  # of a machine that does other things, too
     seen = run["verification"]
     assert seen["records_acked"] == seen["records_seen"] > 3000, seen
     assert not seen["incidents"], seen

@@ -13,6 +13,8 @@ from lib.scripted import BINARY, ScriptedBroker
 from lib.testcase import alone, params
 from lib.text import sha256, text_file
 
+MOSTLY_WAITS = True
+
 MIB = 1 << 20
 TOPIC = "scripted"
 

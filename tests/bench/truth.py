@@ -17,6 +17,7 @@ from lib.clients import need_module
 from lib.scripted import ScriptedBroker
 from lib.testcase import Skip, alone, params, sanitized, slow, timeout
 
+MOSTLY_WAITS = True
 BINARY = os.environ.get("PENSTOCK_BINARY") or os.path.join(BUILD, "penstock")
 TOPIC = "penstock-bench"
 MS = 1_000_000

@@ -16,7 +16,7 @@ from lib.kafka_wire import (API_VERSIONS, CORRELATION_ID, CREATE_TOPICS, FETCH, 
                             fetch_body, frame, header, i8, i16, i32, i64, leader_connection,
                             list_offset, produce, produce_body, record, string, uvarint)
 from lib.siege import FILES_SPARE, MIB, besieged, check_memory, open_files
-from lib.testcase import params, sanitized, timeout
+from lib.testcase import params, sanitized, sanitized_instead, timeout
 
 INT32_MAX = (1 << 31) - 1
 TARGET = "target"
@@ -57,7 +57,7 @@ def random_attack(rng):
     return frame(header(rng.randrange(80), rng.randrange(14), rng.randrange(1 << 31)) + noise)
 
 
-@sanitized
+@sanitized_instead
 @params("shard", "host")
 def test_random_bytes(advertise):
     with besieged(advertise) as broker:
@@ -76,7 +76,7 @@ def test_random_bytes(advertise):
         assert_empty(broker)
 
 
-@sanitized
+@sanitized_instead
 def test_impossible_lengths():
     """Closed as soon as the length is there, whatever follows or not."""
     with besieged() as broker:
@@ -107,7 +107,7 @@ def valid_requests():
     ]
 
 
-@sanitized
+@sanitized_instead
 def test_cut_anywhere():
     """The connection ends inside a request: nothing of it counts."""
     with besieged() as broker:
@@ -126,7 +126,7 @@ def test_cut_anywhere():
         assert_empty(broker)
 
 
-@sanitized
+@sanitized_instead
 def test_truncated_bodies():
     """A right frame around a body that stops too soon: closed, nothing appended."""
     with besieged() as broker:
@@ -148,7 +148,7 @@ def test_truncated_bodies():
             assert list_offset(connection, TARGET, -1) == (NONE, 2), "a cut request was appended"
 
 
-@sanitized
+@sanitized_instead
 def test_unknown_apis_and_versions():
     with besieged() as broker:
         ranges = api_ranges(broker)
@@ -207,7 +207,7 @@ def lying_requests():
     ]
 
 
-@sanitized
+@sanitized_instead
 def test_lying_counts():
     with besieged() as broker:
         target(broker).close()
@@ -269,7 +269,7 @@ def message_set():
     return i64(0) + i32(len(message)) + message
 
 
-@sanitized
+@sanitized_instead
 def test_bad_batches():
     """Each gets its error on a connection that goes on; none leaves a record."""
     with besieged() as broker:
@@ -297,7 +297,7 @@ def compressed_garbage():
     yield 1, bomb.compress(b"\0" * (64 * MIB)) + bomb.flush()
 
 
-@sanitized
+@sanitized_instead
 def test_compressed_garbage():
     """A batch whose records cannot be unpacked is refused, or stored as it came for the consumer to
     refuse: Kafka's broker looks inside, ours where it must. Nothing is unpacked into memory."""

@@ -8,6 +8,7 @@ from lib.kafka_wire import (Connection, array, batch, create_topics, frame, head
 from lib.metrics import metrics_broker, scrape
 from lib.testcase import params, sanitized
 
+MOSTLY_WAITS = True
 PRODUCE, OFFSET_COMMIT, OFFSET_FETCH, FIND_COORDINATOR = 0, 8, 9, 10
 JOIN_GROUP, HEARTBEAT, LEAVE_GROUP, SYNC_GROUP = 11, 12, 13, 14
 NOT_COORDINATOR, INVALID_TOPIC, UNKNOWN_MEMBER = 16, 17, 25

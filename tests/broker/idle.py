@@ -10,7 +10,7 @@ from lib.clients import need_command
 from lib.kafka_wire import (API_VERSIONS, FETCH, Connection, batch, create_topics, fetch, fetch_body,
                             frame, header, leader_connection, produce)
 from lib.metrics import metrics_broker, scrape
-from lib.testcase import alone, params, timeout
+from lib.testcase import alone, mostly_waits, params, timeout
 
 MIB = 1 << 20
 IDLE_S = 5
@@ -36,7 +36,7 @@ def ticks_of_idling(broker):
     return round((broker.cpu_seconds() - begin) * CLOCK_TICKS)
 
 
-@alone
+@mostly_waits
 @params("nobody", "consumers")
 def test_idle_broker_uses_no_cpu(who):
     """At most one tick in five seconds: alone, and with 50 connections, a long poll waiting on each;
@@ -59,7 +59,7 @@ def test_idle_broker_uses_no_cpu(who):
             connection.close()
 
 
-@alone
+@mostly_waits
 def test_idle_after_work():
     """Once the last record is destaged and flushed, it sleeps again."""
     with Broker() as broker:

@@ -8,7 +8,7 @@ from lib.kafka_wire import (API_VERSIONS, FETCH, LIST_OFFSETS, METADATA, PRODUCE
                             batch, batch_values, crc32c, create_topics, delete_topics, fetch,
                             fetch_body, frame, header, i8, i16, i32, i64, leader_connection,
                             metadata, produce, produce_body, record, string, uvarint, varint)
-from lib.testcase import sanitized
+from lib.testcase import sanitized_instead
 
 LEADER_EPOCH, DESCRIBE_CONFIGS, CREATE_PARTITIONS = 23, 32, 37
 NONE, UNKNOWN_TOPIC, INVALID_PARTITIONS, INVALID_RECORD, UNKNOWN_TOPIC_ID = 0, 3, 37, 87, 100
@@ -111,7 +111,7 @@ def one_topic(broker, partitions=1, name="t", configs=()):
 
 # -- ApiVersions, Metadata
 
-@sanitized
+@sanitized_instead
 def test_api_versions():
     """No tags in the header of any version; a real list; Produce from 0, though 0 to 2 are not served."""
     with Broker(shards=1, memory="64m") as broker, Connection(broker) as connection:
@@ -142,7 +142,7 @@ def test_api_versions():
             answer.end()
 
 
-@sanitized
+@sanitized_instead
 def test_nodes_that_metadata_names():
     """Each can be reached where it is said to be; the controller is one of them."""
     for advertise in ("shard", "host"):
@@ -155,7 +155,7 @@ def test_nodes_that_metadata_names():
                     assert set(metadata_of(connection, [])[0]) == set(nodes)
 
 
-@sanitized
+@sanitized_instead
 def test_null_and_empty_in_metadata():
     """Null asks for all topics and none is no topic, but in version 0, where none is all."""
     with Broker() as broker:
@@ -201,7 +201,7 @@ def configs_of(connection, topic):
     return dict(answer.array(entry))
 
 
-@sanitized
+@sanitized_instead
 def test_auto_creation():
     """Metadata makes a topic where it may, and what it makes is like one that is made by default."""
     options = {"num.partitions": 3, "log.retention.ms": 123_456}
@@ -224,7 +224,7 @@ def test_auto_creation():
             assert metadata_of(connection, None)[2] == {}
 
 
-@sanitized
+@sanitized_instead
 def test_a_topic_that_is_made_again():
     """It has another id, no records, and knows no producer of the one before."""
     with Broker() as broker, one_topic(broker) as connection:
@@ -243,7 +243,7 @@ def test_a_topic_that_is_made_again():
             assert produce(another, "t", later) == (NONE, 0), "the producer is known"
 
 
-@sanitized
+@sanitized_instead
 def test_leader_epochs():
     """A crash raises them, and where each begins is remembered; a debugging consumer may ask, too."""
     with Broker() as broker:
@@ -271,7 +271,7 @@ def test_leader_epochs():
 
 # -- Produce
 
-@sanitized
+@sanitized_instead
 def test_acks_0_has_no_answer():
     """Not even an empty one: the next request is answered next. An error ends the connection."""
     with Broker() as broker:
@@ -286,7 +286,7 @@ def test_acks_0_has_no_answer():
             assert connection.is_closed()
 
 
-@sanitized
+@sanitized_instead
 def test_an_unknown_producer_begins_anywhere():
     """The log that knew it has expired, maybe: what it sends first is its beginning; then it counts."""
     with Broker() as broker, one_topic(broker) as connection:
@@ -295,7 +295,7 @@ def test_an_unknown_producer_begins_anywhere():
         assert produce(connection, "t", batch([b"c"], producer=(99, 5, 1237)))[0] == 45
 
 
-@sanitized
+@sanitized_instead
 def test_a_compacted_topic_wants_keys():
     """All of the batch is refused, and which record is at fault is said (Kafka names them all)."""
     with Broker() as broker, one_topic(broker, configs=[("cleanup.policy", "compact")]) as connection:
@@ -311,7 +311,7 @@ def test_a_compacted_topic_wants_keys():
         assert fetch(connection, "t", 0)[1] == 0
 
 
-@sanitized
+@sanitized_instead
 def test_batches_stay_as_they_came():
     """Every byte but base offset and leader epoch, unused bits of the attributes included."""
     with Broker() as broker, one_topic(broker) as connection:
@@ -328,7 +328,7 @@ def test_batches_stay_as_they_came():
 
 # -- Fetch
 
-@sanitized
+@sanitized_instead
 def test_fetch_inside_a_batch_and_below_its_size():
     """The batch that has the offset, whole, also when it is larger than all limits."""
     with Broker() as broker, one_topic(broker) as connection:
@@ -344,7 +344,7 @@ def test_fetch_inside_a_batch_and_below_its_size():
         assert batch_values(fetch(connection, "t", 5, max_bytes=1)[2]) == [(5, b"more")]
 
 
-@sanitized
+@sanitized_instead
 def test_fetch_waits_for_nothing_but_data():
     """An error is told at once; a wait that is over is no error, and has no records, not null; one who waits
     holds up nobody, and may go away."""
@@ -410,7 +410,7 @@ def fetch_by_id(connection, session, epoch, ids, wait_ms=0):
     return session, found
 
 
-@sanitized
+@sanitized_instead
 def test_an_unknown_id_stays_in_a_fetch_session():
     """It is told in every answer, at once, beside one that has nothing to tell."""
     with Broker() as broker, one_topic(broker) as connection:
@@ -473,7 +473,7 @@ def timed_batch(base_ms, deltas):
     return data[:17] + struct.pack(">I", crc32c(tail)) + tail
 
 
-@sanitized
+@sanitized_instead
 def test_offsets_by_time():
     """Of the first record that is not earlier, wherever in its batch, with its own time; and -3: of the first
     that has the largest time."""
@@ -493,7 +493,7 @@ def test_offsets_by_time():
 
 # -- CreatePartitions
 
-@sanitized
+@sanitized_instead
 def test_create_partitions_answers_for_each_topic():
     with Broker() as broker, Connection(broker) as connection:
         create_topics(connection, ["a", "b"], 2)

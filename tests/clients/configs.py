@@ -9,7 +9,8 @@ import time
 from lib import transcript
 from lib.broker import Broker, is_peer
 from lib.clients import CLIENTS, SOURCES, kcat_consume, kcat_produce, need, need_module
-from lib.kafka_wire import Connection, array, batch, create_topics, fetch, i8, produce, string
+from lib.kafka_wire import (Connection, array, batch, create_topics, fetch, i8, leader_connection,
+                            produce, string)
 from lib.testcase import sanitized
 from lib.text import text_file
 
@@ -173,6 +174,28 @@ def check_max_connections(broker, connection):
     assert let_in() == 8
 
 
+def check_producer_expiry(broker):
+    """A producer that is idle for longer is forgotten (with a checkpoint, here that of a clean stop), and may
+    begin anywhere; one that is known may not."""
+    def after_restart(producer_id):
+        with leader_connection(broker, "one") as connection:
+            assert produce(connection, "one", batch([b"v"], producer=(producer_id, 0, 0)))[0] == 0
+        broker.restart()
+        with leader_connection(broker, "one") as connection:
+            return produce(connection, "one", batch([b"v"], producer=(producer_id, 0, 77)))[0]
+    key = "producer.id.expiration.ms"
+    with Connection(broker) as connection:
+        (refused, _), = alter(connection, [(BROKER, "", [(key, SET, "0")])])
+        assert refused == 42, refused
+        set_config(connection, BROKER, "", key, "1")
+        assert describe(connection, BROKER, "1", [key])[1] == {key: ("1", 0, 3, [
+            (key, "1", 3), (key, "86400000", 5)])}
+    assert after_restart(4711) == 0
+    with Connection(broker) as connection:
+        set_config(connection, BROKER, "", key, None)
+    assert after_restart(4712) == 45
+
+
 @sanitized
 def test_by_hand():
     """Refusals change nothing; what is set holds at once, on all shards, and over kill -9."""
@@ -190,6 +213,7 @@ def test_by_hand():
         check_produce(connection, 6000, 10)
         if not is_peer():
             check_max_connections(broker, connection)
+            check_producer_expiry(broker)
             broker.restart()
             check_kept(Connection(broker))
 

@@ -42,6 +42,13 @@ def sanitized(function):
     return function
 
 
+def sanitized_instead(function):
+    """In a default run with the sanitized broker only, where there is one: that sees all that the other
+    one would, and more. With --all with both."""
+    function.sanitized = function.sanitized_instead = True
+    return function
+
+
 def alone(function):
     """Measures time or CPU: nothing else runs beside it."""
     function.alone = True
@@ -112,6 +119,7 @@ def _describe(path):
             "last": getattr(function, "last", False),
             "mostly_waits": getattr(function, "mostly_waits",
                                     getattr(module, "MOSTLY_WAITS", False)),
+            "sanitized_instead": getattr(function, "sanitized_instead", False),
             "sanitized": getattr(function, "sanitized", False) and not marked("plain_params")})
     return {"file": path, "error": None, "tests": tests}
 
