@@ -269,6 +269,7 @@ static void on_meta(struct shard *s, const struct meta_topic *gone)
 {
     limits_update(s);
     group_shard_meta(s, gone);
+    produce_leaving_run(s);
 }
 
 int net_init(struct shard *s, const struct net_config *config)
@@ -318,6 +319,7 @@ void net_stop(struct shard *s)
     struct net *net = net_of(s);
     s->stopping = net->stopping = true;
     shard_moves_stop(s);
+    produce_leaving_end(s);
     for (unsigned i = 0; i < net->listeners_n; i++) {
         shard_timer_clear(s, &net->listeners[i].retry);
         env_sock_shutdown(s->env, net->listeners[i].sock); /* ends the accept */

@@ -142,6 +142,7 @@ struct log_departure { /* lent from log_departure_begin until it is over */
 void log_departure_begin(struct plog *, struct log_departure *d, log_departure_fn on_done);
 /* gone: metadata says durably that it is another's now. Else it stays after all. */
 void log_departure_end(struct log_departure *d, bool gone);
+bool log_store_is_leaving(struct log_store *, uint64_t number);
 /* The one that has been told and waits for its end; NULL: none of that partition. */
 struct log_departure *log_store_departed(struct log_store *, uint64_t number);
 

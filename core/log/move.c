@@ -293,6 +293,12 @@ void log_departure_end(struct log_departure *d, bool gone)
     plog_destroy(p);
 }
 
+bool log_store_is_leaving(struct log_store *s, uint64_t number)
+{
+    const struct plog *p = log_store_peek(s, number);
+    return p != NULL && p->departure != NULL;
+}
+
 struct log_departure *log_store_departed(struct log_store *s, uint64_t number)
 {
     const struct plog *p = log_store_peek(s, number);

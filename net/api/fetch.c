@@ -286,7 +286,8 @@ static void item_tell(const struct fetch *f, const struct fetch_item *item, told
         told->records = (struct wire_records){.iov = part->records->read.iov,
                                               .iov_n = (int32_t)part->records->read.iov_n,
                                               .len = (int32_t)part->records->read.len_bytes};
-    if ((item->error == KAFKA_NOT_LEADER_OR_FOLLOWER && !is_follower(f)) ||
+    bool leaves = shard_same_node(f->r->shard, item->target.shard); /* nobody knows yet where to */
+    if ((item->error == KAFKA_NOT_LEADER_OR_FOLLOWER && !is_follower(f) && !leaves) ||
         item->error == KAFKA_FENCED_LEADER_EPOCH) {
         told->current_leader.leader_id = fanout_nodes_add(nodes, f->r->shard, item->target.shard);
         told->current_leader.leader_epoch = item->target.leader_epoch;

@@ -8,7 +8,9 @@
  *   are no transactions yet.
  * Memory: an append that finds no room waits, and everything that comes to that shard after it
  *   waits behind it, so that no batch of a partition overtakes another. timeout_ms is for the
- *   answers of followers, which there are none of; the disk takes the time that it takes. */
+ *   answers of followers, which there are none of; the disk takes the time that it takes.
+ * Moves: what comes for a partition that is leaving this shard waits, for a short while, until it
+ *   can be told where it has gone: so a client is sent on once, and has not to ask again. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +19,7 @@
 #include "core/base/bytes.h"
 #include "net/api/data_shard.h"
 #include "net/api/fanout.h"
+#include "net/conn.h"
 
 typedef struct produce_request_topic_produce_data asked_topic;
 typedef struct produce_request_partition_produce_data asked_partition;
@@ -25,12 +28,14 @@ typedef struct produce_response_partition_produce_response told_partition;
 typedef struct produce_response_batch_index_and_error_message told_record;
 typedef struct produce_response_node_endpoint told_node;
 
+#define LEAVING_WAIT_NS UINT64_C(1000000000)
 #define VERSION_ZSTD 7
 #define VERSION_TOPIC_ID 13
 #define VERSION_STORAGE_ERROR 4
 
 struct produce_item {
     struct fanout_item fan;
+    const asked_topic *topic;
     const asked_partition *asked;
     told_partition *told;
     struct fanout_group *group;
@@ -38,7 +43,7 @@ struct produce_item {
     struct batch_header header;
     struct batch_error why; /* message NULL: the error code says it all */
     struct log_append append;
-    struct list_node link; /* data_shard.appends_waiting */
+    struct list_node link; /* data_shard.appends_waiting, or appends_leaving */
 };
 
 struct produce_call {
@@ -68,12 +73,29 @@ static void on_append(struct log_append *a, int rc)
     item_done(container_of(a, struct produce_item, append), kafka_error_of(rc));
 }
 
+static void on_leaving_timer(struct shard_timer *t);
+
+/* It is not here: or only just not any more. */
+static void item_await_leaving(struct produce_item *item)
+{
+    struct shard *s = item->group->owner;
+    struct data_shard *d = data_shard_of(s);
+    if (d == NULL || s->stopping || !log_store_is_leaving(s->logs, item->fan.target.number)) {
+        item_done(item, KAFKA_NOT_LEADER_OR_FOLLOWER);
+        return;
+    }
+    if (list_empty(&d->appends_leaving))
+        shard_timer_set(s, &d->leaving_timer, env_now_ns(s->env) + LEAVING_WAIT_NS,
+                        on_leaving_timer);
+    list_push_tail(&d->appends_leaving, &item->link);
+}
+
 /* False: there is no memory for it now. */
 static bool item_append(struct produce_item *item)
 {
     struct plog *p = log_store_find(item->group->owner->logs, item->fan.target.number);
     if (p == NULL) {
-        item_done(item, KAFKA_NOT_LEADER_OR_FOLLOWER);
+        item_await_leaving(item);
         return true;
     }
     bool wait_stable = asked_of(item)->acks == -1;
@@ -108,6 +130,35 @@ static void item_run(struct produce_item *item, struct data_shard *d)
         log_store_wait_memory(d->shard->logs, &d->memory_waiter);
 }
 
+void produce_leaving_run(struct shard *s)
+{
+    struct data_shard *d = ((struct net *)s->net)->data;
+    struct list_node due;
+    if (d == NULL || list_empty(&d->appends_leaving))
+        return;
+    list_init(&due);
+    list_splice_tail(&due, &d->appends_leaving);
+    shard_timer_clear(s, &d->leaving_timer);
+    for (struct list_node *node; (node = list_pop_head(&due)) != NULL;)
+        item_run(container_of(node, struct produce_item, link), d);
+}
+
+void produce_leaving_end(struct shard *s)
+{
+    struct data_shard *d = ((struct net *)s->net)->data;
+    if (d == NULL)
+        return;
+    shard_timer_clear(s, &d->leaving_timer);
+    for (struct list_node *node; (node = list_pop_head(&d->appends_leaving)) != NULL;)
+        item_done(container_of(node, struct produce_item, link), KAFKA_NOT_LEADER_OR_FOLLOWER);
+}
+
+/* The move takes longer than anybody should have to wait. */
+static void on_leaving_timer(struct shard_timer *t)
+{
+    produce_leaving_end(container_of(t, struct data_shard, leaving_timer)->shard);
+}
+
 static void group_run(struct fanout_group *g)
 {
     struct data_shard *d = data_shard_of(g->owner);
@@ -136,6 +187,16 @@ static int16_t error_for_version(int16_t error, int16_t version)
     return error;
 }
 
+/* The leader that there is by now; false: it is still on its way from here to nobody knows where.
+ */
+static bool item_find_leader(struct produce_item *item, const struct request *r)
+{
+    const struct meta_topic *topic = net_topic(r->shard, item->topic->name, &item->topic->topic_id);
+    if (fanout_resolve(r->shard, topic, item->asked->index, &item->fan.target) == KAFKA_NONE)
+        return false;
+    return topic != NULL;
+}
+
 static bool item_tell_error(struct produce_item *item, struct request *r,
                             struct fanout_nodes *nodes)
 {
@@ -143,7 +204,7 @@ static bool item_tell_error(struct produce_item *item, struct request *r,
     told->error_code = error_for_version(item->fan.error, r->version);
     told->base_offset = -1;
     told->error_message = wire_str_of(item->why.message);
-    if (item->fan.error == KAFKA_NOT_LEADER_OR_FOLLOWER) {
+    if (item->fan.error == KAFKA_NOT_LEADER_OR_FOLLOWER && item_find_leader(item, r)) {
         told->current_leader.leader_id = fanout_nodes_add(nodes, r->shard, item->fan.target.shard);
         told->current_leader.leader_epoch = item->fan.target.leader_epoch;
     }
@@ -305,10 +366,11 @@ static bool topic_is_internal(const struct request *r, const struct meta_topic *
 }
 
 static int item_prepare(struct produce_call *c, const struct meta_topic *topic,
-                        const asked_partition *asked, told_partition *told)
+                        const asked_topic *of, const asked_partition *asked, told_partition *told)
 {
     struct request *r = c->fan.r;
     struct produce_item *item = &c->items[c->items_n++];
+    item->topic = of;
     item->asked = asked;
     item->told = told;
     told->index = asked->index;
@@ -342,7 +404,8 @@ static int topic_prepare(struct produce_call *c, const asked_topic *asked, told_
                                                &r->arena, told->partition_responses_n);
     int rc = told->partition_responses == NULL ? -ENOMEM : 0;
     for (int32_t i = 0; rc == 0 && i < told->partition_responses_n; i++)
-        rc = item_prepare(c, topic, &asked->partition_data[i], &told->partition_responses[i]);
+        rc =
+            item_prepare(c, topic, asked, &asked->partition_data[i], &told->partition_responses[i]);
     return rc;
 }
 

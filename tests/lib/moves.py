@@ -1,4 +1,5 @@
 """Moving partitions between nodes by hand: AlterPartitionReassignments, ListPartitionReassignments."""
+import threading
 import time
 
 from lib.kafka_wire import Connection, i8, i32, metadata, uvarint
@@ -112,3 +113,48 @@ def move(broker, topic, partition, node):
         assert got == (0, None), got
         wait_until_over(connection)
     assert leaders(broker, topic)[partition] == node, (topic, partition, node)
+
+
+class Mover(threading.Thread):
+    """Moves partitions to whichever of two nodes they are not at, one after the other, until
+    stop(). A broker that is not there is waited for."""
+
+    def __init__(self, broker, places, pause_s=0.0):
+        super().__init__(daemon=True)
+        self.broker, self.places, self.pause_s = broker, places, pause_s
+        self.moves = 0
+        self.failure = None
+        self.ends = threading.Event()
+
+    def move_all(self):
+        with Connection(self.broker) as connection:
+            nodes, led = metadata(connection, sorted({topic for topic, _ in self.places}))
+            assert len(nodes) == 2
+            for topic, partition in self.places:
+                if self.ends.is_set():
+                    return
+                to = next(node for node in nodes if node != led[topic][partition])
+                got, = alter(connection, [(topic, partition, [to])])
+                assert got == (0, None), got
+                wait_until_over(connection)
+                self.moves += 1
+                self.ends.wait(self.pause_s)
+
+    def run(self):
+        while not self.ends.is_set():
+            try:
+                self.move_all()
+            except (OSError, AttributeError):  # refused, or closed before there was an answer
+                time.sleep(0.05)
+            except AssertionError as problem:
+                if str(problem) != "closed":
+                    self.failure = problem
+                    return
+
+    def stop(self):
+        """How many moves there were."""
+        self.ends.set()
+        self.join()
+        if self.failure is not None:
+            raise self.failure
+        return self.moves

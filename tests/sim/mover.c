@@ -18,8 +18,8 @@ static void on_closed(struct rpc_conn *c)
 /* A topic may be deleted meanwhile, and there need be nothing to take back. */
 static bool error_is_fine(int16_t error)
 {
-    return error == ERROR_NONE || error == ERROR_UNKNOWN_TOPIC ||
-           error == ERROR_NO_REASSIGNMENT || error == ERROR_TIMED_OUT;
+    return error == ERROR_NONE || error == ERROR_UNKNOWN_TOPIC || error == ERROR_NO_REASSIGNMENT ||
+           error == ERROR_TIMED_OUT;
 }
 
 static void on_asked(struct rpc *call, const void *response)
