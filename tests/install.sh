@@ -125,7 +125,7 @@ key_of() { cat "$@" | sha256sum | cut -d' ' -f1; }
 copy_jars() { # POM TARGET
     rm -rf "$2"
     mvn -q -B -f "$1" dependency:copy-dependencies -DoutputDirectory="$2" &&
-        ls "$2"/kafka-clients-*.jar
+        ls "$2"/kafka*.jar
 }
 
 # Debian's own python3 first: it is the one that python3-venv belongs to.
@@ -230,6 +230,8 @@ install_go
 
 once java "$(key_of tests/clients/java/pom.xml)" \
     copy_jars "$root/tests/clients/java/pom.xml" "$clients/java/jars"
+once streams "$(key_of tests/clients/streams/pom.xml)" \
+    copy_jars "$root/tests/clients/streams/pom.xml" "$clients/streams/jars"
 once venv "$(key_of tests/clients/requirements.txt)" make_venv
 once kafkajs "$(key_of tests/clients/kafkajs/package.json)" make_node
 [ -e "$clients/go.missing" ] ||

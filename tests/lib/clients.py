@@ -104,42 +104,52 @@ def _locked(path):
         yield
 
 
-def _java_classes():
-    """Compile tests/clients/java once for its sources and jars; return the class directory. It is not
-    beside the jars: trees may share these."""
+def jars_of(folder, name):
+    """The jars of a client, of which `name` is one."""
     need_command("java")
-    jars = os.path.join(CLIENTS, "java", "jars")
-    need("java", bool(glob.glob(os.path.join(jars, "kafka-tools-*.jar"))))
-    sources = sorted(glob.glob(os.path.join(SOURCES, "java", "*.java")))
-    digest = hashlib.sha256(" ".join(sorted(os.listdir(jars))).encode())
+    jars = os.path.join(CLIENTS, folder, "jars")
+    need(folder, bool(glob.glob(os.path.join(jars, name + "-*.jar"))))
+    return jars
+
+
+def _java_classes(folder, *jars):
+    """Compile tests/clients/FOLDER once for its sources and jars; return the class path."""
+    sources = sorted(glob.glob(os.path.join(SOURCES, folder, "*.java")))
+    digest = hashlib.sha256(" ".join(sorted(sum(map(os.listdir, jars), []))).encode())
     for source in sources:
         with open(source, "rb") as text:
             digest.update(text.read())
-    folder = os.path.join(BUILD, "tests", "java")
-    os.makedirs(folder, exist_ok=True)
-    classes = os.path.join(folder, "classes-" + digest.hexdigest()[:16])
-    with _locked(os.path.join(folder, "lock")):
+    made = os.path.join(BUILD, "tests", folder)  # not beside the jars: trees may share these
+    os.makedirs(made, exist_ok=True)
+    classes = os.path.join(made, "classes-" + digest.hexdigest()[:16])
+    with _locked(os.path.join(made, "lock")):
         if not os.path.isdir(classes):
-            for old in glob.glob(os.path.join(folder, "classes-*")):
+            for old in glob.glob(os.path.join(made, "classes-*")):
                 shutil.rmtree(old)
-            making = os.path.join(folder, "making")
-            run(["javac", "-Xlint:all", "-Werror", "-d", making, "-cp",
-                 os.path.join(jars, "kafka-clients-*.jar").replace("*", _clients_version(jars)),
-                 *sources])
+            making = os.path.join(made, "making")
+            path = [jar for name in ("kafka-clients", "kafka-streams") for each in jars
+                    for jar in glob.glob(os.path.join(each, name + "-*.jar"))]
+            run(["javac", "-Xlint:all", "-Werror", "-d", making, "-cp", ":".join(path), *sources])
             os.rename(making, classes)
-    return classes, os.path.join(jars, "*")
+    return ":".join([classes] + [os.path.join(each, "*") for each in jars])
 
 
-def _clients_version(jars):
-    path = glob.glob(os.path.join(jars, "kafka-clients-*.jar"))[0]
-    return os.path.basename(path)[len("kafka-clients-"):-len(".jar")]
+def _java(class_path, main_class, arguments):
+    flags = JAVA_FLAGS + ([] if is_full() else JAVA_FLAGS_SHORT)
+    return ["java", *flags, f"-Dlog4j2.configurationFile={SOURCES}/java/log4j2.properties",
+            "-cp", class_path, main_class, *[str(part) for part in arguments]]
 
 
 def java_command(main_class, *arguments):
-    classes, jars = _java_classes()
-    flags = JAVA_FLAGS + ([] if is_full() else JAVA_FLAGS_SHORT)
-    return ["java", *flags, f"-Dlog4j2.configurationFile={SOURCES}/java/log4j2.properties",
-            "-cp", f"{classes}:{jars}", main_class, *[str(part) for part in arguments]]
+    class_path = _java_classes("java", jars_of("java", "kafka-tools"))
+    return _java(class_path, main_class, arguments)
+
+
+def streams_command(main_class, *arguments):
+    """A class of tests/clients/streams."""
+    class_path = _java_classes("streams", jars_of("streams", "kafka-streams"),
+                               jars_of("java", "kafka-clients"))
+    return _java(class_path, main_class, arguments)
 
 
 def java(main_class, *arguments, timeout_s=100):
