@@ -118,6 +118,7 @@ void clients_create(struct sim *sim)
         consumer_init(&c->consumers[i], sim);
     admin_init(&c->admin, sim);
     hostile_init(&c->hostile, sim);
+    groups_init(&c->groups, sim);
     rpc_conn_init(&c->auditor, sim, on_auditor_closed, NULL);
 }
 
@@ -131,6 +132,7 @@ void clients_start(struct sim *sim)
         admin_start(&sim->clients->admin);
     if (sim->plan.hostile)
         hostile_start(&sim->clients->hostile);
+    groups_start(&sim->clients->groups);
 }
 
 void clients_stop(struct sim *sim)
@@ -141,6 +143,7 @@ void clients_stop(struct sim *sim)
         consumer_stop(&sim->clients->consumers[i]);
     admin_stop(&sim->clients->admin);
     hostile_stop(&sim->clients->hostile);
+    groups_stop(&sim->clients->groups);
     rpc_close(&sim->clients->auditor);
 }
 
@@ -154,6 +157,7 @@ void clients_destroy(struct sim *sim)
         producer_fini(&c->producers[i]);
     for (unsigned i = 0; i < sim->plan.consumers_n; i++)
         rpc_conn_fini(&c->consumers[i].conn);
+    groups_fini(&c->groups);
     rpc_conn_fini(&c->admin.conn);
     rpc_conn_fini(&c->auditor);
     free(c);
