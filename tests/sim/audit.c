@@ -106,6 +106,8 @@ static void on_metadata(const void *response, void *arg)
         struct model_topic *t = model_topic_by_id(m, &id);
         if (t == NULL && sim->plan.hostile && !is_name_of_ours(name))
             continue; /* a stranger's, whose requests may be bent in the name */
+        if (t == NULL && strcmp(name, "__consumer_offsets") == 0)
+            continue; /* see groups_audit() */
         if (t == NULL)
             t = topic_adopt(sim, name, &id, told->partitions_n);
         if (t == NULL)
@@ -276,6 +278,8 @@ bool clients_audit(struct sim *sim)
         for (int32_t i = 0; i < t->partitions_n && t->state == MODEL_THERE; i++)
             if (model_failed(&sim->model) || !audit_partition(sim, t->partitions[i]))
                 return false;
+    if (!groups_audit(&sim->clients->groups, &sim->clients->auditor))
+        return false;
     rpc_close(&sim->clients->auditor);
     sim->unclean = false;
     return !model_failed(&sim->model);

@@ -119,6 +119,7 @@ void clients_create(struct sim *sim)
     admin_init(&c->admin, sim);
     mover_init(&c->mover, sim);
     hostile_init(&c->hostile, sim);
+    groups_init(&c->groups, sim);
     rpc_conn_init(&c->auditor, sim, on_auditor_closed, NULL);
 }
 
@@ -134,6 +135,7 @@ void clients_start(struct sim *sim)
         mover_start(&sim->clients->mover);
     if (sim->plan.hostile)
         hostile_start(&sim->clients->hostile);
+    groups_start(&sim->clients->groups);
 }
 
 void clients_stop(struct sim *sim)
@@ -145,6 +147,7 @@ void clients_stop(struct sim *sim)
     admin_stop(&sim->clients->admin);
     mover_stop(&sim->clients->mover);
     hostile_stop(&sim->clients->hostile);
+    groups_stop(&sim->clients->groups);
     rpc_close(&sim->clients->auditor);
 }
 
@@ -158,6 +161,7 @@ void clients_destroy(struct sim *sim)
         producer_fini(&c->producers[i]);
     for (unsigned i = 0; i < sim->plan.consumers_n; i++)
         rpc_conn_fini(&c->consumers[i].conn);
+    groups_fini(&c->groups);
     rpc_conn_fini(&c->admin.conn);
     rpc_conn_fini(&c->mover.conn);
     rpc_conn_fini(&c->auditor);

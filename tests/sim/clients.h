@@ -9,6 +9,7 @@
 #define TESTS_SIM_CLIENTS_H
 
 #include "core/batch/builder.h"
+#include "tests/sim/groups.h"
 #include "tests/sim/rpc.h"
 
 #define PRODUCER_FLIGHTS_MAX 5u
@@ -109,6 +110,7 @@ struct clients {
     struct admin admin;
     struct mover mover;
     struct hostile hostile;
+    struct sim_groups groups;
     struct rpc_conn auditor;
 };
 

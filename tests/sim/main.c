@@ -171,6 +171,10 @@ static void report_print(const struct result *sum, uint64_t runs, uint64_t faile
            ", records deleted %" PRIu64 " times\n",
            r->acked_batches, r->acked_records, r->acked_bytes, r->seen_batches, r->audited_batches,
            r->must_survive, r->topics_made, r->topics_deleted, r->deletions);
+    printf("  groups: commits %" PRIu64 ", fetches %" PRIu64 ", assignments %" PRIu64
+           ", expired %" PRIu64 ", stale commits refused %" PRIu64 "\n",
+           r->group_commits, r->group_fetches, r->group_assignments, r->group_expired,
+           r->group_stale);
     printf("  received in place %" PRIu64 " MiB; partitions moved %" PRIu64 " times\n",
            r->placed_bytes >> 20, r->moves);
     if (r->lost_batches + r->refused_starts > 0)

@@ -141,6 +141,22 @@ static void draw_moves(struct sim_plan *p, struct rng *r)
     p->broker.shards_n = MAX(p->broker.shards_n, 2u);
 }
 
+/* Sessions are long enough to be kept up on this machine; or are not. */
+static void draw_groups(struct sim_plan *p, struct rng *r)
+{
+    p->broker.offsets_retention_ms = 604800000;
+    if (!chance(r, 35))
+        return;
+    p->groups_n = 1 + (unsigned)rng_below(r, PLAN_GROUPS_MAX);
+    p->group_think_ns = p->think_ns * PICK(r, 1, 2);
+    p->group_session_ms = PICK(r, 10, 40) * p->group_think_ns / 1000000;
+    p->broker.group_delay_ms = (int64_t)PICK(r, 0, 0, 50);
+    if (!p->wall_steps && chance(r, 30)) {
+        p->broker.offsets_retention_ms = (int64_t)PICK(r, 500, 5000);
+        p->broker.offsets_check_ms = 200;
+    }
+}
+
 void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
 {
     struct rng r;
@@ -155,4 +171,5 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
         draw_recycling(plan, &r);
     draw_egress(plan, &r);
     draw_moves(plan, &r);
+    draw_groups(plan, &r);
 }

@@ -12,6 +12,7 @@
 #define PLAN_TOPICS_MAX 4u
 #define PLAN_PRODUCERS_MAX 8u
 #define PLAN_CONSUMERS_MAX 6u
+#define PLAN_GROUPS_MAX 2u
 
 struct plan_topic {
     int32_t partitions_n;
@@ -31,6 +32,8 @@ struct sim_plan {
     unsigned topics_n;
     struct plan_topic topics[PLAN_TOPICS_MAX];
     unsigned producers_n, consumers_n;
+    unsigned groups_n; /* of consumers */
+    uint64_t group_think_ns, group_session_ms;
     bool churn;        /* topics come and go */
     bool deletes;      /* records are deleted */
     bool hostile;      /* somebody sends what no client would */

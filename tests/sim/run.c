@@ -385,6 +385,12 @@ void sim_report_finish(struct sim *sim)
     r->lost_batches = m->lost_batches;
     r->placed_bytes = sim->broker.placed_bytes;
     r->moves = sim->broker.moves;
+    const struct sim_groups *g = &sim->clients->groups;
+    r->group_commits = g->commits;
+    r->group_fetches = g->fetches;
+    r->group_assignments = g->assignments;
+    r->group_expired = g->expired;
+    r->group_stale = g->refused_stale;
     r->trace_hash = sim->trace_hash ^ mem_world_trace_hash(sim->world);
 }
 

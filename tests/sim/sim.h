@@ -29,6 +29,7 @@ struct sim_report {
     uint64_t faults[MEM_FAULT_KINDS], full_disks, stalls, connection_resets, replayed_writes;
     uint64_t acked_batches, acked_records, acked_bytes, seen_batches, audited_batches;
     uint64_t topics_made, topics_deleted, deletions, must_survive, start_reads_max, unclean_ends;
+    uint64_t group_commits, group_fetches, group_assignments, group_expired, group_stale;
     uint64_t rotten_files, lost_batches, refused_starts, placed_bytes, moves;
     uint64_t trace_hash;
 };

@@ -67,6 +67,11 @@ static unsigned nodes_fill(struct broker *b)
     return b->nodes_n;
 }
 
+static int64_t or_default(int64_t value, int64_t if_zero)
+{
+    return value != 0 ? value : if_zero;
+}
+
 static void broker_configure(struct sim_broker *b, const struct sim_broker_config *config)
 {
     struct broker *k = &b->broker;
@@ -91,13 +96,13 @@ static void broker_configure(struct sim_broker *b, const struct sim_broker_confi
         .requests_in_flight_max = config->requests_in_flight_max,
         .connection_idle_ms = 600000,
         .fetch_sessions_max = 100,
-        .groups = {.initial_delay_ms = 3000,
-                   .session_min_ms = 6000,
+        .groups = {.initial_delay_ms = config->group_delay_ms,
+                   .session_min_ms = 10,
                    .session_max_ms = 1800000,
                    .size_max = INT32_MAX,
                    .metadata_bytes_max = 4096,
-                   .offsets_retention_ms = 604800000,
-                   .retention_check_ms = 600000,
+                   .offsets_retention_ms = or_default(config->offsets_retention_ms, 604800000),
+                   .retention_check_ms = or_default(config->offsets_check_ms, 600000),
                    .partitions_n = 8,
                    .segment_bytes = 1 << 20},
         .egress = config->egress,

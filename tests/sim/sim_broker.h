@@ -23,6 +23,8 @@ struct sim_broker_config {
     uint64_t journal_bytes, direct_min_bytes;
     uint32_t request_bytes_max, requests_in_flight_max;
     uint64_t producer_expiry_ms, retention_check_ms;
+    int64_t offsets_retention_ms, offsets_check_ms; /* 0: Kafka's, as below */
+    int64_t group_delay_ms;
     enum egress_mode egress;
     enum log_verify splice_verify;
     int64_t segment_bytes; /* the default of topics: smaller than one may ask for */
