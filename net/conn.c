@@ -209,6 +209,7 @@ static bool frame_take(struct conn *c, const uint8_t **p, uint32_t *n)
     uint32_t take = MIN(*n, x->r.frame_len - x->have);
     memcpy(x->r.frame + x->have, *p, take);
     x->have += take;
+    produce_arrived(&x->r, x->have);
     *p += take;
     *n -= take;
     if (x->have == x->r.frame_len)
@@ -272,6 +273,7 @@ static void on_recv(struct env_op *op)
     struct conn_request *x = c->incoming;
     if (op->res > 0 && c->state == CONN_OPEN) {
         x->have += (uint32_t)op->res;
+        produce_arrived(&x->r, x->have);
         c->active_ns = env_now_ns(c->net->shard->env);
         if (x->have == x->r.frame_len)
             frame_complete(c);

@@ -21,8 +21,10 @@
 #include "net/net.h"
 
 #define CONN_IOV_MAX 256u
-#define CONN_RECV_CHUNK_BYTES (1u << 20) /* of one receive: shows that a slow frame moves on */
-#define CONN_STALLED_MS 30000u           /* a frame that has begun and does not move on */
+/* Of one receive: what it brings is still in the processor's cache when it is checked; and it shows
+ * that a slow frame moves on. */
+#define CONN_RECV_CHUNK_BYTES (256u << 10)
+#define CONN_STALLED_MS 30000u /* a frame that has begun and does not move on */
 #define CONN_SMALL_FRAME_BYTES (64u << 10)
 #define NET_LOG_LINES_PER_SECOND 10u
 

@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #include "core/base/arena.h"
+#include "core/batch/batch.h"
 #include "core/shard/shard.h"
 #include "net/wire/messages.h"
 #include "net/wire/wire.h"
@@ -103,6 +104,12 @@ extern const unsigned net_apis_count;
 #define NET_APIS_MAX 64u                         /* what counts by API has room for */
 const struct net_api *net_api_find(int16_t key); /* NULL: not served */
 
+/* A batch that is checked while it is received. */
+struct produce_arrival {
+    uint32_t at, len; /* in the frame; 0, 0: there is none */
+    struct batch_arrival seen;
+};
+
 struct request {
     struct shard *shard;
     struct conn *conn; /* NULL once the connection is gone */
@@ -113,6 +120,7 @@ struct request {
     uint8_t *frame; /* the whole frame; records in it may be changed in place */
     uint32_t frame_len;
     struct log_place place;                 /* the frame is there, for its batch to stay there */
+    struct produce_arrival arrival;         /* of that batch */
     struct arena arena;                     /* decoded body, handler state, response structs */
     struct wire_writer reply;               /* encoded response, record bytes by reference */
     void (*on_released)(struct request *r); /* optional: reply left (or was dropped): give back what
@@ -171,7 +179,8 @@ void sync_group_handle(struct request *r, void *body);
 /* Where to receive a Produce request whose first bytes are known: in memory of the log. -ENOENT: as
  * any other; -EAGAIN: there is no memory now. */
 int produce_place(struct shard *s, const uint8_t *head, uint32_t head_len, uint32_t frame_len,
-                  struct log_place *ret, uint8_t **ret_frame);
+                  struct log_place *ret, struct produce_arrival *ret_arrival, uint8_t **ret_frame);
+void produce_arrived(struct request *r, uint32_t have_bytes); /* of its frame, in such a place */
 /* To a version of ApiVersions that is not served: its body is never read (KIP-511). */
 void api_versions_reply_unsupported(struct request *r);
 

@@ -75,7 +75,8 @@ static uint8_t *frame_memory(struct net *net, struct conn_request *x, uint32_t f
     if (frame_len <= REQUEST_INLINE_BYTES)
         return arena_alloc(&x->r.arena, frame_len);
     uint8_t *frame = NULL;
-    int rc = produce_place(net->shard, head, head_len, frame_len, &x->r.place, &frame);
+    int rc =
+        produce_place(net->shard, head, head_len, frame_len, &x->r.place, &x->r.arrival, &frame);
     if (rc == -EAGAIN)
         net_wait_log_memory(net);
     if (rc == 0 || rc == -EAGAIN)

@@ -110,12 +110,27 @@ struct batch_limits {
     bool deep;            /* look into compressed batches too, as Kafka does */
 };
 
+/* How far a batch has been looked at whose bytes are still coming in; zeroed before its first. */
+struct batch_arrival {
+    uint32_t crc;
+    uint32_t summed_bytes, walked_bytes; /* the batch's, from its start; 0: not begun */
+    int32_t walked_records;              /* well formed, with the offsets they must have */
+    int64_t delta_min, delta_max;        /* of their timestamps */
+    bool null_key;
+    bool stuck; /* the next record is not one, or the batch is none that can be walked */
+};
+
+/* The first have_bytes of the batch at data are there, fewer than INT32_MAX: checks what is new of
+ * them, while it is in the processor's cache. Nothing has to be right yet. */
+void batch_arrive(struct batch_arrival *a, const uint8_t *data, size_t have_bytes);
+
 struct batch_error {
     int32_t record_index; /* -1: the batch as a whole */
     const char *message;  /* static */
 };
 
 /* Check what a producer sent for one partition: [data, data + len_bytes) is exactly one batch.
+ * arrival: what has been seen of the same bytes while they came in; NULL: nothing.
  * 0: *ret_header describes the bytes. -EBADMSG: corrupt in transit (Kafka error 2): too short, or
  * length or CRC wrong. -EMSGSIZE: above max_bytes, or unpacks beyond the limit above (10).
  * -EINVAL: invalid (87): no batch or several, magic, counts, a client's control batch, producer id
@@ -131,7 +146,8 @@ struct batch_error {
  * place, CRC included, as Kafka does. With limits->log_append_time the caller is to follow with
  * batch_stamp_append_time(), so the client's max_timestamp is neither checked nor corrected. */
 int batch_validate(uint8_t *data, size_t len_bytes, const struct batch_limits *limits,
-                   struct batch_header *ret_header, struct batch_error *ret_error);
+                   const struct batch_arrival *arrival, struct batch_header *ret_header,
+                   struct batch_error *ret_error);
 
 /* What the broker owns: base offset and leader epoch. Both lie outside the CRC. */
 void batch_stamp(uint8_t *batch, int64_t base_offset, int32_t leader_epoch);

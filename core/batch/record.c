@@ -8,8 +8,6 @@
  * registers, and once over a stream, where a field may lie across two windows. */
 #define PARSER static inline __attribute__((always_inline))
 
-#define BRIEF_VARINT_BYTES 3
-
 static const char past_end[] = "a record's fields run past its length";
 
 PARSER bool cursor_fail(struct cursor *c, int rc, const char *message)
@@ -224,53 +222,5 @@ bool record_parse(struct cursor *c, struct record *ret)
         return cursor_fail(c, body.rc, body.message);
     ret->headers_len = (size_t)(body.end - ret->headers);
     c->at = body.end;
-    return true;
-}
-
-/* Three bytes may be read; NULL: the number is longer. */
-PARSER const uint8_t *brief_varint(const uint8_t *at, int32_t *ret)
-{
-    uint32_t v = at[0];
-    unsigned used = 1;
-    if (v >= 0x80) {
-        v = (v & 0x7f) | (uint32_t)at[1] << 7;
-        used = 2;
-        if (at[1] >= 0x80) {
-            v = (v & 0x3fff) | (uint32_t)at[2] << 14;
-            used = 3;
-            if (at[2] >= 0x80)
-                return NULL;
-        }
-    }
-    *ret = (int32_t)(v >> 1) ^ -(int32_t)(v & 1);
-    return at + used;
-}
-
-/* Behind the bytes that a length announces; NULL: the length is wrong, or not brief. */
-PARSER const uint8_t *brief_bytes(const uint8_t *at, const uint8_t *end, int32_t *ret_len)
-{
-    at = brief_varint(at, ret_len);
-    if (at == NULL || *ret_len < -1 || *ret_len > end - at)
-        return NULL;
-    return *ret_len > 0 ? at + *ret_len : at;
-}
-
-bool record_brief(struct cursor *c, struct record_brief *ret)
-{
-    int32_t len, timestamp_delta, value_len;
-    if (c->end - c->at < 2 * BRIEF_VARINT_BYTES)
-        return false;
-    const uint8_t *at = brief_varint(c->at, &len);
-    if (at == NULL || len < (int32_t)RECORD_BYTES_MIN - 1 ||
-        c->end - at < (ptrdiff_t)len + BRIEF_VARINT_BYTES)
-        return false; /* a number that begins before the record's end may be read */
-    const uint8_t *end = at + len;
-    at = brief_varint(at + 1, &timestamp_delta);
-    if (at == NULL || at >= end || (at = brief_varint(at, &ret->offset_delta)) == NULL ||
-        at >= end || (at = brief_bytes(at, end, &ret->key_len)) == NULL || at >= end ||
-        (at = brief_bytes(at, end, &value_len)) == NULL || at + 1 != end || *at != 0)
-        return false;
-    ret->timestamp_delta = timestamp_delta;
-    c->at = end;
     return true;
 }

@@ -37,16 +37,6 @@ struct record {
 
 bool record_parse(struct cursor *c, struct record *ret);
 
-/* What a validation asks of most records, at less than half of the time: true for a record that
- * lies whole before end (and is not the last there), is well formed, has no headers and no number
- * of more than three bytes; the cursor then stands behind it. False says nothing, and moves
- * nothing: ask record_parse(). */
-struct record_brief {
-    int64_t timestamp_delta;
-    int32_t offset_delta, key_len;
-};
-bool record_brief(struct cursor *c, struct record_brief *ret);
-
 /* True only if the stream ends here and ends well; rc is set when it does not end well. */
 bool cursor_at_end(struct cursor *c);
 

@@ -5,9 +5,9 @@
 
 #include "core/base/bytes.h"
 #include "core/base/crc32c.h"
+#include "core/batch/brief.h"
 #include "core/batch/codec.h"
 #include "core/batch/format.h"
-#include "core/batch/record.h"
 
 /* Large enough that most records lie whole in one window and take the fast parser. */
 #define WALK_WINDOW_BYTES 32768u
@@ -20,7 +20,8 @@ static int fail(struct batch_error *ret, int rc, int32_t record_index, const cha
 
 /* Bytes are there, are one batch, and arrived as they were sent. */
 static int check_frame(const uint8_t *data, size_t len_bytes, const struct batch_limits *limits,
-                       struct batch_header *ret, struct batch_error *err)
+                       struct batch_arrival *arrival, struct batch_header *ret,
+                       struct batch_error *err)
 {
     if (len_bytes == 0)
         return fail(err, -EINVAL, -1, "there is no batch");
@@ -39,7 +40,8 @@ static int check_frame(const uint8_t *data, size_t len_bytes, const struct batch
         return fail(err, -EINVAL, -1, "there is more than one batch");
     if (ret->len_bytes > limits->max_bytes)
         return fail(err, -EMSGSIZE, -1, "the batch is larger than max.message.bytes");
-    if (!batch_crc_ok(data, ret))
+    batch_arrive(arrival, data, len_bytes);
+    if (arrival->crc != ret->crc)
         return fail(err, -EBADMSG, -1, "the batch's CRC does not match");
     return 0;
 }
@@ -117,25 +119,28 @@ static struct times times_usual(const struct batch_limits *limits)
     return t;
 }
 
-static bool take_record(struct cursor *c, struct record_brief *ret)
+static bool take_record(struct cursor *c, struct record *ret)
 {
-    struct record r;
-    if (record_brief(c, ret))
-        return true;
-    if (!record_parse(c, &r))
-        return false;
-    *ret = (struct record_brief){r.timestamp_delta, r.offset_delta, r.key_len};
+    struct record_brief brief;
+    const uint8_t *next = record_brief(c->at, c->end, &brief);
+    if (next == NULL)
+        return record_parse(c, ret);
+    ret->timestamp_delta = brief.timestamp_delta;
+    ret->offset_delta = brief.offset_delta;
+    ret->key_len = brief.key_len;
+    c->at = next;
     return true;
 }
 
-/* Walk the records under the cursor, which must be exactly those the header announces. */
-static int walk(struct cursor *c, const struct batch_header *h, const struct batch_limits *limits,
+/* Walk the records under the cursor, from the first on, which must be exactly those the header
+ * announces. max_timestamp: of those before. */
+static int walk(struct cursor *c, int32_t first, int64_t max_timestamp,
+                const struct batch_header *h, const struct batch_limits *limits,
                 int64_t *ret_max_timestamp, struct batch_error *err)
 {
-    int64_t max_timestamp = BATCH_NO_TIMESTAMP;
     struct times usual = times_usual(limits);
-    for (int32_t i = 0; i < h->record_count; i++) {
-        struct record_brief r;
+    for (int32_t i = first; i < h->record_count; i++) {
+        struct record r;
         int64_t timestamp;
         if (!take_record(c, &r))
             return fail(err, c->rc == -EBADMSG ? -EINVAL : c->rc, i, c->message);
@@ -158,6 +163,34 @@ static int walk(struct cursor *c, const struct batch_header *h, const struct bat
     return 0;
 }
 
+/* All that it has seen of the records is as it must be. */
+static bool arrived_well(const struct batch_arrival *a, const struct batch_header *h,
+                         const struct batch_limits *limits)
+{
+    struct times usual = times_usual(limits);
+    int64_t from, to;
+    return a->walked_records > 0 && !(a->null_key && limits->compacted) &&
+           !__builtin_add_overflow(h->base_timestamp, a->delta_min, &from) &&
+           !__builtin_add_overflow(h->base_timestamp, a->delta_max, &to) && from >= usual.from &&
+           to <= usual.to;
+}
+
+/* What was walked while it came in is not walked again, unless to find the record to be named. */
+static int walk_plain(const uint8_t *data, const struct batch_header *h,
+                      const struct batch_limits *limits, const struct batch_arrival *arrival,
+                      int64_t *ret_max_timestamp, struct batch_error *err)
+{
+    bool well = arrived_well(arrival, h, limits);
+    struct cursor c = {.at = data + (well ? arrival->walked_bytes : BATCH_HEADER_BYTES),
+                       .end = data + h->len_bytes,
+                       .end_pos = h->len_bytes - BATCH_HEADER_BYTES};
+    int64_t max_timestamp = BATCH_NO_TIMESTAMP;
+    if (well)
+        max_timestamp = MAX(max_timestamp, h->base_timestamp + arrival->delta_max);
+    return walk(&c, well ? arrival->walked_records : 0, max_timestamp, h, limits, ret_max_timestamp,
+                err);
+}
+
 static int walk_compressed(const uint8_t *data, const struct batch_header *h,
                            const struct batch_limits *limits, int64_t *ret_max_timestamp,
                            struct batch_error *err)
@@ -172,7 +205,7 @@ static int walk_compressed(const uint8_t *data, const struct batch_header *h,
         return fail(err, rc, -1, "no memory to unpack the compressed records");
     c.window = malloc(WALK_WINDOW_BYTES);
     c.at = c.end = c.window;
-    rc = c.window ? walk(&c, h, limits, ret_max_timestamp, err)
+    rc = c.window ? walk(&c, 0, BATCH_NO_TIMESTAMP, h, limits, ret_max_timestamp, err)
                   : fail(err, -ENOMEM, -1, "no memory to unpack the compressed records");
     free(c.window);
     codec_reader_close(c.reader);
@@ -188,21 +221,22 @@ static void fix_max_timestamp(uint8_t *data, struct batch_header *h, int64_t max
 }
 
 int batch_validate(uint8_t *data, size_t len_bytes, const struct batch_limits *limits,
-                   struct batch_header *ret_header, struct batch_error *ret_error)
+                   const struct batch_arrival *arrival, struct batch_header *ret_header,
+                   struct batch_error *ret_error)
 {
+    struct batch_arrival a = {.summed_bytes = 0};
     struct batch_header h;
     int64_t max_timestamp;
-    int rc = check_frame(data, len_bytes, limits, &h, ret_error);
+    if (arrival != NULL)
+        a = *arrival;
+    int rc = check_frame(data, len_bytes, limits, &a, &h, ret_error);
     if (rc == 0)
         rc = check_header(&h, ret_error);
     if (rc < 0)
         return rc;
     max_timestamp = h.max_timestamp;
     if (batch_codec_of(h.attributes) == BATCH_NONE) {
-        struct cursor c = {.at = data + BATCH_HEADER_BYTES,
-                           .end = data + h.len_bytes,
-                           .end_pos = h.len_bytes - BATCH_HEADER_BYTES};
-        rc = walk(&c, &h, limits, &max_timestamp, ret_error);
+        rc = walk_plain(data, &h, limits, &a, &max_timestamp, ret_error);
     } else if (limits->deep || limits->compacted || h.max_timestamp < h.base_timestamp) {
         rc = walk_compressed(data, &h, limits, &max_timestamp, ret_error);
     } else {

@@ -322,6 +322,15 @@ static int item_recode(struct produce_item *item, const struct topic_config *con
     return item->batch == NULL ? -ENOMEM : 0;
 }
 
+/* What has been seen of the batch while it was received; NULL: nothing, or it is another one. */
+static const struct batch_arrival *arrival_of(const struct request *r,
+                                              const struct wire_records *records)
+{
+    const struct produce_arrival *a = &r->arrival;
+    bool same = records->data == r->frame + a->at && (uint32_t)records->len == a->len;
+    return same ? &a->seen : NULL;
+}
+
 static void item_validate(struct produce_item *item, const struct meta_topic *topic,
                           struct request *r)
 {
@@ -341,8 +350,8 @@ static void item_validate(struct produce_item *item, const struct meta_topic *to
         .deep = true,
     };
     item->batch = records->data;
-    int rc =
-        batch_validate(records->data, (size_t)records->len, &limits, &item->header, &item->why);
+    int rc = batch_validate(records->data, (size_t)records->len, &limits, arrival_of(r, records),
+                            &item->header, &item->why);
     if (rc == 0 && r->version < VERSION_ZSTD &&
         batch_codec_of(item->header.attributes) == BATCH_ZSTD) {
         item_refuse(item, KAFKA_UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce version 7");

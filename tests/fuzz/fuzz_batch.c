@@ -11,8 +11,8 @@
 #include "core/base/bytes.h"
 #include "core/base/crc32c.h"
 #include "core/batch/batch.h"
+#include "core/batch/brief.h"
 #include "core/batch/codec.h"
-#include "core/batch/record.h"
 
 enum fuzz_flag {
     FUZZ_SEAL = 0x01, /* make length and CRC right, to get beyond them */
@@ -67,15 +67,14 @@ static void brief_check(const uint8_t *data, size_t len)
     struct record_brief brief;
     struct record r;
     while (c.at < c.end) {
-        struct cursor quick = c;
-        bool is_brief = record_brief(&quick, &brief);
-        ASSERT(is_brief || quick.at == c.at);
+        const uint8_t *next = record_brief(c.at, c.end, &brief);
         if (!record_parse(&c, &r)) {
-            ASSERT(!is_brief);
+            ASSERT(next == NULL);
             return;
         }
-        ASSERT(!is_brief || (quick.at == c.at && brief.timestamp_delta == r.timestamp_delta &&
-                             brief.offset_delta == r.offset_delta && brief.key_len == r.key_len));
+        ASSERT(next == NULL ||
+               (next == c.at && brief.timestamp_delta == r.timestamp_delta &&
+                brief.offset_delta == r.offset_delta && brief.key_len == r.key_len));
     }
 }
 
@@ -110,6 +109,29 @@ static int64_t iterate(const uint8_t *batch, size_t len)
     return rc < 0 ? rc : count;
 }
 
+/* How it came in makes no difference. */
+static void arrival_check(const uint8_t *data, size_t len, uint8_t piece,
+                          const struct batch_limits *limits)
+{
+    struct batch_arrival a = {.summed_bytes = 0};
+    struct batch_header h[2] = {{.crc = 0}, {.crc = 0}};
+    struct batch_error error[2] = {{.record_index = -2}, {.record_index = -2}};
+    uint8_t *copies[2] = {malloc(len + 1), malloc(len + 1)};
+    for (int i = 0; i < 2; i++) {
+        ASSERT(copies[i]);
+        memcpy(copies[i], data, len);
+    }
+    for (size_t have = piece; have < len && piece > 0; have += piece)
+        batch_arrive(&a, copies[1], have);
+    int rc = batch_validate(copies[0], len, limits, NULL, &h[0], &error[0]);
+    ASSERT(batch_validate(copies[1], len, limits, &a, &h[1], &error[1]) == rc);
+    ASSERT(h[0].crc == h[1].crc && h[0].max_timestamp == h[1].max_timestamp);
+    ASSERT(memcmp(copies[0], copies[1], len) == 0);
+    ASSERT(error[0].message == error[1].message && error[0].record_index == error[1].record_index);
+    free(copies[0]);
+    free(copies[1]);
+}
+
 /* What deep validation let pass holds what its header says. */
 static void check_accepted(uint8_t *batch, size_t len, const struct batch_limits *limits,
                            const struct batch_header *h, int64_t count)
@@ -118,7 +140,7 @@ static void check_accepted(uint8_t *batch, size_t len, const struct batch_limits
     struct batch_error error;
     int64_t offset, timestamp;
     ASSERT(h->len_bytes == len && batch_crc_ok(batch, h));
-    ASSERT(batch_validate(batch, len, limits, &again, &error) == 0);
+    ASSERT(batch_validate(batch, len, limits, NULL, &again, &error) == 0);
     ASSERT(again.crc == h->crc && again.max_timestamp == h->max_timestamp);
     if (!limits->deep && batch_codec_of(h->attributes) != BATCH_NONE)
         return;
@@ -158,7 +180,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
         brief_check(batch + BATCH_HEADER_BYTES, len - BATCH_HEADER_BYTES);
     int64_t count = iterate(batch, len);
     batch_find_time(batch, len, 0, NOW_MS + 20, &offset, &timestamp);
-    int rc = batch_validate(batch, len, &limits, &h, &error);
+    arrival_check(batch, len, (uint8_t)len_bytes, &limits);
+    int rc = batch_validate(batch, len, &limits, NULL, &h, &error);
     if (rc == 0)
         check_accepted(batch, len, &limits, &h, count);
     else

@@ -125,11 +125,52 @@ struct batch_limits open_limits(void)
                                  .deep = true};
 }
 
+/* The batch comes in by pieces; what is not there yet is not in memory either. */
+static struct batch_arrival arrive_by(const struct bytes *b, size_t piece)
+{
+    struct batch_arrival a = {.summed_bytes = 0};
+    for (size_t have = piece; have < b->len; have += piece) {
+        struct bytes part = bytes_copy(b->data, have);
+        batch_arrive(&a, part.data, part.len);
+        bytes_free(&part);
+    }
+    return a;
+}
+
+/* It makes no difference how a batch has come in. */
+static void validate_arrived(const struct bytes *b, const struct batch_limits *limits)
+{
+    const size_t pieces[] = {7, 61, 1000, 20000};
+    struct bytes whole = bytes_copy(b->data, b->len);
+    struct batch_header h = {.crc = 0}, h_of_pieces;
+    struct batch_error e = {.record_index = -2}, e_of_pieces;
+    int rc = batch_validate(whole.data, whole.len, limits, NULL, &h, &e);
+    for (size_t i = 0; i < ARRAY_LEN(pieces); i++) {
+        if (b->len / pieces[i] > 40 || (i > 0 && b->len <= pieces[i]))
+            continue;
+        struct bytes copy = bytes_copy(b->data, b->len);
+        struct batch_arrival a = arrive_by(&copy, pieces[i]);
+        h_of_pieces = (struct batch_header){.crc = 0};
+        e_of_pieces = (struct batch_error){.record_index = -2};
+        cr_assert_eq(batch_validate(copy.data, copy.len, limits, &a, &h_of_pieces, &e_of_pieces),
+                     rc);
+        cr_assert_eq(memcmp(copy.data, whole.data, whole.len), 0);
+        cr_assert_eq(h_of_pieces.crc, h.crc);
+        cr_assert_eq(h_of_pieces.max_timestamp, h.max_timestamp);
+        cr_assert_eq(h_of_pieces.record_count, h.record_count);
+        cr_assert_eq(e_of_pieces.record_index, e.record_index);
+        cr_assert_eq(e_of_pieces.message, e.message);
+        bytes_free(&copy);
+    }
+    bytes_free(&whole);
+}
+
 int validate_error(struct bytes *b, const struct batch_limits *limits, struct batch_error *ret)
 {
     struct batch_header h;
     struct batch_error e = {.record_index = -2, .message = NULL};
-    int rc = batch_validate(b->data, b->len, limits, &h, &e);
+    validate_arrived(b, limits);
+    int rc = batch_validate(b->data, b->len, limits, NULL, &h, &e);
     if (rc < 0) {
         cr_assert(e.message && e.record_index >= -1, "a failure (%d) without its reason", rc);
     } else {

@@ -143,10 +143,10 @@ Test(batch_validate, exactly_one_batch)
     struct bytes one = simple_batch(BATCH_NONE, 3), two = {malloc(one.len * 2), one.len * 2};
     memcpy(two.data, one.data, one.len);
     memcpy(two.data + one.len, one.data, one.len);
-    cr_assert_eq(batch_validate(two.data, two.len, &limits, &(struct batch_header){0},
+    cr_assert_eq(batch_validate(two.data, two.len, &limits, NULL, &(struct batch_header){0},
                                 &(struct batch_error){0}),
                  -EINVAL);
-    cr_assert_eq(batch_validate(two.data, one.len + 1, &limits, &(struct batch_header){0},
+    cr_assert_eq(batch_validate(two.data, one.len + 1, &limits, NULL, &(struct batch_header){0},
                                 &(struct batch_error){0}),
                  -EINVAL);
     bytes_free(&one);
@@ -173,7 +173,7 @@ Test(batch_validate, failure_leaves_the_outputs_alone)
     memset(&h, 0x5a, sizeof(h));
     before = h;
     b.data[30] ^= 1;
-    cr_assert_eq(batch_validate(b.data, b.len, &limits, &h, &error), -EBADMSG);
+    cr_assert_eq(batch_validate(b.data, b.len, &limits, NULL, &h, &error), -EBADMSG);
     cr_assert(memcmp(&h, &before, sizeof(h)) == 0);
     cr_assert_eq(error.record_index, -1);
     bytes_free(&b);
@@ -345,7 +345,7 @@ Test(batch_validate, max_timestamp_is_corrected)
         struct batch_header h;
         be_store64(b.data + 35, (uint64_t)lies[i / BATCH_CODEC_COUNT]);
         batch_seal(&b);
-        cr_assert_eq(batch_validate(b.data, b.len, &limits, &h, &(struct batch_error){0}), 0);
+        cr_assert_eq(batch_validate(b.data, b.len, &limits, NULL, &h, &(struct batch_error){0}), 0);
         cr_assert_eq(h.max_timestamp, FIXTURE_NOW_MS + 4);
         cr_assert(batch_crc_ok(b.data, &h));
         cr_assert(memcmp(b.data, right.data, b.len) == 0, "the bytes of an honest client");
@@ -363,11 +363,11 @@ Test(batch_validate, shallow_headers)
     limits.deep = false;
     be_store64(b.data + 35, FIXTURE_NOW_MS + 100);
     batch_seal(&b);
-    cr_assert_eq(batch_validate(b.data, b.len, &limits, &h, &(struct batch_error){0}), 0);
+    cr_assert_eq(batch_validate(b.data, b.len, &limits, NULL, &h, &(struct batch_error){0}), 0);
     cr_assert_eq(h.max_timestamp, FIXTURE_NOW_MS + 100);
     be_store64(b.data + 35, (uint64_t)-1); /* below the first record's */
     batch_seal(&b);
-    cr_assert_eq(batch_validate(b.data, b.len, &limits, &h, &(struct batch_error){0}), 0);
+    cr_assert_eq(batch_validate(b.data, b.len, &limits, NULL, &h, &(struct batch_error){0}), 0);
     cr_assert_eq(h.max_timestamp, FIXTURE_NOW_MS + 4);
     bytes_free(&b);
 }
@@ -382,7 +382,7 @@ Test(batch_validate, stamps)
     limits.log_append_time = true;
     be_store64(b.data + 35, 1); /* of no interest here: neither refused nor corrected */
     batch_seal(&b);
-    cr_assert_eq(batch_validate(b.data, b.len, &limits, &h, &(struct batch_error){0}), 0);
+    cr_assert_eq(batch_validate(b.data, b.len, &limits, NULL, &h, &(struct batch_error){0}), 0);
     batch_stamp_append_time(b.data, 777);
     cr_assert_eq(batch_peek(b.data, b.len, &h), 0);
     cr_assert(batch_crc_ok(b.data, &h));
