@@ -1,11 +1,11 @@
 /* park.c: what waits in side files for a data directory that is not there, so that it keeps no
  * space in the journal.
  *
- * Happy path: a start without the directory -> what checkpoint (park_entry) and journal (park_write)
- *   hold of its partitions goes, as it is, to journal.J.parked.D, durably (parks_write) -> the
- *   checkpoint behind the replay leaves these partitions out, the journal's space is free. A start
- *   that finds the directory again loads the entries and replays the writes (parks_take), before
- *   anything else of these partitions; when its checkpoint has them, the file goes
+ * Happy path: a start without the directory -> what checkpoint (park_entry) and journal
+ * (park_write) hold of its partitions goes, as it is, to journal.J.parked.D, durably (parks_write)
+ * -> the checkpoint behind the replay leaves these partitions out, the journal's space is free. A
+ * start that finds the directory again loads the entries and replays the writes (parks_take),
+ * before anything else of these partitions; when its checkpoint has them, the file goes
  *   (parks_remove_taken).
  * A crash in between: a partition that the checkpoint knows is newer than what is in a file. A
  *   section that was made beside the checkpoint that is still the newest does not count: that
@@ -29,7 +29,7 @@ struct bytes {
     uint8_t *p;
     size_t len, cap;
 };
-struct park { /* of one data directory */
+struct park {                 /* of one data directory */
     struct park_section head; /* of the new section */
     struct bytes plogs, writes;
     struct bytes older; /* whole sections, the newest first */
@@ -136,8 +136,7 @@ static bool copy_whole(const uint8_t *bytes, uint64_t len, struct park_header *r
 {
     memcpy(ret, bytes, sizeof(*ret));
     return ret->magic == PARK_MAGIC && ret->version == PARK_VERSION &&
-           ret->body_bytes <= len - sizeof(*ret) &&
-           park_crc(ret, bytes + sizeof(*ret)) == ret->crc;
+           ret->body_bytes <= len - sizeof(*ret) && park_crc(ret, bytes + sizeof(*ret)) == ret->crc;
 }
 
 /* One copy of the file into buf, which has room for it. */
@@ -153,7 +152,8 @@ static bool copy_read(struct log_store *s, struct env_file *file, uint8_t *buf, 
 }
 
 /* *ret NULL: there is no such file. -EBADMSG: neither of its copies is whole. */
-static int park_read(struct log_store *s, const char *path, uint8_t **ret, struct park_header *ret_h)
+static int park_read(struct log_store *s, const char *path, uint8_t **ret,
+                     struct park_header *ret_h)
 {
     struct env_name_step step = {.kind = ENV_STEP_OPEN, .path = path};
     int rc = env_names_wait(s->env, &step, 1);
@@ -334,8 +334,8 @@ static int park_write_file(struct log_store *s, struct park *park, const char *p
     uint64_t section = park->head.plogs_n + park->head.writes_n == 0 ? 0 : sizeof(park->head);
     struct park_header h = {.magic = PARK_MAGIC,
                             .version = PARK_VERSION,
-                            .body_bytes = section + park->plogs.len + park->writes.len +
-                                          park->older.len};
+                            .body_bytes =
+                                section + park->plogs.len + park->writes.len + park->older.len};
     uint64_t len = block_ceil(sizeof(h) + h.body_bytes);
     uint8_t *buf;
     if (posix_memalign((void **)&buf, BLOCK_BYTES, len) != 0)
@@ -343,10 +343,8 @@ static int park_write_file(struct log_store *s, struct park *park, const char *p
     memset(buf + len - BLOCK_BYTES, 0, BLOCK_BYTES);
     park->head.plogs_bytes = park->plogs.len;
     park->head.writes_bytes = park->writes.len;
-    const struct bytes parts[] = {{(uint8_t *)&park->head, section, 0},
-                                  park->plogs,
-                                  park->writes,
-                                  park->older};
+    const struct bytes parts[] = {
+        {(uint8_t *)&park->head, section, 0}, park->plogs, park->writes, park->older};
     uint8_t *at = buf + sizeof(h);
     for (unsigned i = 0; i < ARRAY_LEN(parts); i++) {
         if (parts[i].len > 0)

@@ -3,7 +3,8 @@
  * the block at half its size: header, then sections, the newest first. Little endian.
  *
  * A section is what one start, or one failure, put aside: entries of partitions as in a checkpoint
- * (checkpoint_format.h), then whole journal writes, of which the records of such partitions count. */
+ * (checkpoint_format.h), then whole journal writes, of which the records of such partitions count.
+ */
 #ifndef CORE_LOG_PARK_FORMAT_H
 #define CORE_LOG_PARK_FORMAT_H
 
@@ -19,8 +20,9 @@ struct park_header {
     uint64_t body_bytes;
 };
 struct park_section {
-    uint64_t identity;       /* of the journal that it is from, and ... */
-    uint64_t generation;     /* ... of its newest checkpoint then: a newer one leaves out what is here */
+    uint64_t identity; /* of the journal that it is from, and ... */
+    uint64_t
+        generation; /* ... of its newest checkpoint then: a newer one leaves out what is here */
     uint64_t checkpoint_seq; /* the first journal write that this checkpoint does not cover */
     uint32_t plogs_n, writes_n;
     uint64_t plogs_bytes, writes_bytes;

@@ -1,23 +1,33 @@
 """Several data directories, each on a file system of its own, of which one fails: its partitions go
 offline, the broker and the others go on, and with the directory everything comes back."""
+import functools
 import os
 import shutil
 import time
 
-from lib.broker import Broker, temp_dir
+from lib.broker import Broker, BrokerError, temp_dir
 from lib.clients import is_full, java, kcat_consume, kcat_produce
 from lib.file_system import FileSystem
 from lib.kafka_wire import (TIMEOUT_S, Connection, array, batch, batch_values, create_topics,
-                            delete_topics, fetch, i8, i32, list_offset, metadata, produce, string)
+                            delete_topics, fetch, i8, leader_connection, list_offset, metadata,
+                            produce, string)
 from lib.metrics import metrics_broker, scrape
-from lib.testcase import params, slow, timeout
+from lib.testcase import params, timeout
 
 NONE, LEADER_NOT_AVAILABLE, COORDINATOR_NOT_AVAILABLE, STORAGE_ERROR = 0, 5, 15, 56
 FIND_COORDINATOR, METADATA, DESCRIBE_LOG_DIRS = 10, 3, 35
 TOPIC, PARTITIONS = "spread", 6
 REFUSED_WITHIN_S = 60
+LARGE_BYTES = 10_000
 OPTIONS = {"journal.bytes": "16m", "log.segment.bytes": "2m",
            "offsets.topic.num.partitions": 4}
+
+
+@functools.cache
+def large_batch(records, size):
+    """Always the same: the checksum takes its time."""
+    values = [b"%d-" % i + b"v" * size for i in range(records)]
+    return values, batch(values)
 
 
 class Cluster:
@@ -53,9 +63,13 @@ class Cluster:
         return self.connections[partition]
 
     def write(self, partition, records=10, size=100):
-        values = [b"%d-%d-" % (partition, len(self.acknowledged[partition]) + i) + b"v" * size
-                  for i in range(records)]
-        error, offset = produce(self.connection(partition), TOPIC, batch(values), partition)
+        if size < LARGE_BYTES:
+            values = [b"%d-%d-" % (partition, len(self.acknowledged[partition]) + i) + b"v" * size
+                      for i in range(records)]
+            data = batch(values)
+        else:
+            values, data = large_batch(records, size)
+        error, offset = produce(self.connection(partition), TOPIC, data, partition)
         if error == 0:
             assert offset == len(self.acknowledged[partition]), "an offset was given twice"
             self.acknowledged[partition] += values
@@ -278,3 +292,95 @@ def wait_until_offline(broker, at_least):
     while scrape(broker).total("partitions_offline") < at_least:
         assert time.monotonic() < end, broker.log_tail()
         time.sleep(0.05)
+
+
+# -- what a start makes of the list
+
+def refused(broker, data, *named):
+    """It does not start with these directories, and says why."""
+    before, broker.data = broker.data, data
+    try:
+        broker.start()
+    except BrokerError as error:
+        assert all(name in str(error) for name in named), error
+    else:
+        raise AssertionError(f"started with {data}")
+    broker.data = before
+
+
+def both_there(broker):
+    """Its two partitions are led, and have their record."""
+    for partition in range(2):
+        with leader_connection(broker, "pair", partition) as connection:
+            error, _, data = fetch(connection, "pair", 0, partition)
+            assert (error, [value for _, value in batch_values(data)]) == (0, [b"%d" % partition])
+
+
+def one_is_away(broker, path):
+    """So are its partitions, and nothing else."""
+    with Connection(broker) as connection:
+        _, leaders = metadata(connection, ["pair"], offline=True)
+    assert sorted(leader < 0 for leader in leaders["pair"].values()) == [False, True], leaders
+    assert f"{path}" in broker.log().rpartition("----")[2], broker.log_tail()
+
+
+def start_without(broker, path, data=None):
+    before = broker.data
+    broker.data = data or before
+    broker.start()
+    one_is_away(broker, path)
+    broker.stop()
+    broker.data = before
+
+
+def test_what_a_start_finds():
+    """Twins, strangers, newcomers, those that are missing, unlisted or damaged."""
+    with Broker(options={"journal.bytes": "16m"}, shards=1, data_dirs=2) as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["pair"], 2)
+            for partition in range(2):
+                assert produce(connection, "pair", batch([b"%d" % partition]), partition)[0] == 0
+        broker.stop()
+        first, second = broker.data
+        twin, link, new = (os.path.join(broker.dir, name) for name in ("twin", "link", "new"))
+        shutil.copytree(second, twin)
+        os.symlink(second, link)
+        refused(broker, [first, second, twin], "same directory.id")
+        refused(broker, [first, second, link], "named twice")
+        refused(broker, [new, second], "no metadata log")
+        shutil.rmtree(new)
+        with Broker(options={"journal.bytes": "16m"}, shards=1) as other:
+            other.stop()
+            refused(broker, [first, second, other.data[0]], "another cluster")
+
+        away = second + ".away"
+        os.rename(second, away)
+        start_without(broker, second)
+        assert not os.path.exists(second), "nothing is made in its place"
+        os.mkdir(second)
+        start_without(broker, second)
+        os.unlink(os.path.join(second, ".lock"))
+        os.rmdir(second)
+        os.rename(away, second)
+        start_without(broker, "directory.id=", [first])
+        broker.start()
+        both_there(broker)
+        broker.stop()
+
+        names = [os.path.join(second, name) for name in ("meta.properties", "meta.properties.copy")]
+        with open(names[0]) as good:
+            text = good.read()
+        for name in names:
+            with open(name, "w") as bad:
+                bad.write("version=1\n")
+        start_without(broker, second)
+        with open(names[0], "w") as good:
+            good.write(text)
+        broker.data = [first, second, new]
+        broker.start()
+        both_there(broker)
+        with Connection(broker) as connection:
+            create_topics(connection, ["three"], 3)
+        assert set(log_dir_errors(broker)) == {os.path.realpath(path) for path in broker.data}
+        assert all(error == (0, 1) or error == (0, 2)
+                   for error in log_dir_errors(broker).values()), log_dir_errors(broker)

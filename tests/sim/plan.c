@@ -144,4 +144,8 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
     if (chance(&r, 15))
         draw_recycling(plan, &r);
     draw_egress(plan, &r);
+    if (chance(&r, 20) && !plan->rot) {
+        plan->broker.data_dirs_n = 2;
+        plan->dir_fails = true;
+    }
 }

@@ -30,6 +30,8 @@ struct sim_report {
     uint64_t acked_batches, acked_records, acked_bytes, seen_batches, audited_batches;
     uint64_t topics_made, topics_deleted, deletions, must_survive, start_reads_max, unclean_ends;
     uint64_t rotten_files, lost_batches, refused_starts, placed_bytes;
+    uint64_t failed_dirs,
+        offline_partitions; /* offline: each at each start without its directory */
     uint64_t trace_hash;
 };
 

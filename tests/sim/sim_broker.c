@@ -135,7 +135,12 @@ static int dirs_make(struct sim_broker *b)
                                     {.kind = ENV_STEP_SYNC_DIR, .path = "/"},
                                     {.kind = ENV_STEP_MKDIR, .path = data_dirs[1]},
                                     {.kind = ENV_STEP_SYNC_DIR, .path = "/dev2"}};
-    return env_names_wait(b->envs[0], steps, 2 * b->dirs.data_n);
+    int rc = env_names_wait(b->envs[0], steps, 2);
+    if (rc != 0 || b->dirs.data_n == 1)
+        return rc;
+    b->dirs.data[1].rc = env_names_wait(b->envs[0], steps + 2, 2);
+    bool gone = b->dirs.data[1].rc < 0 && mem_world_device_failing(b->world, SIM_SECOND_DEVICE);
+    return gone ? 0 : b->dirs.data[1].rc;
 }
 
 static int meta_open(struct sim_broker *b)
