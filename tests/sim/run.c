@@ -330,7 +330,8 @@ static bool round_live(struct sim *sim)
     enum round_end end = end_choose(sim);
     if (sim->plan.rot && sim->round == sim->plan.damage_round)
         rot(sim);
-    dir_mend(sim, sim_one_in(sim, 2));
+    if (sim->plan.dir_fails) /* draws nothing where none fails */
+        dir_mend(sim, sim_one_in(sim, 2));
     bool failing_before = dir_failing(sim);
     if (!sim_broker_up(sim, true))
         return false;
