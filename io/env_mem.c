@@ -48,6 +48,8 @@
  *    the same file and reports success; flipped bits; operations that take a thousand times as
  * long.
  *
+ *  - a device that fails as a whole: every operation on it, until it is mended; its cache is lost.
+ *
  * Not covered: a device that lies about flushes, or reorders across a completed flush; a failed
  * synced write or name step that loses the cache as well; a read that mixes old and new of a write
  * in flight; hard and symbolic links; rights; fragmentation. */
@@ -137,6 +139,8 @@ struct mem_change { /* one pending change of the name space */
 
 struct mem_device {
     uint64_t used_bytes;
+    uint64_t fail_in; /* operations from now; 0: it does not */
+    bool failing;
     struct device_losses losses;
     struct list_node dirty; /* inodes with unstable writes */
 };
@@ -1284,9 +1288,27 @@ static uint64_t misdirect(struct mem_world *w, const struct mem_op *m)
     return offset_bytes >= m->offset_bytes ? offset_bytes + BLOCK_BYTES : offset_bytes;
 }
 
+/* Asked once by each operation on it. */
+static bool device_fails(struct mem_world *w, struct mem_device *dev)
+{
+    if (!dev->failing && dev->fail_in > 0 && --dev->fail_in == 0) {
+        dev->failing = true;
+        device_settle(w, dev);
+    }
+    return dev->failing;
+}
+
+static bool step_device_fails(struct mem_world *w, const struct env_name_step *s)
+{
+    struct mem_path p;
+    if (path_find(w, s->path, &p) != 0 || (p.inode == NULL && p.dir == NULL))
+        return false;
+    return device_fails(w, device_of(w, p.inode != NULL ? p.inode : p.dir));
+}
+
 static int read_effect(struct mem_world *w, struct mem_op *m)
 {
-    if (fault_hit(w, MEM_FAULT_READ_EIO) ||
+    if (device_fails(w, device_of(w, m->file->inode)) || fault_hit(w, MEM_FAULT_READ_EIO) ||
         is_unreadable(m->file->inode, m->offset_bytes, m->len_bytes))
         return -EIO;
     if (fault_hit(w, MEM_FAULT_READ_MISDIRECTED))
@@ -1339,6 +1361,8 @@ static int write_effect(struct mem_world *w, struct mem_op *m)
 {
     struct mem_inode *ino = m->file->inode;
     buffers_check(m);
+    if (device_fails(w, device_of(w, ino)))
+        return -EIO;
     if (fault_hit(w, MEM_FAULT_WRITE_MISDIRECTED))
         m->offset_bytes = misdirect(w, m);
     struct mem_write *wr = write_new(w, m);
@@ -1370,6 +1394,8 @@ static int flush_effect(struct mem_world *w, struct mem_op *m)
     struct mem_inode *own = m->file->inode;
     struct mem_device *dev = device_of(w, own);
     int res = 0;
+    if (device_fails(w, dev))
+        return -EIO;
     if (fault_hit(w, MEM_FAULT_FLUSH_EIO)) {
         device_settle(w, dev);
         res = -EIO;
@@ -1424,7 +1450,7 @@ static int splice_effect(struct mem_world *w, struct mem_op *m)
 {
     if (m->releasing)
         return m->res;
-    if (fault_hit(w, MEM_FAULT_READ_EIO) ||
+    if (device_fails(w, device_of(w, m->file->inode)) || fault_hit(w, MEM_FAULT_READ_EIO) ||
         is_unreadable(m->file->inode, m->offset_bytes, m->len_bytes))
         return -EIO;
     uint8_t *data = alloc_zeroed(m->len_bytes);
@@ -1451,7 +1477,8 @@ static bool names_effect(struct mem_world *w, struct mem_op *m)
         return false;
     struct env_name_step *s = &m->op->steps[m->step];
     ASSERT(s->kind < ENV_STEP_KINDS);
-    if (s->kind != ENV_STEP_RUN && fault_hit(w, MEM_FAULT_NAME_EIO))
+    bool is_io = s->kind != ENV_STEP_RUN;
+    if (is_io && (step_device_fails(w, s) || fault_hit(w, MEM_FAULT_NAME_EIO)))
         m->res = -EIO;
     else
         m->res = step_table[s->kind].run(m->env, s);
@@ -2114,6 +2141,19 @@ uint64_t mem_world_fault_hits(const struct mem_world *w, enum mem_fault fault)
 {
     ASSERT(fault < MEM_FAULT_KINDS);
     return w->fault_hits[fault];
+}
+
+void mem_world_fail_device(struct mem_world *w, unsigned device, uint64_t nth)
+{
+    ASSERT(device >= 2 && device <= DEVICES);
+    w->devices[device - 1].fail_in = nth;
+    w->devices[device - 1].failing = false;
+}
+
+bool mem_world_device_failing(const struct mem_world *w, unsigned device)
+{
+    ASSERT(device >= 2 && device <= DEVICES);
+    return w->devices[device - 1].failing;
 }
 
 void mem_world_set_stalls(struct mem_world *w, uint64_t one_in)

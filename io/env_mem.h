@@ -61,6 +61,11 @@ enum mem_fault {
 /* The nth operation of that class from now fails, once (0: none). */
 void mem_world_fail_at(struct mem_world *, enum mem_fault, uint64_t nth);
 uint64_t mem_world_fault_hits(const struct mem_world *, enum mem_fault); /* since creation */
+/* From the nth operation from now on the device of "/devN/" (N 2 to 9), of files or names on it,
+ * all of them fail with EIO, and what was in its cache is lost like by a failed flush: until it is
+ * mended (nth 0). A crash does not mend it. */
+void mem_world_fail_device(struct mem_world *, unsigned device, uint64_t nth);
+bool mem_world_device_failing(const struct mem_world *, unsigned device);
 /* One in so many transfers and flushes takes a thousand times as long; 0: none. */
 void mem_world_set_stalls(struct mem_world *, uint64_t one_in);
 /* Of each device; what already exists stays. */

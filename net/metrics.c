@@ -122,6 +122,11 @@ const struct metric metrics[] = {
           "Of these, fenced by a failed write: they take no more records."),
     COUNTER("partitions_moved_here_total", log.moved_here, "Partitions taken from other shards."),
     COUNTER("partitions_moved_away_total", log.moved_away, "Partitions given to other shards."),
+    GAUGE("partitions_offline", log.partitions_offline,
+          "Of these, in a data directory that has failed (Kafka: OfflineReplicaCount)."),
+    GAUGE("log_directories_offline", log.dirs_offline,
+          "Data directories that have failed (Kafka: OfflineLogDirectoryCount); shard 0 counts "
+          "them."),
     GAUGE("store_failed", log.failed, "1: the shard's journal has failed, it takes no records."),
     COUNTER("damaged_stretches_total", log.damaged_stretches,
             "Damaged places where offsets are lost, found by recovery or a read."),

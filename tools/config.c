@@ -211,7 +211,10 @@ static int override_set(struct config_parse *p, const char *pair)
 
 static int flag_set(struct config_parse *p, const struct config_flag *f, const char *value)
 {
-    const char *text = arena_printf(&p->c->arena, "%s%s", f->prefix, value);
+    const struct config_setting *before = &p->settings[config_key_find(f->key)];
+    bool adds = f->adds && before->value != NULL && strcmp(before->where, f->name) == 0;
+    const char *text = adds ? arena_printf(&p->c->arena, "%s,%s", before->value, value)
+                            : arena_printf(&p->c->arena, "%s%s", f->prefix, value);
     if (text == NULL)
         return bad_memory(p);
     return key_set(p, f->name, f->key, text);

@@ -156,14 +156,18 @@ _Static_assert(LOG_ERROR == 0 && LOG_WARN == 1 && LOG_INFO == 2 && LOG_DEBUG == 
                "the words of log.level are in enum order");
 
 const struct config_flag config_flags[] = {
-    {"--data", "DIR[,DIR]", "log.dirs", "", "data directories (./data)"},
-    {"--journal", "DIR", "journal.dir", "", "directory of the journals (the first of --data)"},
-    {"--listen", "HOST:PORT", "listeners", "PLAINTEXT://", "where to listen (127.0.0.1:9092)"},
-    {"--advertise", "shard|numa|host", "advertise", "", "what clients see as a node (shard)"},
-    {"--advertised-host", "NAME", "advertised.host", "", "host that clients are told to use"},
-    {"--shards", "N", "shards", "", "threads (one for each core)"},
-    {"--memory", "SIZE", "memory.bytes", "", "memory of all shards together, e.g. 2g"},
-    {"--log-level", "error|warn|info|debug", "log.level", "", "what is logged (info)"},
+    {"--data", "DIR[,DIR]", "log.dirs", "", "data directories (./data); may be given often", true},
+    {"--journal", "DIR", "journal.dir", "", "directory of the journals (the first of --data)",
+     false},
+    {"--listen", "HOST:PORT", "listeners", "PLAINTEXT://", "where to listen (127.0.0.1:9092)",
+     false},
+    {"--advertise", "shard|numa|host", "advertise", "", "what clients see as a node (shard)",
+     false},
+    {"--advertised-host", "NAME", "advertised.host", "", "host that clients are told to use",
+     false},
+    {"--shards", "N", "shards", "", "threads (one for each core)", false},
+    {"--memory", "SIZE", "memory.bytes", "", "memory of all shards together, e.g. 2g", false},
+    {"--log-level", "error|warn|info|debug", "log.level", "", "what is logged (info)", false},
 };
 const unsigned config_flags_count = ARRAY_LEN(config_flags);
 

@@ -26,6 +26,7 @@ struct config_key {
 
 struct config_flag { /* --name VALUE is key=prefixVALUE */
     const char *name, *metavar, *key, *prefix, *doc;
+    bool adds; /* given again, it adds to the list */
 };
 
 extern const struct config_key config_keys[];

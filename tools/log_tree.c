@@ -311,7 +311,7 @@ static int journal_note(struct log_tree *t, unsigned id)
     return 0;
 }
 
-/* journal.N and its checkpoints, the metadata log; true: it is one of these. */
+/* journal.N, its checkpoints and side files, the metadata log; true: it is one of these. */
 static bool is_journal_file(struct log_tree *t, const char *dir, const char *name, int *ret_rc)
 {
     unsigned id, which;
@@ -320,6 +320,8 @@ static bool is_journal_file(struct log_tree *t, const char *dir, const char *nam
     if (strcmp(dir, t->journal_dir) != 0)
         return false;
     if (sscanf(name, "journal.%u.checkpoint.%u%n", &id, &which, &end) == 2 && name[end] == '\0')
+        return true;
+    if (sscanf(name, "journal.%u.parked.%u%n", &id, &which, &end) == 2 && name[end] == '\0')
         return true;
     if (sscanf(name, "journal.%u%n", &id, &end) == 1 && name[end] == '\0') {
         *ret_rc = journal_note(t, id);

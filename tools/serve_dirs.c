@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "core/base/bytes.h"
@@ -171,7 +172,7 @@ int dirs_write(struct serve_dirs *d, const struct meta_uuid *cluster_id, int32_t
     meta_uuid_text(cluster_id, cluster);
     for (unsigned i = 0; i < d->data_n; i++) {
         struct serve_dir *dir = &d->data[i];
-        if (dir->has_properties)
+        if (dir->has_properties || dir->rc < 0)
             continue;
         meta_uuid_text(&dir->id, id);
         int len =
@@ -249,26 +250,62 @@ static const struct serve_dir *dir_find(const struct serve_dirs *d, const char *
     return NULL;
 }
 
-static int data_dir_add(struct serve_dirs *d, const char *path, unsigned wait_ms, char *reason,
-                        size_t reason_size)
+const char *dir_trouble(const struct serve_dir *dir)
+{
+    return dir->rc == -EBADMSG  ? PROPERTIES_NAME " is damaged, and so is its copy"
+           : dir->rc == -EINVAL ? PROPERTIES_NAME " is not understood"
+                                : strerror(-dir->rc);
+}
+
+int dir_make(struct serve_dir *dir, char *reason, size_t reason_size)
+{
+    char path[PATH_MAX];
+    memcpy(path, dir->path, sizeof(path));
+    dir->rc = dir_lock(dir, path, 0, reason, reason_size);
+    return dir->rc == 0 ? id_make(&dir->id) : dir->rc;
+}
+
+static bool is_absent(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) < 0 && errno == ENOENT;
+}
+
+/* needed: journals and metadata are in it, so that nothing goes without. Of the others only one
+ * that somebody else owns is refused here. */
+static int data_dir_add(struct serve_dirs *d, const char *path, bool needed, unsigned wait_ms,
+                        char *reason, size_t reason_size)
 {
     struct serve_dir *dir = &d->data[d->data_n];
     *dir = (struct serve_dir){.lock_fd = -1};
+    snprintf(dir->path, sizeof(dir->path), "%s", path);
     if (dir_find(d, path) != NULL) {
         snprintf(reason, reason_size, "data directory %s is named twice", path);
         return -EINVAL;
     }
-    int rc = dir_lock(dir, path, wait_ms, reason, reason_size);
-    if (rc < 0)
-        return rc;
     d->data_n++;
-    rc = properties_read(dir);
-    if (rc < 0)
-        snprintf(reason, reason_size, "%s/%s: %s", dir->path, PROPERTIES_NAME,
-                 rc == -EBADMSG  ? "damaged, and so is its copy"
-                 : rc == -EINVAL ? "not understood"
-                                 : strerror(-rc));
-    return rc;
+    if (!needed && is_absent(path)) {
+        dir->rc = -ENOENT;
+        return 0;
+    }
+    dir->rc = dir_lock(dir, path, wait_ms, reason, reason_size);
+    if (dir->rc < 0)
+        return needed || dir->rc == -EBUSY ? dir->rc : 0;
+    dir->rc = properties_read(dir);
+    if (dir->rc < 0)
+        snprintf(reason, reason_size, "%s: %s", dir->path, dir_trouble(dir));
+    return needed ? dir->rc : 0;
+}
+
+/* The journal's directory is one of the data directories, or the first one when none is named. */
+static bool holds_journal(const char *data, unsigned index, const char *journal)
+{
+    char path[2][PATH_MAX];
+    if (journal == NULL)
+        return index == 0;
+    return strcmp(data, journal) == 0 ||
+           (realpath(data, path[0]) != NULL && realpath(journal, path[1]) != NULL &&
+            strcmp(path[0], path[1]) == 0);
 }
 
 static int journal_open(struct serve_dirs *d, const char *path, unsigned wait_ms, char *reason,
@@ -292,7 +329,8 @@ int dirs_open(struct serve_dirs *d, const char *const *data, unsigned data_n, co
     }
     int rc = 0;
     for (unsigned i = 0; rc == 0 && i < data_n; i++)
-        rc = data_dir_add(d, data[i], lock_wait_ms, reason, reason_size);
+        rc = data_dir_add(d, data[i], holds_journal(data[i], i, journal), lock_wait_ms, reason,
+                          reason_size);
     if (rc == 0)
         rc = journal_open(d, journal, lock_wait_ms, reason, reason_size);
     if (rc < 0)
@@ -304,7 +342,8 @@ unsigned dirs_lock_fds(const struct serve_dirs *d, int *ret)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < d->data_n; i++)
-        ret[n++] = d->data[i].lock_fd;
+        if (d->data[i].lock_fd >= 0)
+            ret[n++] = d->data[i].lock_fd;
     if (d->journal.lock_fd >= 0)
         ret[n++] = d->journal.lock_fd;
     return n;

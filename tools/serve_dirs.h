@@ -1,10 +1,12 @@
 /* serve_dirs.h: the directories that a broker owns while it runs, and the meta.properties in each,
  *   which is kept twice, with a checksum: either of them suffices.
  *
- * Happy path: dirs_open() makes what is missing, locks every directory and reads its properties;
- *   once the cluster's id is known, dirs_check() holds them against it and dirs_write() writes
- *   those that are missing.
- * Failure: -errno, with one line in reason that names the directory.
+ * Happy path: dirs_open() locks every directory and reads its properties; once the cluster's id is
+ *   known, dirs_check() holds them against it, dir_make() makes those that are new and not there,
+ *   and dirs_write() writes the properties that are missing.
+ * Failure: -errno, with one line in reason that names the directory. Only a data directory that is
+ *   not that of the journals may be missing, unreadable or damaged: its rc says so, and who knows
+ *   the metadata decides.
  * Ownership: locks are held until dirs_close().
  * Threads: the main thread, then shard 0's at start. */
 #ifndef TOOLS_SERVE_DIRS_H
@@ -19,6 +21,8 @@
 struct serve_dir {
     char path[PATH_MAX];
     int lock_fd;
+    int rc; /* 0, or why it cannot be used: -ENOENT when it is not there, and not made yet; -EBADMSG
+             * or -EINVAL for its properties */
     bool has_properties;
     struct meta_uuid id, cluster_id; /* id: random when there are no properties yet */
 };
@@ -32,10 +36,14 @@ struct serve_dirs {
 /* journal NULL: the first data directory. */
 int dirs_open(struct serve_dirs *d, const char *const *data, unsigned data_n, const char *journal,
               unsigned lock_wait_ms, char *reason, size_t reason_size);
+/* Makes and locks one that was not there. */
+int dir_make(struct serve_dir *dir, char *reason, size_t reason_size);
+/* What dir->rc says. */
+const char *dir_trouble(const struct serve_dir *dir);
 /* Do they belong to this cluster? is_new: it was made just now, so none may belong to any. */
 int dirs_check(const struct serve_dirs *d, const struct meta_uuid *cluster_id, bool is_new,
                char *reason, size_t reason_size);
-/* Properties for the directories that have none, durable. */
+/* Properties for the directories that can be used and have none, durable. */
 int dirs_write(struct serve_dirs *d, const struct meta_uuid *cluster_id, int32_t node_id,
                char *reason, size_t reason_size);
 /* Reads them without mending anything. Of meta.properties and meta.properties.copy, number

@@ -58,25 +58,143 @@ static int dir_index(const struct meta_image *image, const struct meta_uuid *id)
     return -1;
 }
 
-/* Every directory that the metadata log names has to be there; asked before anything is written,
- * so that a mistyped list leaves no trace. */
-static int dirs_find_missing(const struct serve_meta *m, const struct serve_dirs *dirs,
-                             char *reason, size_t reason_size)
+static bool dir_is_known(const struct serve_meta *m, const struct serve_dir *dir)
 {
-    bool there[META_DIRS_MAX] = {false};
+    return dir->rc == 0 && dir_index(m->image, &dir->id) >= 0;
+}
+
+static uint64_t dirs_there(const struct serve_meta *m, const struct serve_dirs *dirs)
+{
+    uint64_t there = 0;
+    for (unsigned i = 0; i < dirs->data_n; i++)
+        if (dir_is_known(m, &dirs->data[i]))
+            there |= UINT64_C(1) << dir_index(m->image, &dirs->data[i].id);
+    return there;
+}
+
+static bool dir_has_partitions(const struct meta_image *image, unsigned dir)
+{
+    for (unsigned t = 0; t < image->topics_n; t++)
+        for (int32_t p = 0; p < image->topics[t]->partitions_n; p++)
+            if (image->topics[t]->partitions[p].dir == dir)
+                return true;
+    return false;
+}
+
+/* Of those that can be one that is missing, the next best: one that is broken rather than one that
+ * is not there, that rather than one without properties, as an unmounted device leaves it. */
+static struct serve_dir *dir_stand_in(const struct serve_meta *m, struct serve_dirs *dirs,
+                                      const bool taken[META_DIRS_MAX])
+{
+    struct serve_dir *best = NULL;
+    int best_rank = 0;
     for (unsigned i = 0; i < dirs->data_n; i++) {
-        int index = dir_index(m->image, &dirs->data[i].id);
-        if (index >= 0)
-            there[index] = true;
+        struct serve_dir *dir = &dirs->data[i];
+        int rank = dir->rc == 0 ? 1 : dir->rc == -ENOENT ? 2 : 3;
+        bool may = !taken[i] && !dir_is_known(m, dir) && (dir->rc < 0 || !dir->has_properties);
+        if (may && rank > best_rank) {
+            best = dir;
+            best_rank = rank;
+        }
     }
-    for (unsigned i = 0; i < m->image->dirs_n; i++) {
+    return best;
+}
+
+/* A directory that the metadata log names and that is not there takes its partitions offline. Which
+ * path it had nobody has written down: most likely that of one that cannot be used. That one is
+ * left alone, also if it is only empty: it may be where a device is to be mounted. */
+static void dir_goes_without(struct serve_meta *m, struct serve_dirs *dirs, unsigned index,
+                             bool taken[META_DIRS_MAX])
+{
+    char id[23];
+    struct serve_dir *dir = dir_stand_in(m, dirs, taken);
+    meta_uuid_text(&m->image->dirs[index], id);
+    m->data_dirs[index] = dir == NULL ? NULL : dir->path;
+    if (dir == NULL) {
+        log_error(
+            "log.dirs: the data directory with directory.id=%s is missing: its partitions are "
+            "offline",
+            id);
+        return;
+    }
+    log_error("data directory %s, directory.id=%s: %s; its partitions are offline", dir->path, id,
+              dir->rc < 0 ? dir_trouble(dir) : "empty: is its device mounted?");
+    taken[dir - dirs->data] = true;
+    if (dir->rc == 0)
+        dir->rc = -ENODEV; /* nothing is written there */
+}
+
+/* The journals are in a data directory that does not know itself any more: it is the missing one.
+ */
+static bool journal_dir_is_bare(const struct serve_meta *m, const struct serve_dirs *dirs,
+                                uint64_t offline)
+{
+    for (unsigned i = 0; offline != 0 && i < dirs->data_n; i++)
+        if (strcmp(dirs->data[i].path, dirs->journal.path) == 0)
+            return !dir_is_known(m, &dirs->data[i]);
+    return false;
+}
+
+/* Asked before anything is written, so that a mistyped list leaves no trace. */
+static int dirs_find_missing(struct serve_meta *m, struct serve_dirs *dirs, char *reason,
+                             size_t reason_size)
+{
+    bool taken[META_DIRS_MAX] = {false};
+    uint64_t there = dirs_there(m, dirs), offline = 0;
+    for (unsigned i = 0; i < m->image->dirs_n; i++)
+        if ((there >> i & 1) == 0)
+            offline |= UINT64_C(1) << i;
+    if (m->image->dirs_n > 0 && (there == 0 || journal_dir_is_bare(m, dirs, offline))) {
         char id[23];
-        if (there[i])
-            continue;
-        meta_uuid_text(&m->image->dirs[i], id);
+        unsigned first = (unsigned)__builtin_ctzll(offline);
+        meta_uuid_text(&m->image->dirs[first], id);
         snprintf(reason, reason_size,
-                 "log.dirs: the data directory with directory.id=%s is missing", id);
+                 "log.dirs: the data directory with directory.id=%s is missing%s", id,
+                 there == 0 ? ", and so are all others" : "");
         return -ENOENT;
+    }
+    for (unsigned i = 0; i < m->image->dirs_n; i++) /* an empty one is not missed */
+        if ((offline >> i & 1) != 0 && dir_has_partitions(m->image, i))
+            dir_goes_without(m, dirs, i, taken);
+    m->dirs_offline = offline;
+    return 0;
+}
+
+/* The same directory, or a copy of it, twice: nobody can say which of them is meant. */
+static int dirs_find_twins(const struct serve_dirs *dirs, char *reason, size_t reason_size)
+{
+    for (unsigned i = 0; i < dirs->data_n; i++)
+        for (unsigned k = 0; k < i; k++) {
+            const struct serve_dir *a = &dirs->data[k], *b = &dirs->data[i];
+            if (!a->has_properties || !b->has_properties ||
+                memcmp(&a->id, &b->id, sizeof(a->id)) != 0)
+                continue;
+            snprintf(reason, reason_size, "data directories %s and %s have the same directory.id",
+                     a->path, b->path);
+            return -EINVAL;
+        }
+    return 0;
+}
+
+/* Those that are new and not there. A new one that cannot be used is no reason not to start, unless
+ * it is the very first time. */
+static int dirs_make(struct serve_meta *m, struct serve_dirs *dirs, char *reason,
+                     size_t reason_size)
+{
+    for (unsigned i = 0; i < dirs->data_n; i++) {
+        struct serve_dir *dir = &dirs->data[i];
+        bool missed = false;
+        for (unsigned k = 0; k < m->image->dirs_n; k++)
+            missed |= m->data_dirs[k] == dir->path;
+        if (dir->rc == 0 || missed)
+            continue;
+        if (dir->rc == -ENOENT && dir_make(dir, reason, reason_size) == 0)
+            continue;
+        if (m->image->dirs_n == 0) {
+            snprintf(reason, reason_size, "data directory %s: %s", dir->path, dir_trouble(dir));
+            return dir->rc;
+        }
+        log_error("data directory %s: %s; it is not used", dir->path, dir_trouble(dir));
     }
     return 0;
 }
@@ -85,6 +203,8 @@ static int dirs_add(struct serve_meta *m, const struct serve_dirs *dirs)
 {
     for (unsigned i = 0; i < dirs->data_n; i++) {
         const struct serve_dir *dir = &dirs->data[i];
+        if (dir->rc < 0)
+            continue;
         if (dir_index(m->image, &dir->id) < 0) {
             int rc = record_write_kind(m, META_DIR_ADD, 0, &dir->id);
             if (rc < 0)
@@ -101,7 +221,11 @@ static int dirs_settle(struct serve_meta *m, struct serve_dirs *dirs, int32_t no
                        size_t reason_size)
 {
     memset(m->data_dirs, 0, sizeof(m->data_dirs));
-    int rc = dirs_find_missing(m, dirs, reason, reason_size);
+    int rc = dirs_find_twins(dirs, reason, reason_size);
+    if (rc == 0)
+        rc = dirs_find_missing(m, dirs, reason, reason_size);
+    if (rc == 0)
+        rc = dirs_make(m, dirs, reason, reason_size);
     if (rc == 0)
         rc = dirs_write(dirs, &m->image->cluster_id, node_id, reason, reason_size);
     if (rc == 0)
@@ -155,7 +279,7 @@ static int leftovers_look(struct env *env, const struct serve_meta *m, const cha
 
 /* A run with more shards left journals behind; what they hold must be settled before their
  * partitions move. */
-static int drain_old_journals(struct env *env, const struct serve_meta *m,
+static int drain_old_journals(struct env *env, struct serve_meta *m,
                               const struct log_config *config, const struct serve_dirs *dirs,
                               char *reason, size_t reason_size)
 {
@@ -164,6 +288,7 @@ static int drain_old_journals(struct env *env, const struct serve_meta *m,
     log.journal_dir = dirs->journal.path;
     log.data_dirs = m->data_dirs;
     log.data_dirs_n = m->image->dirs_n;
+    log.dirs_offline = &m->dirs_offline;
     bool unfinished = false;
     if (config->shards_n == m->image->shards || m->image->shards == 0)
         return 0;

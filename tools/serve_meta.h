@@ -14,7 +14,9 @@ struct serve_meta {
     struct meta_log *log;
     struct meta_image *image;
     bool was_clean, is_new;
-    const char *data_dirs[META_DIRS_MAX]; /* indexed as meta_partition.dir; borrowed from dirs */
+    const char *data_dirs[META_DIRS_MAX]; /* indexed as meta_partition.dir; borrowed from dirs;
+                                           * NULL: nobody can tell where that one was */
+    _Atomic uint64_t dirs_offline;        /* log_config.dirs_offline */
 };
 
 /* log: how stores are to be opened, with the new shard count; directories and memory are not set

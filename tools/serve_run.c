@@ -119,6 +119,7 @@ static int runner_open_meta(struct runner *r)
     setup->broker.log.journal_dir = setup->dirs.journal.path;
     setup->broker.log.data_dirs = r->serve->meta.data_dirs;
     setup->broker.log.data_dirs_n = r->serve->meta.image->dirs_n;
+    setup->broker.log.dirs_offline = &r->serve->meta.dirs_offline;
     return 0;
 }
 

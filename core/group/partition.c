@@ -274,6 +274,8 @@ struct partition *partition_create(struct group_coord *c, int32_t index, uint64_
     p->load_end = plog == NULL ? 0 : plog_high_watermark(plog);
     bool empty = plog != NULL && p->load_offset == p->load_end;
     p->state = empty ? PARTITION_READY : PARTITION_LOADING;
+    if (plog != NULL && plog_is_offline(plog)) /* nobody is sent here, see FindCoordinator */
+        p->state = PARTITION_FAILED;
     return p;
 }
 

@@ -157,6 +157,8 @@ int adopt_segments(struct replay *r, bool clean)
 {
     struct plog *p;
     for (size_t it = 0; (p = map_next(&r->s->plogs, &it)) != NULL;) {
+        if (p->offline)
+            continue;
         if (!clean)
             trim_replayed(p);
         int rc = compact_finish_swaps(p);

@@ -469,6 +469,9 @@ static int apply_record(struct replay *r, struct held_write *w, const struct jou
     struct segment *seg;
     if (p == NULL || w->h.seq < p->void_seq) /* deleted since; or of a run that failed */
         return 0;
+    if (r->unparks ? !p->unparking : p->offline) /* park.c */
+        return 0;
+    p->unparked = r->unparks;
     if (rec->kind == RECORD_START) {
         r->records++;
         plog_start_replayed(p, rec->base_offset);
@@ -494,7 +497,7 @@ static int apply_record(struct replay *r, struct held_write *w, const struct jou
 
 int replay_apply(struct replay *r, struct held_write *w)
 {
-    int rc = 0;
+    int rc = r->unparks ? 0 : park_write(r, w);
     struct journal_record rec;
     struct journal_record_iter it;
     journal_records_begin(&it, w->bytes, &w->h);

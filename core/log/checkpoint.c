@@ -153,7 +153,7 @@ static uint32_t put_plogs(struct out *o, struct log_store *s, bool full)
     uint32_t n = 0;
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
-        if (plog_counts(p))
+        if (plog_counts(p) && !p->parked)
             n += put_plog(o, p, full);
     return n;
 }

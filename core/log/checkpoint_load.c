@@ -158,6 +158,7 @@ static int load_segment(struct in *in, struct plog *p, int64_t *from_offset, int
 static int load_plog(struct in *in, struct log_store *s, uint64_t durable_next_seq)
 {
     struct plog_entry e;
+    const uint8_t *from = in->p;
     if (!get(in, &e, sizeof(e)) || e.log_start < 0 || e.stable_offset < e.log_start ||
         e.stable_offset > OFFSET_MAX)
         return -EBADMSG;
@@ -165,6 +166,12 @@ static int load_plog(struct in *in, struct log_store *s, uint64_t durable_next_s
     s->foreign |= p == NULL;
     if (p != NULL && p->loaded) /* taken over before: this shard's own state is newer */
         p = NULL;
+    /* Of one that arrives in a running store there is no side file: its next checkpoint has it. */
+    struct plog *away = p != NULL && p->offline && s->recovering ? p : NULL;
+    if (away != NULL) {
+        away->loaded = true;
+        p = NULL;
+    }
     if (p != NULL) { /* else deleted since, or another shard's: the entry is skipped */
         p->loaded = true;
         p->log_start = p->start_wanted = p->start_queued = e.log_start;
@@ -180,6 +187,19 @@ static int load_plog(struct in *in, struct log_store *s, uint64_t durable_next_s
     int64_t from_offset = 0;
     for (uint32_t i = 0; rc == 0 && i < e.segments_n; i++)
         rc = load_segment(in, p, &from_offset, e.stable_offset);
+    if (rc == 0 && away != NULL)
+        rc = park_entry(s, away, from, (size_t)(in->p - from));
+    return rc;
+}
+
+/* Out of a side file: entries as a checkpoint has them. */
+int checkpoint_load_entries(struct log_store *s, const uint8_t *bytes, size_t len_bytes,
+                            uint32_t plogs_n, uint64_t durable_next_seq)
+{
+    struct in in = {bytes, bytes + len_bytes};
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < plogs_n; i++)
+        rc = load_plog(&in, s, durable_next_seq);
     return rc;
 }
 
@@ -322,8 +342,9 @@ int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason
         return -EBADMSG;
     }
     if (l.buf == NULL)
-        return 0;
+        return parks_take(s, s->journal.id, s->journal.identity, 0, reason, reason_size);
     c->generation = l.h.generation;
+    c->durable_next_seq = l.h.durable_next_seq;
     *ret = (struct journal_start){
         l.h.tail_pos,
         l.h.durable_pos,
@@ -335,6 +356,8 @@ int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason
     if (rc != 0)
         snprintf(reason, reason_size, "checkpoint of journal %u: %s", s->journal.id, strerror(-rc));
     free(l.buf);
+    if (rc == 0)
+        rc = parks_take(s, s->journal.id, s->journal.identity, c->generation, reason, reason_size);
     return rc;
 }
 
@@ -375,6 +398,8 @@ int checkpoint_take_over(struct log_store *s, bool *ret_any, char *reason, size_
         rc = l.buf == NULL ? -EBADMSG : load_plogs(s, &l, 0);
         if (rc != 0)
             snprintf(reason, reason_size, "checkpoint of journal %u: %s", ids[i], strerror(-rc));
+        else
+            rc = parks_take(s, ids[i], l.h.identity, l.h.generation, reason, reason_size);
         free(l.buf);
         free(paths[0]);
         free(paths[1]);
@@ -412,9 +437,11 @@ void checkpoint_remove_taken(struct log_store *s)
 {
     unsigned n;
     unsigned *ids = taken_journals(s, &n);
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < n; i++) {
+        parks_remove_taken(s, ids[i]); /* before the journal's name, by which they are found */
         if (taken_files_remove(s, ids[i], true) == 0)
             log_info("journal %u: taken over by shard %u", ids[i], s->journal.id);
+    }
     free(ids);
 }
 

@@ -179,6 +179,9 @@ struct plog {
     bool parcel_stale;               /* there may be a parcel's file: see move.c */
     bool parcel_captured;            /* the checkpoint in flight has it */
     int fenced;                      /* -errno: no appends any more */
+    bool offline;                    /* with its data directory: no reads, either */
+    bool parked; /* what there is of it is in a side file, not in checkpoints (park.c) */
+    bool unparking, unparked; /* recovery: such a file may speak of it, has done so */
     struct meta_uuid topic_id;
     char *name; /* "topic-index" */
     char *path; /* data dir / name */
@@ -299,9 +302,13 @@ struct checkpointer {
     struct env_file *file;
 };
 
+struct park; /* park.c */
+
 struct log_store {
     struct env *env;
     struct log_config config;
+    uint64_t dirs_offline; /* what of config.dirs_offline has been applied to the partitions */
+    struct park *parks;    /* one a data dir, while recovering */
     struct log_counters counters;
     struct journal journal;
     struct checkpointer checkpoint;
@@ -501,6 +508,8 @@ struct journal_start { /* where replay begins, and what the chain must be at dur
 int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason,
                     size_t reason_size);
 int checkpoint_take_over(struct log_store *s, bool *ret_any, char *reason, size_t reason_size);
+int checkpoint_load_entries(struct log_store *s, const uint8_t *bytes, size_t len_bytes,
+                            uint32_t plogs_n, uint64_t durable_next_seq);
 void checkpoint_remove_taken(struct log_store *s);
 int checkpoint_finish_taken(struct log_store *s);
 void checkpoint_fini(struct log_store *s);
@@ -626,6 +635,25 @@ void seg_source_drop(struct segment *seg);
 /* Answers with a stretch of the file, if one may be sent. */
 bool source_take(struct segment *seg, struct plog_read *r);
 void source_release(struct plog_read *r);
+
+/* dirs.c */
+bool dir_is_offline(const struct log_store *s, unsigned dir);
+bool dir_failed(struct log_store *s, unsigned dir, int rc, const char *what);
+int store_dirs_open(struct log_store *s);
+void dirs_pump(struct log_store *s);
+bool dirs_changed(const struct log_store *s);
+void plog_take_offline(struct plog *p);
+
+/* park.c: what waits in side files for a data directory that is not there */
+int parks_open(struct log_store *s);
+void parks_fini(struct log_store *s);
+int park_entry(struct log_store *s, struct plog *p, const uint8_t *bytes, size_t len_bytes);
+int parks_take(struct log_store *s, unsigned journal_id, uint64_t identity, uint64_t generation,
+               char *reason, size_t reason_size);
+int parks_write(struct log_store *s, char *reason, size_t reason_size);
+bool parks_changed(const struct log_store *s);
+uint64_t parks_losses(const struct log_store *s);
+void parks_remove_taken(struct log_store *s, unsigned journal_id);
 
 /* pool.c */
 int pools_open(struct log_store *s);

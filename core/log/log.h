@@ -33,8 +33,14 @@ enum log_verify { LOG_VERIFY_ALWAYS /* never so */, LOG_VERIFY_ONCE, LOG_VERIFY_
 
 struct log_config {
     const char *journal_dir;
-    const char *const *data_dirs; /* indexed as meta_partition.dir */
+    const char *const
+        *data_dirs; /* indexed as meta_partition.dir; NULL: where it was is not known */
     unsigned data_dirs_n;
+    /* A bit for each that is offline, in common for all shards: set at start for those that are not
+     * there, and when one fails; never cleared. NULL: none ever is. */
+    _Atomic uint64_t *dirs_offline;
+    void (*on_dir_failed)(void *arg); /* NULL: nobody else is to be told; it sets no bit itself */
+    void *on_dir_failed_arg;
     uint64_t journal_bytes;    /* whole ring, its space reserved */
     uint64_t direct_min_bytes; /* a run of at least this goes straight to its segment */
     unsigned shards_n;         /* journals 0 .. shards_n-1 are in use; what others hold of this
@@ -75,10 +81,12 @@ struct log_counters {
     uint64_t scrub_bytes, scrub_passes;
     uint64_t scrub_damages; /* damaged stretches and files, again in each pass */
     uint64_t partitions, partitions_fenced, failed; /* now; failed: the journal is gone */
-    struct counter_hist group_bytes;                /* as written, of each journal write */
-    struct counter_hist group_batches;              /* appended since the one before */
-    struct counter_hist group_us; /* from its making until it is seen to be durable */
-    struct counter_hist flush_us; /* the same of a segment's flush */
+    uint64_t partitions_offline; /* of those fenced: their data directory has failed */
+    uint64_t dirs_offline; /* in the store of shard 0 only: data directories that have failed */
+    struct counter_hist group_bytes;   /* as written, of each journal write */
+    struct counter_hist group_batches; /* appended since the one before */
+    struct counter_hist group_us;      /* from its making until it is seen to be durable */
+    struct counter_hist flush_us;      /* the same of a segment's flush */
 };
 
 /* ---- store ---- */
@@ -110,6 +118,10 @@ int log_store_attach(struct log_store *, const struct meta_topic *topic, int32_t
                      struct plog **ret);
 struct plog *log_store_find(struct log_store *, uint64_t number); /* NULL: not here, or leaving */
 struct plog *log_store_peek(struct log_store *, uint64_t number); /* also one that leaves */
+/* A bit for each data directory that is offline, as far as this store has heard. */
+uint64_t log_store_dirs_offline(const struct log_store *);
+/* Its directory is: nothing of it can be read or written before a start that finds it again. */
+bool plog_is_offline(const struct plog *);
 /* A newer image of the topic: configuration may have changed. */
 void plog_configure(struct plog *, const struct meta_topic *topic);
 /* Deletes the partition: pending appends fail with -ENOENT, watchers are called, files go to the

@@ -273,7 +273,9 @@ int plog_lookup_time(struct plog *p, struct plog_lookup *l, plog_lookup_fn on_do
     l->job = NULL;
     if (p->removed)
         l->rc = plog_absence(p);
-    if (p->removed || plog_high_watermark(p) <= p->log_start)
+    else if (p->offline)
+        l->rc = -EIO;
+    if (l->rc != 0 || plog_high_watermark(p) <= p->log_start)
         return 1;
     struct lookup_job *job = calloc(1, sizeof(*job));
     if (job == NULL) {

@@ -113,6 +113,8 @@ static void plog_stays(struct plog *p, bool parked)
     p->removed = p->excluded = false;
     if (parked)
         parcel_is_stale_later(p);
+    if (dir_is_offline(p->store, p->dir) && !p->offline) /* meanwhile, unseen by dirs_pump */
+        plog_take_offline(p);
     plog_notify(p);
     plog_trim(p);
 }
@@ -223,7 +225,7 @@ static int departure_failure(const struct log_departure *d)
 {
     const struct plog *p = d->plog;
     const struct log_store *s = p->store;
-    if (p->fenced != 0 || s->failed != 0)
+    if (p->fenced != 0 || s->failed != 0 || dir_is_offline(s, p->dir))
         return -EIO;
     if (p->failed_space || s->unsettled)
         return -ENOSPC;

@@ -14,7 +14,8 @@
 static char *plog_path(const struct log_store *s, unsigned dir, const char *name)
 {
     char *path = NULL;
-    return asprintf(&path, "%s/%s", s->config.data_dirs[dir], name) < 0 ? NULL : path;
+    const char *in = s->config.data_dirs[dir]; /* NULL: nobody will use the path */
+    return asprintf(&path, "%s/%s", in != NULL ? in : "", name) < 0 ? NULL : path;
 }
 
 struct plog *plog_create(struct log_store *s, const struct meta_topic *topic, int32_t index)
@@ -44,6 +45,8 @@ struct plog *plog_create(struct log_store *s, const struct meta_topic *topic, in
         return NULL;
     }
     counter_set(&s->counters.partitions, s->plogs.count);
+    if (dir_is_offline(s, p->dir))
+        plog_take_offline(p);
     return p;
 }
 
@@ -72,6 +75,9 @@ void plog_destroy(struct plog *p)
     if (p->fenced != 0)
         counter_set(&p->store->counters.partitions_fenced,
                     p->store->counters.partitions_fenced - 1);
+    if (p->offline)
+        counter_set(&p->store->counters.partitions_offline,
+                    p->store->counters.partitions_offline - 1);
     producers_fini(p);
     free(p->epochs);
     free(p->name);
@@ -267,6 +273,7 @@ void plog_fence(struct plog *p, int rc, const char *what)
     p->fenced = rc;
     p->store->memory_freed = true; /* who waits for memory is to be told as well */
     plog_notify(p);
+    dir_failed(p->store, p->dir, rc, what);
 }
 
 /* Why it is not here: deleted, or to be looked for elsewhere. */

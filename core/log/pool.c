@@ -63,8 +63,10 @@ int pools_open(struct log_store *s)
 {
     s->pools = calloc(s->config.data_dirs_n, sizeof(*s->pools));
     int rc = s->pools == NULL ? -ENOMEM : 0;
-    for (unsigned i = 0; rc == 0 && i < s->config.data_dirs_n; i++)
-        rc = pool_open(s, i, &s->pools[i]);
+    for (unsigned i = 0; rc == 0 && i < s->config.data_dirs_n; i++) {
+        rc = dir_is_offline(s, i) ? 0 : pool_open(s, i, &s->pools[i]);
+        rc = rc != 0 && dir_failed(s, i, rc, "opening it") ? 0 : rc;
+    }
     return rc;
 }
 

@@ -349,6 +349,8 @@ int plog_read(struct plog *p, struct plog_read *r, plog_read_fn on_done)
     r->starting = r->finished = false;
     if (p->removed)
         r->rc = plog_absence(p);
+    else if (p->offline)
+        r->rc = -EIO;
     else if (r->offset < p->log_start || r->offset > p->end_offset)
         r->rc = -ERANGE;
     if (r->rc != 0 || r->offset >= plog_high_watermark(p))

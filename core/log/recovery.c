@@ -220,10 +220,13 @@ int recovery_replay(struct log_store *s, char *reason, size_t reason_size)
     uint64_t began_ns = env_now_ns(s->env);
     s->journal.tail_pos = start.tail_pos;
     rc = replay_run(&r, &start);
-    bool clean =
-        start.clean && !taken_over && !parcels && !s->foreign && r.writes == 0 && r.losses == 0;
+    r.losses += parks_losses(s);
+    bool clean = start.clean && !taken_over && !parcels && !s->foreign && r.writes == 0 &&
+                 r.losses == 0 && !parks_changed(s);
     if (rc == 0)
         rc = adopt_segments(&r, clean);
+    if (rc == 0 && (rc = parks_write(s, reason, reason_size)) != 0)
+        return rc;
     if (rc == 0)
         rc = journal_raise_incarnation(s);
     if (rc == 0 && (!clean || r.losses > 0))
@@ -240,6 +243,9 @@ int recovery_replay(struct log_store *s, char *reason, size_t reason_size)
     }
     if (taken_over && !s->unsettled)
         checkpoint_remove_taken(s);
+    if (!s->unsettled)
+        parks_remove_taken(s, s->journal.id);
+    parks_fini(s);
     if (r.writes > 0)
         log_info("journal %u: replayed %llu writes, %llu records, in %.3f s", s->journal.id,
                  (unsigned long long)r.writes, (unsigned long long)r.records,

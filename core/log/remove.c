@@ -156,7 +156,7 @@ static void on_renamed(struct env_op *op)
 {
     struct names_job *job = container_of(op, struct names_job, op);
     struct plog *p = job->plog;
-    bool existed = op->res != -ENOENT; /* else there never was a directory */
+    bool existed = op->res != -ENOENT && !p->offline; /* else there never was a directory */
     int rc = existed ? op->res : 0;
     char renamed[PATH_MAX];
     snprintf(renamed, sizeof(renamed), "%s", job->paths[0]);
@@ -179,8 +179,12 @@ void remove_pump(struct plog *p)
     char id[23];
     meta_uuid_text(&p->topic_id, id);
     snprintf(job->paths[0], PATH_MAX, "%.3900s.%s-delete", p->path, id);
-    names_job_step(job, ENV_STEP_RENAME, p->path)->path2 = job->paths[0];
-    names_job_step(job, ENV_STEP_SYNC_DIR, p->store->config.data_dirs[p->dir]);
+    if (p->offline) { /* a start that finds it again puts it aside */
+        names_job_step(job, ENV_STEP_STAT, p->store->config.journal_dir);
+    } else {
+        names_job_step(job, ENV_STEP_RENAME, p->path)->path2 = job->paths[0];
+        names_job_step(job, ENV_STEP_SYNC_DIR, p->store->config.data_dirs[p->dir]);
+    }
     char *parcel = p->parcel_stale ? parcel_path(p->store, p->number) : NULL;
     job->data[0] = (uint8_t *)parcel; /* what is not unlinked here the next start sees to */
     if (parcel != NULL)

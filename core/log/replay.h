@@ -21,12 +21,16 @@ struct replay {
     uint64_t writes, records;
     uint64_t checkpoint_seq; /* what older writes say of segments is in it */
     uint64_t losses;         /* places at which what had been durable is damaged */
-    bool gaps; /* durable writes could not be read: partitions go on behind what is missing */
+    bool gaps;    /* durable writes could not be read: partitions go on behind what is missing */
+    bool unparks; /* out of a side file: only for partitions that are unparking */
 };
 
 /* apply.c */
 int replay_apply(struct replay *r, struct held_write *w);
 int segment_fill_lost(struct segment *seg, uint64_t to_pos, int64_t to_offset, const char *where);
+
+/* park.c */
+int park_write(struct replay *r, const struct held_write *w);
 
 /* adopt.c */
 int adopt_segments(struct replay *r, bool clean);

@@ -481,7 +481,7 @@ static struct segment *pass_segment(struct scrub *c)
 {
     for (; c->numbers_at < c->numbers_n; c->numbers_at++, c->base_offset = INT64_MIN) {
         struct plog *p = log_store_find(c->store, c->numbers[c->numbers_at]);
-        if (p == NULL)
+        if (p == NULL || p->offline)
             continue;
         list_for_each(it, &p->segments) {
             struct segment *seg = container_of(it, struct segment, link);

@@ -68,6 +68,8 @@ int plog_delete_records(struct plog *p, int64_t offset, struct plog_start_waiter
 {
     if (p->removed)
         return plog_absence(p);
+    if (p->offline)
+        return -EIO;
     if (offset < 0 || offset > plog_high_watermark(p))
         return -ERANGE;
     if (offset <= p->log_start)

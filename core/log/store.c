@@ -46,6 +46,7 @@ static void store_free(struct log_store *s)
     checkpoint_fini(s);
     pools_fini(s);
     syncs_fini(s);
+    parks_fini(s);
     map_fini(&s->plogs);
     free(s);
 }
@@ -75,6 +76,8 @@ static bool has_directories(struct log_store *s, const struct meta_image *meta)
         for (int32_t k = 0; k < topic->partitions_n; k++) {
             const struct meta_partition *partition = &topic->partitions[k];
             unsigned dir = MIN(partition->dir, s->config.data_dirs_n - 1);
+            if (s->config.data_dirs[dir] == NULL)
+                continue;
             snprintf(path, sizeof(path), "%.3800s/%s-%d", s->config.data_dirs[dir], topic->name, k);
             if (partition->shard == s->journal.id && name_exists(s, path))
                 return true;
@@ -115,7 +118,7 @@ int log_store_open(struct env *env, unsigned journal_id, const struct log_config
         snprintf(reason, reason_size, "journal %u: %s", journal_id, strerror(-rc));
     if (rc == 0)
         rc = journal_open(s, reason, reason_size);
-    if (rc == 0 && (rc = pools_open(s)) != 0)
+    if (rc == 0 && (rc = store_dirs_open(s)) != 0)
         snprintf(reason, reason_size, "opening the data directories: %s", strerror(-rc));
     if (rc == 0 && (rc = syncs_open(s)) != 0)
         snprintf(reason, reason_size, "not enough memory for the data directories");
@@ -204,6 +207,7 @@ static void run_memory_waiters(struct log_store *s)
 
 void log_store_pump(struct log_store *s)
 {
+    dirs_pump(s);
     store_run_notifications(s);
     run_memory_waiters(s);
     move_pump(s);
@@ -224,7 +228,8 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
 {
     bool destage = !list_empty(&s->destage_ready) && destage_has_room(s);
     bool cycle_over = s->cycle && s->cycle_missing == 0;
-    if (!list_empty(&s->notify) || destage || cycle_over) /* left by the end of the last pump */
+    if (!list_empty(&s->notify) || destage || cycle_over ||
+        dirs_changed(s)) /* left by the last pump */
         return 0;
     uint64_t deadline = MIN(s->retry_ns, MIN(journal_deadline_ns(s), scrub_deadline_ns(s)));
     deadline = MIN(deadline, MIN(due_deadline_ns(s), retention_deadline_ns(s)));
@@ -298,7 +303,7 @@ static int plog_close_active(struct plog *p)
 {
     struct segment *seg = plog_active(p);
     if (!has_tail(p))
-        return p->fenced;
+        return p->offline ? 0 : p->fenced;
     if (!seg_file_ready(seg)) /* found too short at first */
         want_tail_files(p->store);
     if (!seg_file_ready(seg) || seg->stable_pos != seg->end_pos ||
@@ -307,13 +312,16 @@ static int plog_close_active(struct plog *p)
     return write_terminated_tail(seg);
 }
 
-/* How many flushes of their devices have failed so far, all directories together. */
+/* How many flushes of their devices have failed so far, all directories together. One that is found
+ * to have failed as a whole goes offline. */
 static int flushes_failed(struct log_store *s, uint64_t *ret)
 {
     *ret = 0;
     for (unsigned i = 0; i < s->config.data_dirs_n; i++) {
         struct env_name_step step = {.kind = ENV_STEP_STAT, .path = s->config.data_dirs[i]};
-        int rc = env_names_wait(s->env, &step, 1);
+        int rc = dir_is_offline(s, i) ? 0 : env_names_wait(s->env, &step, 1);
+        if (rc != 0 && dir_failed(s, i, rc, "looking at it"))
+            continue;
         if (rc != 0)
             return rc;
         *ret += step.ret_flushes_failed;
@@ -321,13 +329,16 @@ static int flushes_failed(struct log_store *s, uint64_t *ret)
     return 0;
 }
 
-/* What was written since `failed_before` was counted is durable, or it is not known to be. */
-static int sync_data_dirs(struct log_store *s, uint64_t failed_before)
+/* What was written since `failed_before` was counted is durable, or it is not known to be: nothing
+ * is of a directory that has gone offline since, as `offline_before` says. */
+static int sync_data_dirs(struct log_store *s, uint64_t failed_before, uint64_t offline_before)
 {
     uint64_t failed_now;
+    if (s->dirs_offline != offline_before || dirs_changed(s))
+        return -EIO;
     for (unsigned i = 0; i < s->config.data_dirs_n; i++) {
         struct env_name_step step = {.kind = ENV_STEP_SYNC_FS, .path = s->config.data_dirs[i]};
-        int rc = env_names_wait(s->env, &step, 1);
+        int rc = dir_is_offline(s, i) ? 0 : env_names_wait(s->env, &step, 1);
         if (rc != 0)
             return rc;
     }
@@ -371,6 +382,8 @@ int log_store_close(struct log_store *s)
     settle_dirty(s);
     uint64_t failed_before;
     int count_rc = flushes_failed(s, &failed_before);
+    dirs_pump(s);
+    uint64_t offline_before = s->dirs_offline;
     s->closing = true;
     s->cycle_after_ns = 0;
     store_want_cycle(s);
@@ -381,7 +394,7 @@ int log_store_close(struct log_store *s)
     settle(s);
     int sync_rc = s->failed != 0 ? s->failed : count_rc;
     if (sync_rc == 0)
-        sync_rc = sync_data_dirs(s, failed_before);
+        sync_rc = sync_data_dirs(s, failed_before, offline_before);
     if (sync_rc == 0)
         sync_rc = checkpoint_write_full(s);
     if (sync_rc == 0)

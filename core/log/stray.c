@@ -64,8 +64,10 @@ static void directory_delete(struct log_store *s, const char *path)
         log_warn("%s: left of a deleted partition, cannot be removed: %s", path, strerror(-rc));
 }
 
-/* NAME-INDEX with a legal topic name; ret_known: metadata has that partition. */
-static bool is_partition_name(const char *name, const struct meta_image *meta, bool *ret_known)
+/* NAME-INDEX with a legal topic name; ret_known: metadata has that partition, in this directory:
+ * one of the same name may have been made in another one while this was not there. */
+static bool is_partition_name(const char *name, const struct meta_image *meta, unsigned dir,
+                              bool *ret_known)
 {
     const char *dash = strrchr(name, '-');
     char *end;
@@ -76,7 +78,8 @@ static bool is_partition_name(const char *name, const struct meta_image *meta, b
     if (*end != '\0' || index > META_PARTITIONS_MAX || meta_topic_name_check(name, len) != 0)
         return false;
     const struct meta_topic *topic = meta_topic_by_name(meta, name, len);
-    *ret_known = topic != NULL && index < topic->partitions_n;
+    *ret_known =
+        topic != NULL && index < topic->partitions_n && topic->partitions[index].dir == dir;
     return true;
 }
 
@@ -94,15 +97,16 @@ static void directory_put_aside(struct log_store *s, const char *dir, const char
         log_error("%s belongs to no topic and cannot be renamed: %s", path, strerror(-rc));
 }
 
-static void entry_look(struct log_store *s, const struct meta_image *meta, const char *dir,
+static void entry_look(struct log_store *s, const struct meta_image *meta, unsigned index,
                        const char *name)
 {
+    const char *dir = s->config.data_dirs[index];
     char path[PATH_MAX];
     bool known;
     snprintf(path, sizeof(path), "%.3800s/%.255s", dir, name);
     if (ends_with(name, "-delete") && holds_a_partition(s, path))
         directory_delete(s, path);
-    else if (is_partition_name(name, meta, &known) && !known && holds_a_partition(s, path))
+    else if (is_partition_name(name, meta, index, &known) && !known && holds_a_partition(s, path))
         directory_put_aside(s, dir, path);
 }
 
@@ -111,11 +115,11 @@ void stray_directories_settle(struct log_store *s, const struct meta_image *meta
 {
     for (unsigned i = 0; i < s->config.data_dirs_n; i++) {
         struct env_name_step list;
-        if (directory_list(s, s->config.data_dirs[i], &list) != 0)
+        if (dir_is_offline(s, i) || directory_list(s, s->config.data_dirs[i], &list) != 0)
             continue;
         const char *name = list.ret_data;
         for (size_t k = 0; k < list.ret_count; k++, name += strlen(name) + 1)
-            entry_look(s, meta, s->config.data_dirs[i], name);
+            entry_look(s, meta, i, name);
         free(list.ret_data);
     }
 }

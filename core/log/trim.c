@@ -157,7 +157,7 @@ void plog_trim(struct plog *p)
 {
     const struct segment *first = plog_first(p);
     bool any = first != NULL && is_below_start(first) && first->state == SEGMENT_SEALED;
-    if (any && !p->removed && !p->trimming && !list_linked(&p->trim_link))
+    if (any && !p->removed && !p->offline && !p->trimming && !list_linked(&p->trim_link))
         list_push_tail(&p->store->trimming, &p->trim_link);
 }
 

@@ -18,18 +18,60 @@ struct controller {
     struct publish *publishes;   /* one a shard */
     uint64_t dir_partitions[META_DIRS_MAX];
     struct moves moves;
+    uint64_t dir_topic_partitions[META_DIRS_MAX]; /* of the topic at hand */
+    uint64_t dir_space[META_DIRS_MAX];            /* MiB that are free; 0: not known */
+    uint64_t space_at_ns;                         /* when that was asked for; 0: never */
+    struct env_op space_op;
+    struct env_name_step space_steps[META_DIRS_MAX];
+    uint8_t space_dirs[META_DIRS_MAX]; /* whose a step is */
 };
+
+#define SPACE_FRESH_NS UINT64_C(10000000000)
 
 /* ---- making the record ---- */
 
-static unsigned dir_least_used(struct controller *c)
+/* What is not known counts as the most that is known, or as the others where nothing is. */
+static uint64_t dir_space(const struct controller *c, unsigned dir)
 {
-    unsigned best = 0;
-    for (unsigned i = 1; i < c->image->dirs_n; i++)
-        if (c->dir_partitions[i] < c->dir_partitions[best])
-            best = i;
+    uint64_t most = 1;
+    for (unsigned i = 0; i < c->image->dirs_n; i++)
+        most = MAX(most, c->dir_space[i]);
+    return c->dir_space[dir] > 0 ? c->dir_space[dir] : most;
+}
+
+/* Fewer partitions of the topic for the space that is free, then fewer of all. Counts and MiB are
+ * below 2^32, as devices are below 2^52 bytes: no product overflows. */
+static bool dir_is_better(const struct controller *c, unsigned a, unsigned b)
+{
+    uint64_t space_a = MIN(dir_space(c, a), UINT32_MAX), space_b = MIN(dir_space(c, b), UINT32_MAX);
+    uint64_t topic_a = c->dir_topic_partitions[a] * space_b;
+    uint64_t topic_b = c->dir_topic_partitions[b] * space_a;
+    if (topic_a != topic_b)
+        return topic_a < topic_b;
+    return (c->dir_partitions[a] + 1) * space_b < (c->dir_partitions[b] + 1) * space_a;
+}
+
+/* -EIO: all are offline. */
+static int dir_choose(struct controller *c)
+{
+    uint64_t offline = log_store_dirs_offline(c->shard->logs);
+    int best = -EIO;
+    for (unsigned i = 0; i < c->image->dirs_n; i++)
+        if ((offline >> i & 1) == 0 && (best < 0 || dir_is_better(c, i, (unsigned)best)))
+            best = (int)i;
+    if (best < 0)
+        return c->image->dirs_n == 0 ? 0 : best;
     c->dir_partitions[best]++;
+    c->dir_topic_partitions[best]++;
     return best;
+}
+
+static void dirs_count_topic(struct controller *c, const struct meta_topic *topic)
+{
+    memset(c->dir_topic_partitions, 0, sizeof(c->dir_topic_partitions));
+    for (int32_t p = 0; topic != NULL && p < topic->partitions_n; p++)
+        if (topic->partitions[p].dir < META_DIRS_MAX)
+            c->dir_topic_partitions[topic->partitions[p].dir]++;
 }
 
 static void dirs_count(struct controller *c)
@@ -65,14 +107,15 @@ static int record_partitions(struct controller *c, struct meta_change *change, u
         return -ENOMEM;
     for (int32_t i = 0; i < n; i++) {
         int owner = shard_choose(c, change, first, i);
-        if (owner < 0) {
+        int dir = owner < 0 ? owner : dir_choose(c);
+        if (dir < 0) {
             free(parts);
             dirs_count(c);
-            return owner;
+            return dir;
         }
         parts[i] = (struct meta_partition){.number = c->image->next_number + (uint64_t)i,
                                            .shard = (uint16_t)owner,
-                                           .dir = (uint16_t)dir_least_used(c)};
+                                           .dir = (uint16_t)dir};
     }
     change->record.partitions = parts;
     change->record.partitions_n = n;
@@ -90,6 +133,7 @@ static int make_topic_create(struct controller *c, struct meta_change *change)
         return -ENOTUNIQ;
     if (change->partitions_n < 1 || change->partitions_n > META_PARTITIONS_MAX)
         return -EDOM;
+    dirs_count_topic(c, NULL);
     int rc = record_partitions(c, change, c->spread_next, change->partitions_n);
     if (rc < 0)
         return rc;
@@ -122,6 +166,7 @@ static int make_partitions_add(struct controller *c, struct meta_change *change)
     if (change->partitions_n <= topic->partitions_n || change->partitions_n > META_PARTITIONS_MAX)
         return -EDOM;
     unsigned first = topic->partitions[topic->partitions_n - 1].shard + 1u;
+    dirs_count_topic(c, topic);
     change->id = topic->id;
     change->record.kind = META_PARTITIONS_ADD;
     change->record.id = topic->id;
@@ -280,12 +325,63 @@ static int change_start(struct controller *c, struct meta_change *change)
     return 0;
 }
 
+/* ---- the space in data directories, asked for before partitions are placed ---- */
+
+static bool needs_space(const struct controller *c, const struct meta_change *change)
+{
+    bool places = change->kind == CHANGE_TOPIC_CREATE || change->kind == CHANGE_PARTITIONS_ADD;
+    return places && c->image->dirs_n > 1 &&
+           (c->space_at_ns == 0 || env_now_ns(c->shard->env) - c->space_at_ns > SPACE_FRESH_NS);
+}
+
+static void on_space(struct env_op *op);
+
+static void space_ask(struct controller *c, unsigned from_dir)
+{
+    const struct log_config *log = &c->shard->log_config;
+    uint64_t offline = log_store_dirs_offline(c->shard->logs);
+    unsigned n = 0;
+    for (unsigned i = from_dir; i < log->data_dirs_n; i++) {
+        c->dir_space[i] = 0;
+        if ((offline >> i & 1) != 0)
+            continue;
+        c->space_dirs[n] = (uint8_t)i;
+        c->space_steps[n++] =
+            (struct env_name_step){.kind = ENV_STEP_STAT, .path = log->data_dirs[i]};
+    }
+    env_names(c->shard->env, &c->space_op, c->space_steps, n, on_space);
+}
+
+static void on_space(struct env_op *op)
+{
+    struct controller *c = container_of(op, struct controller, space_op);
+    struct meta_change *change = c->current;
+    unsigned good = op->res < 0 ? op->failed_step : op->steps_n;
+    for (unsigned i = 0; i < good; i++)
+        c->dir_space[c->space_dirs[i]] = MAX(c->space_steps[i].ret_free_bytes >> 20, 1u);
+    if (good + 1 < op->steps_n) { /* one could not tell; those behind it were not asked */
+        space_ask(c, c->space_dirs[good] + 1u);
+        return;
+    }
+    c->space_at_ns = MAX(env_now_ns(c->shard->env), 1u);
+    c->current = NULL;
+    int rc = change_start(c, change);
+    if (rc < 0)
+        change_finish(c, change, rc);
+    controller_pump(c);
+}
+
 /* The only place that starts a change. */
 static void controller_pump(struct controller *c)
 {
     while (c->current == NULL && !list_empty(&c->waiting)) {
         struct meta_change *change =
             container_of(list_pop_head(&c->waiting), struct meta_change, link);
+        if (needs_space(c, change)) {
+            c->current = change;
+            space_ask(c, 0);
+            return;
+        }
         int rc = change_start(c, change);
         if (rc < 0)
             change_finish(c, change, rc);

@@ -160,6 +160,28 @@ const struct broker_node *broker_node_by_id(const struct broker *b, int32_t node
     return NULL;
 }
 
+/* ---- a data directory has failed ---- */
+
+static void on_dir_wake(void *shard, struct env_msg *msg)
+{
+    (void)shard;
+    container_of(msg, struct shard_dir_wake, msg)->posted = false;
+}
+
+/* A message that is still under way does for this one, too: the bit was set before. */
+static void on_dir_failed(void *arg)
+{
+    struct shard *s = arg;
+    for (unsigned i = 0; i < s->broker->shards_n; i++) {
+        struct shard_dir_wake *w = &s->dir_wakes[i];
+        if (i == s->index || w->posted)
+            continue;
+        w->posted = true;
+        w->msg.run = on_dir_wake;
+        env_post(s->env, i, &w->msg);
+    }
+}
+
 /* ---- life ---- */
 
 /* Half for partition buffers, half for requests and disk reads. */
@@ -203,6 +225,8 @@ int shard_init(struct shard *s, struct env *env, const struct broker *broker, vo
     s->log_config.shards_n = broker->shards_n;
     s->log_config.memory = &s->log_memory;
     s->log_config.read_memory = &s->read_memory;
+    s->log_config.on_dir_failed = on_dir_failed;
+    s->log_config.on_dir_failed_arg = s;
     rc = log_store_open(env, s->index, &s->log_config, meta, &s->logs, reason, reason_size);
     if (rc < 0)
         goto err_producer_ids;

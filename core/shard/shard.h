@@ -90,13 +90,17 @@ struct shard {
     const struct meta_image *meta; /* newest applied */
     struct log_store *logs;
     struct log_config log_config;
-    struct buddy log_memory;     /* partition buffers */
-    size_t log_opened_bytes;     /* of log_memory: used before the first record came */
-    size_t log_present_bytes;    /* of it, from its start: present, or on its way */
-    struct buddy net_memory;     /* request buffers */
-    struct buddy read_memory;    /* disk reads: they go on when requests wait for memory */
-    void *net;                   /* the network layer's own state */
-    struct shard_timer **timers; /* private: binary heap, 1-based */
+    struct shard_dir_wake { /* private: ends another shard's sleep when a data directory fails */
+        struct env_msg msg;
+        _Atomic bool posted;
+    } dir_wakes[BROKER_SHARDS_MAX]; /* here: one may be under way when this shard is gone */
+    struct buddy log_memory;        /* partition buffers */
+    size_t log_opened_bytes;        /* of log_memory: used before the first record came */
+    size_t log_present_bytes;       /* of it, from its start: present, or on its way */
+    struct buddy net_memory;        /* request buffers */
+    struct buddy read_memory;       /* disk reads: they go on when requests wait for memory */
+    void *net;                      /* the network layer's own state */
+    struct shard_timer **timers;    /* private: binary heap, 1-based */
     size_t timers_n, timers_cap;
     bool stopping;
     struct controller *controller; /* shard 0 only */
@@ -113,6 +117,12 @@ struct shard {
 void shard_timer_set(struct shard *, struct shard_timer *, uint64_t deadline_ns,
                      void (*run)(struct shard_timer *t));
 void shard_timer_clear(struct shard *, struct shard_timer *); /* not set: nothing */
+
+/* A partition whose data directory has failed, or was not there at start, is offline. */
+static inline bool shard_partition_offline(const struct shard *s, const struct meta_partition *p)
+{
+    return (log_store_dirs_offline(s->logs) >> p->dir & 1) != 0;
+}
 
 /* Owner of a partition, and whether the node that this shard belongs to leads it. */
 const struct broker_node *broker_node_by_id(const struct broker *, int32_t node_id); /* or NULL */

@@ -29,7 +29,9 @@ struct dirs_call {
     struct describe_log_dirs_response response;
     struct dirs_item *items;
     uint32_t items_n, items_max;
-    unsigned topics_n, dirs_n;
+    unsigned topics_n;
+    unsigned dirs[META_DIRS_MAX], dirs_n; /* those that are told, by their index in the metadata */
+    unsigned asked_n;                     /* the first so many have told their space, or cannot */
     struct env_op op;
     struct env_name_step *steps;
 };
@@ -109,7 +111,7 @@ static void call_done(struct fanout *f)
 {
     struct dirs_call *c = container_of(f, struct dirs_call, fan);
     for (unsigned i = 0; i < c->dirs_n; i++)
-        if (dir_tell(c, i, &c->response.results[i]) != 0) {
+        if (dir_tell(c, c->dirs[i], &c->response.results[i]) != 0) {
             call_fail(c);
             return;
         }
@@ -128,7 +130,7 @@ static int item_add(struct dirs_call *c, const struct meta_topic *topic, struct 
     item->name = name;
     item->topic = c->topics_n;
     item->index = index;
-    item->dir = MIN(topic->partitions[index].dir, c->dirs_n - 1);
+    item->dir = topic->partitions[index].dir;
     c->items_n++;
     return fanout_add(&c->fan, &item->fan, KAFKA_NONE);
 }
@@ -182,29 +184,66 @@ static int items_prepare(struct dirs_call *c)
 
 /* ---- the directories ---- */
 
-static void on_space(struct env_op *op)
+static bool dir_is_offline(const struct dirs_call *c, unsigned at)
 {
-    struct dirs_call *c = container_of(op, struct dirs_call, op);
+    return (log_store_dirs_offline(c->fan.r->shard->logs) >> c->dirs[at] & 1) != 0;
+}
+
+static void on_space(struct env_op *op);
+
+/* False: all have been asked. A list of steps ends with the first that fails; the next one begins
+ * behind it. */
+static bool space_ask(struct dirs_call *c)
+{
+    while (c->asked_n < c->dirs_n && dir_is_offline(c, c->asked_n))
+        c->asked_n++;
+    unsigned end = c->asked_n;
+    while (end < c->dirs_n && !dir_is_offline(c, end))
+        end++;
+    if (end == c->asked_n)
+        return false;
+    env_names(c->fan.r->shard->env, &c->op, c->steps + c->asked_n, end - c->asked_n, on_space);
+    return true;
+}
+
+static void space_tell(struct dirs_call *c)
+{
     for (unsigned i = 0; i < c->dirs_n; i++) {
         told_dir *told = &c->response.results[i];
-        bool known = c->steps[i].ret_total_bytes > 0;
+        bool known = c->steps[i].ret_total_bytes > 0 && !dir_is_offline(c, i);
         told->error_code = known ? KAFKA_NONE : KAFKA_KAFKA_STORAGE_ERROR;
         if (known) {
             told->total_bytes = (int64_t)c->steps[i].ret_total_bytes;
             told->usable_bytes = (int64_t)c->steps[i].ret_free_bytes;
         }
     }
+}
+
+static void call_go_on(struct dirs_call *c)
+{
+    if (space_ask(c))
+        return;
+    space_tell(c);
     if (items_prepare(c) == 0)
         fanout_start(&c->fan, group_run, call_done);
     else
         call_fail(c);
 }
 
+static void on_space(struct env_op *op)
+{
+    struct dirs_call *c = container_of(op, struct dirs_call, op);
+    c->asked_n += op->res < 0 ? op->failed_step + 1 : op->steps_n;
+    call_go_on(c);
+}
+
 static bool dirs_prepare(struct dirs_call *c)
 {
     struct request *r = c->fan.r;
     const struct log_config *log = &r->shard->broker->log;
-    c->dirs_n = log->data_dirs_n;
+    for (unsigned i = 0; i < log->data_dirs_n; i++)
+        if (log->data_dirs[i] != NULL)
+            c->dirs[c->dirs_n++] = i;
     c->steps = arena_array(&r->arena, c->dirs_n, sizeof(*c->steps));
     wire_set_defaults(&describe_log_dirs_response_schema, &c->response);
     c->response.results = wire_new_array(
@@ -213,8 +252,9 @@ static bool dirs_prepare(struct dirs_call *c)
         return false;
     c->response.results_n = (int32_t)c->dirs_n;
     for (unsigned i = 0; i < c->dirs_n; i++) {
-        c->steps[i] = (struct env_name_step){.kind = ENV_STEP_STAT, .path = log->data_dirs[i]};
-        c->response.results[i].log_dir = wire_str_of(log->data_dirs[i]);
+        const char *path = log->data_dirs[c->dirs[i]];
+        c->steps[i] = (struct env_name_step){.kind = ENV_STEP_STAT, .path = path};
+        c->response.results[i].log_dir = wire_str_of(path);
     }
     return true;
 }
@@ -230,5 +270,5 @@ void describe_log_dirs_handle(struct request *r, void *body)
         request_fail(r, "no memory");
         return;
     }
-    env_names(r->shard->env, &c->op, c->steps, c->dirs_n, on_space);
+    call_go_on(c);
 }

@@ -80,6 +80,12 @@ static void partition_tell(struct partitions_call *c, const struct meta_topic *t
     t->leader_epoch = p->leader_epoch;
     t->replica_nodes = t->isr_nodes = (int32_t *)(uintptr_t)&node->node_id;
     t->replica_nodes_n = t->isr_nodes_n = 1;
+    if (shard_partition_offline(c->r->shard, p)) {
+        t->error_code = KAFKA_LEADER_NOT_AVAILABLE;
+        t->leader_id = -1;
+        t->offline_replicas = t->replica_nodes;
+        t->offline_replicas_n = 1;
+    }
     t->eligible_leader_replicas_n = t->last_known_elr_n = 0; /* none, which is not unknown */
 }
 

@@ -1,20 +1,34 @@
-/* ElectLeaders, key 43: each partition is led by its only replica already. */
+/* ElectLeaders, key 43: each partition is led by its only replica already, or that is offline. */
 #include <errno.h>
 
 #include "core/base/bytes.h"
 #include "net/api/admin.h"
 
-#define ELECTION_TYPES 2 /* preferred, unclean */
+enum election_type { ELECTION_PREFERRED, ELECTION_UNCLEAN, ELECTION_TYPES };
 
 typedef struct elect_leaders_request_topic_partitions asked_topic;
 typedef struct elect_leaders_response_replica_election_result told_topic;
 typedef struct elect_leaders_response_partition_result told_partition;
 
-static void partition_tell(struct request *r, const asked_topic *asked,
+static void partition_refuse(told_partition *t, enum election_type type)
+{
+    bool unclean = type == ELECTION_UNCLEAN;
+    t->error_code =
+        unclean ? KAFKA_ELIGIBLE_LEADERS_NOT_AVAILABLE : KAFKA_PREFERRED_LEADER_NOT_AVAILABLE;
+    t->error_message = wire_str_of(unclean ? "Eligible topic partition leaders are not available."
+                                           : "The preferred leader was not available.");
+}
+
+static void partition_tell(struct request *r, enum election_type type, const asked_topic *asked,
                            const struct meta_topic *topic, told_partition *t)
 {
     int32_t index = t->partition_id;
-    if (topic != NULL && index >= 0 && index < topic->partitions_n) {
+    bool known = topic != NULL && index >= 0 && index < topic->partitions_n;
+    if (known && shard_partition_offline(r->shard, &topic->partitions[index])) {
+        partition_refuse(t, type);
+        return;
+    }
+    if (known) {
         t->error_code = KAFKA_ELECTION_NOT_NEEDED;
         t->error_message = wire_str_of("Leader election not needed for topic partition.");
         return;
@@ -26,7 +40,8 @@ static void partition_tell(struct request *r, const asked_topic *asked,
                       : admin_text(r, "No such partition as %.*s-%d", len, asked->topic.p, index);
 }
 
-static int topic_tell(struct request *r, const asked_topic *asked, told_topic *t)
+static int topic_tell(struct request *r, enum election_type type, const asked_topic *asked,
+                      told_topic *t)
 {
     const struct meta_topic *topic = net_topic(r->shard, asked->topic, NULL);
     int32_t n = MAX(asked->partitions_n, 0);
@@ -38,7 +53,7 @@ static int topic_tell(struct request *r, const asked_topic *asked, told_topic *t
     t->partition_result_n = n;
     for (int32_t i = 0; i < n; i++) {
         t->partition_result[i].partition_id = asked->partitions[i];
-        partition_tell(r, asked, topic, &t->partition_result[i]);
+        partition_tell(r, type, asked, topic, &t->partition_result[i]);
     }
     return 0;
 }
@@ -54,7 +69,8 @@ static int topics_tell(struct request *r, const struct elect_leaders_request *re
         return -ENOMEM;
     res->replica_election_results_n = n;
     for (int32_t i = 0; i < n; i++)
-        if (topic_tell(r, &req->topic_partitions[i], &res->replica_election_results[i]) < 0)
+        if (topic_tell(r, (enum election_type)req->election_type, &req->topic_partitions[i],
+                       &res->replica_election_results[i]) < 0)
             return -ENOMEM;
     return 0;
 }

@@ -11,7 +11,9 @@ int16_t fanout_resolve(const struct shard *s, const struct meta_topic *topic, in
         return KAFKA_UNKNOWN_TOPIC_OR_PARTITION;
     const struct meta_partition *p = &topic->partitions[index];
     *ret = (struct fanout_target){p->number, p->shard, p->leader_epoch};
-    return shard_same_node(s, p->shard) ? KAFKA_NONE : KAFKA_NOT_LEADER_OR_FOLLOWER;
+    if (!shard_same_node(s, p->shard))
+        return KAFKA_NOT_LEADER_OR_FOLLOWER;
+    return shard_partition_offline(s, p) ? KAFKA_KAFKA_STORAGE_ERROR : KAFKA_NONE;
 }
 
 int16_t fanout_check_epoch(int32_t asked, int32_t current)

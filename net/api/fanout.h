@@ -22,7 +22,7 @@ struct fanout_target { /* where a partition is */
 };
 
 /* Kafka error code: 0; 3: no such topic (NULL) or partition, *ret is not set; 6: another node leads
- * it, *ret says which. */
+ * it, *ret says which; 56: its data directory is offline. */
 int16_t fanout_resolve(const struct shard *s, const struct meta_topic *topic, int32_t index,
                        struct fanout_target *ret);
 

@@ -82,6 +82,10 @@ static struct plog *part_check(struct fetch_part *part)
         part->error = KAFKA_NOT_LEADER_OR_FOLLOWER;
         return NULL;
     }
+    if (plog_is_offline(p)) {
+        part->error = KAFKA_KAFKA_STORAGE_ERROR;
+        return NULL;
+    }
     part->leader_epoch = plog_leader_epoch(p);
     part->high_watermark = plog_high_watermark(p);
     part->log_start = plog_start_offset(p);

@@ -42,7 +42,9 @@ static void coordinator_tell(const struct find_job *job, struct wire_str key, to
     ret->node_id = ret->port = -1;
     ret->host = wire_str_of("");
     ret->error_code = key_check(job);
-    if (ret->error_code == KAFKA_NONE && topic == NULL)
+    int32_t at = topic == NULL ? 0 : group_partition_of(group_str_of(key), topic->partitions_n);
+    bool available = topic != NULL && !shard_partition_offline(s, &topic->partitions[at]);
+    if (ret->error_code == KAFKA_NONE && !available)
         ret->error_code = KAFKA_COORDINATOR_NOT_AVAILABLE;
     ret->error_message = wire_str_of(NULL);
     if (ret->error_code != KAFKA_NONE) {
@@ -51,7 +53,6 @@ static void coordinator_tell(const struct find_job *job, struct wire_str key, to
                                              : "There are no coordinators of this type.");
         return;
     }
-    int32_t at = group_partition_of(group_str_of(key), topic->partitions_n);
     const struct broker_node *node = net_node_of_shard(s, topic->partitions[at].shard);
     ret->node_id = node->node_id;
     ret->host = wire_str_of(node->host);

@@ -124,7 +124,11 @@ int group_call_add(struct group_call *call, struct group_item *item, struct wire
     int32_t at = topic == NULL ? -1 : group_partition_of(group_str_of(group), topic->partitions_n);
     if (group.len < 0)
         item->fan.error = KAFKA_INVALID_GROUP_ID;
-    else if (fanout_resolve(s, topic, at, &item->fan.target) != KAFKA_NONE)
+    else
+        item->fan.error = fanout_resolve(s, topic, at, &item->fan.target);
+    if (item->fan.error == KAFKA_KAFKA_STORAGE_ERROR)
+        item->fan.error = KAFKA_COORDINATOR_NOT_AVAILABLE;
+    else if (item->fan.error != KAFKA_NONE && group.len >= 0)
         item->fan.error = KAFKA_NOT_COORDINATOR;
     return item_add(call, item);
 }

@@ -28,12 +28,18 @@ static bool uuid_is_zero(const struct wire_uuid *id)
     return meta_uuid_is_zero(&uuid);
 }
 
-/* The node ids live in the broker's table, which nothing changes while shards run. */
-static void replicas_tell(told_partition *p, const struct broker_node *node)
+/* The node ids live in the broker's table, which nothing changes while shards run. Offline it stays
+ * in the ISR, as the last that was. */
+static void replicas_tell(told_partition *p, const struct broker_node *node, bool offline)
 {
-    p->leader_id = node->node_id;
+    p->leader_id = offline ? -1 : node->node_id;
     p->replica_nodes = p->isr_nodes = (int32_t *)(uintptr_t)&node->node_id;
     p->replica_nodes_n = p->isr_nodes_n = 1;
+    if (offline) {
+        p->error_code = KAFKA_LEADER_NOT_AVAILABLE;
+        p->offline_replicas = p->replica_nodes;
+        p->offline_replicas_n = 1;
+    }
 }
 
 static int topic_tell(struct metadata_job *job, const struct meta_topic *topic, told_topic *ret)
@@ -54,7 +60,8 @@ static int topic_tell(struct metadata_job *job, const struct meta_topic *topic, 
         told_partition *p = &ret->partitions[i];
         p->partition_index = i;
         p->leader_epoch = topic->partitions[i].leader_epoch;
-        replicas_tell(p, net_node_of_shard(r->shard, topic->partitions[i].shard));
+        replicas_tell(p, net_node_of_shard(r->shard, topic->partitions[i].shard),
+                      shard_partition_offline(r->shard, &topic->partitions[i]));
     }
     return 0;
 }

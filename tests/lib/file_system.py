@@ -73,6 +73,7 @@ class FileSystem:
             raise Skip(f"no loop device: {done.stderr.strip()}")
         self.device = done.stdout.strip()
         self.held = os.open(self.device, os.O_RDONLY)
+        self.mounted = False
         run("losetup", "--detach", self.device)  # when nobody has it open any more
 
     def __enter__(self):
@@ -85,18 +86,21 @@ class FileSystem:
 
     def __exit__(self, *_):
         self.mend_device()
-        self._unmount()
+        if self.mounted:
+            self.unmount()
         os.close(self.held)
         shutil.rmtree(self.dir)
 
     def _mount(self):
         run("mount", "-t", self.kind, "-o", self.options, self.device, self.path)
+        self.mounted = True
 
-    def _unmount(self):
+    def unmount(self):
         end = time.monotonic() + 20
         while subprocess.run(["umount", self.path], stderr=subprocess.DEVNULL).returncode != 0:
             assert time.monotonic() < end, f"{self.path} stays in use"
             time.sleep(0.1)
+        self.mounted = False
 
     # -- space and inodes
 
@@ -163,9 +167,10 @@ class FileSystem:
     def repair(self):
         """Unmounted (nobody may use it), checked, mounted again."""
         self.mend_device()
-        self._unmount()
+        if self.mounted:
+            self.unmount()
         self._mount()  # its own log first
-        self._unmount()
+        self.unmount()
         run(*FSCK[self.kind], self.device, fine=FSCK_FINE[self.kind])
         self._mount()
 

@@ -11,11 +11,13 @@ import time
 
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, API_VERSIONS = 0, 1, 2, 3, 18
 CREATE_TOPICS, DELETE_TOPICS, INIT_PRODUCER_ID = 19, 20, 22
+LEADER_NOT_AVAILABLE = 5
 TIMEOUT_S = 30
 CORRELATION_ID = 0x01020304
 
 
 # -- bytes
+
 
 def i8(value):
     return struct.pack(">b", value)
@@ -325,8 +327,9 @@ def delete_topics(connection, topics):
     assert len(results) == len(topics) and not bad, bad[:5]
 
 
-def metadata(connection, topics=None):
-    """({node id: (host, port)}, {topic: {partition: leader}}) of these topics, or of all."""
+def metadata(connection, topics=None, offline=False):
+    """({node id: (host, port)}, {topic: {partition: leader}}) of these topics, or of all. offline:
+    a partition may be without a leader, which is -1 then."""
     answer = connection.request(METADATA, 1,
                                 array(None if topics is None else [string(t) for t in topics]))
     nodes = {}
@@ -342,7 +345,8 @@ def metadata(connection, topics=None):
         for _ in range(answer.i32()):
             error, partition, leader = answer.i16(), answer.i32(), answer.i32()
             answer.array(answer.i32), answer.array(answer.i32)
-            assert error == 0, f"{topic}-{partition}: error {error}"
+            gone = offline and (error, leader) == (LEADER_NOT_AVAILABLE, -1)
+            assert error == 0 or gone, f"{topic}-{partition}: error {error}"
             leaders[topic][partition] = leader
     answer.end()
     return nodes, leaders

@@ -58,13 +58,18 @@ static void partitions_check(struct sim *sim, struct model_topic *t,
             part->partition_index >= 0 && part->partition_index < t->partitions_n
                 ? t->partitions[part->partition_index]
                 : NULL;
-        if (p == NULL || part->error_code != ERROR_NONE ||
+        bool offline = part->error_code == ERROR_LEADER_NOT_AVAILABLE &&
+                       sim_broker_lacks_dir(&sim->broker) && part->leader_id == -1 &&
+                       part->offline_replicas_n == 1;
+        if (p == NULL || (part->error_code != ERROR_NONE && !offline) ||
             part->leader_epoch < p->epoch_seen + sim->unclean) {
             model_violation(&sim->model, "%s-%d: error %d, leader epoch %d", t->name,
                             (int)part->partition_index, part->error_code, (int)part->leader_epoch);
             return;
         }
         p->epoch_seen = part->leader_epoch;
+        p->offline = offline;
+        sim->report.offline_partitions += offline;
     }
 }
 
@@ -249,6 +254,8 @@ static bool audit_partition(struct sim *sim, struct model_partition *p)
 {
     struct audit a = {.sim = sim, .partition = p};
     unsigned empty = 0;
+    if (p->offline)
+        return true;
     if (!auditor_at(sim, partition_node(sim, p)) || !log_end(&a, -2, &a.start) ||
         !log_end(&a, -1, &a.end))
         return false;

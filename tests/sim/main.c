@@ -163,8 +163,10 @@ static void report_print(const struct result *sum, uint64_t runs, uint64_t faile
     printf("  ");
     for (int i = 0; i < MEM_FAULT_KINDS; i++)
         printf("%s %" PRIu64 ", ", names[i], r->faults[i]);
-    printf("full disks %" PRIu64 ", connection resets %" PRIu64 ", rotten sectors %" PRIu64 "\n",
-           r->full_disks, r->connection_resets, r->rotten_files);
+    printf("full disks %" PRIu64 ", connection resets %" PRIu64 ", rotten sectors %" PRIu64
+           ", failed directories %" PRIu64 " (partitions offline at starts %" PRIu64 ")\n",
+           r->full_disks, r->connection_resets, r->rotten_files, r->failed_dirs,
+           r->offline_partitions);
     printf("  acknowledged %" PRIu64 " batches, %" PRIu64 " records, %" PRIu64
            " bytes; seen by consumers %" PRIu64 " batches, audited %" PRIu64
            ", acks=1 old enough %" PRIu64 "; topics made %" PRIu64 ", deleted %" PRIu64

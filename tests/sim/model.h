@@ -47,6 +47,7 @@ struct model_partition {
     struct model_slot *slots; /* by base_offset, never overlapping */
     uint32_t slots_n, slots_cap;
     int32_t epoch_seen;
+    bool offline;      /* as Metadata says: it cannot be audited */
     int64_t start_min; /* where the log begins, as far as that was seen: it never goes back; ... */
     int64_t start_max; /* ... and was asked to begin */
     int64_t audit_offset; /* of the audit under way: how far it has come */

@@ -75,6 +75,28 @@ MUTATIONS = {
         ("core/meta/meta_log.c",
          "block_floor(log->now.end_bytes), ENV_DSYNC, on_op_done",
          "block_floor(log->now.end_bytes), 0, on_op_done")],
+    "offline-partition-takes-records": [ # the checkpoint says that they do not count
+        ("core/log/plog.c", "return p->store->failed != 0 || p->fenced != 0 ? -EIO : 0;",
+         "return p->store->failed != 0 ? -EIO : 0;"),
+        ("core/log/journal.c", "if (p->removed || p->fenced != 0)", "if (p->removed)"),
+        ("core/log/journal.c", "bool counts = ok && !p->removed && p->fenced == 0;",
+         "bool counts = ok && !p->removed;")],
+    "journal-space-freed-before-it-is-parked": [
+        ("core/log/recovery.c",
+         "    if (rc == 0 && (rc = parks_write(s, reason, reason_size)) != 0)\n        return rc;\n",
+         ""),
+        ("core/log/recovery.c",
+         "        rc = checkpoint_write_full(s);\n",
+         "    { struct plog *p; for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;) "
+         "p->parked = p->offline; rc = checkpoint_write_full(s); "
+         "if (rc == 0) rc = parks_write(s, reason, reason_size); }\n")],
+    "parked-writes-forgotten": [
+        ("core/log/park.c", "        rc = replay_apply(r, &w);", "        rc = 0;")],
+    "side-file-removed-before-a-checkpoint-has-it": [
+        ("core/log/recovery.c",
+         "    if (rc == 0)\n        rc = journal_raise_incarnation(s);",
+         "    if (rc == 0)\n        parks_remove_taken(s, s->journal.id);\n"
+         "    if (rc == 0)\n        rc = journal_raise_incarnation(s);")],
     "epochs-not-raised": [
         ("tools/serve_meta.c", "if (rc == 0 && !m->is_new && !m->was_clean)", "if (false)")],
 }
@@ -108,7 +130,10 @@ def build_sim(tree):
 
 
 # Where the hunt begins: a few before the seed that caught it last, if few seeds do.
-FIRST_SEEDS = {"recovery-that-trusts-a-parsing-run": 97}
+FIRST_SEEDS = {"offline-partition-takes-records": 12,
+               "journal-space-freed-before-it-is-parked": 12, "parked-writes-forgotten": 12,
+               "side-file-removed-before-a-checkpoint-has-it": 12,
+               "recovery-that-trusts-a-parsing-run": 97}
 
 
 def hunt(tree, seed, seconds):

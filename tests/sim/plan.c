@@ -172,4 +172,10 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
     draw_egress(plan, &r);
     draw_moves(plan, &r);
     draw_groups(plan, &r);
+    if (chance(&r, 20) && !plan->rot) {
+        plan->broker.data_dirs_n = 2;
+        plan->dir_fails = true;
+        for (unsigned i = 0; i < plan->topics_n; i++) /* what comes back is there to be seen */
+            plan->topics[i].retention_ms = plan->topics[i].retention_bytes = -1;
+    }
 }

@@ -47,7 +47,8 @@ struct sim_plan {
     bool power_cuts, kills, clean_stops, cuts_in_start;
     bool faults[MEM_FAULT_KINDS];
     bool full_disk, wall_steps;
-    bool rot;              /* once, some bits of one file turn between two lives */
+    bool dir_fails; /* the device of the second data directory, now and then; it comes back later */
+    bool rot;       /* once, some bits of one file turn between two lives */
     unsigned damage_round; /* in which that, or a misdirected write, comes */
 };
 

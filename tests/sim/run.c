@@ -133,18 +133,26 @@ void sim_end_by_crash(struct sim *sim, bool healthy)
     sim->report.unclean_ends = sim->broker.unclean_ends;
 }
 
+/* What was only in memory of its partitions is gone, also at a clean stop. */
+static bool dir_failing(const struct sim *sim)
+{
+    return mem_world_device_failing(sim->world, SIM_SECOND_DEVICE);
+}
+
 void sim_end_by_stop(struct sim *sim, bool healthy)
 {
     uint64_t hits = sim_faults_hit(sim);
     int rc = sim_broker_stop(&sim->broker);
-    healthy = healthy && sim_faults_hit(sim) == hits;
+    healthy = healthy && sim_faults_hit(sim) == hits && !dir_failing(sim);
     sim_trace(sim, "stop: %d %s", rc, rc == 0 ? "" : sim->broker.reason);
     if (sim_crashed(sim)) {
         sim->report.power_cuts++;
         sim_end_by_crash(sim, healthy);
         return;
     }
-    ended(sim, rc == 0, healthy);
+    bool unclean = sim->unclean || rc != 0;
+    ended(sim, rc == 0 && !dir_failing(sim), healthy);
+    sim->unclean = unclean;
     sim->report.clean_stops += rc == 0;
     sim->report.failed_stops += rc != 0;
     if (rc != 0 && healthy && sim->plan.stall_one_in == 0)
@@ -253,6 +261,8 @@ static void round_begin(struct sim *sim, struct round *r, enum round_end end)
     if (r->cut_in_run)
         mem_world_crash_at_io(sim->world, 0);
     faults_arm(sim, FAULT_WITHIN_OPS, false);
+    if (sim->plan.dir_fails && !dir_failing(sim) && sim_one_in(sim, 2))
+        mem_world_fail_device(sim->world, SIM_SECOND_DEVICE, 1 + sim_below(sim, FAULT_WITHIN_OPS));
     net_set(sim, true);
     if (sim->plan.wall_steps) {
         int64_t ms = (int64_t)sim_below(sim, 7200000) - 3600000;
@@ -304,19 +314,33 @@ static void round_work(struct sim *sim, struct round *r)
     }
 }
 
+/* The next start finds the second data directory, or it stays away. */
+static void dir_mend(struct sim *sim, bool now)
+{
+    if (!dir_failing(sim) && !sim->plan.dir_fails)
+        return;
+    if (now || !dir_failing(sim)) /* also what was to come and has not */
+        mem_world_fail_device(sim->world, SIM_SECOND_DEVICE, 0);
+    sim_trace(sim, "the second data directory %s", dir_failing(sim) ? "is away" : "is there");
+}
+
 static bool round_live(struct sim *sim)
 {
     struct round r;
     enum round_end end = end_choose(sim);
     if (sim->plan.rot && sim->round == sim->plan.damage_round)
         rot(sim);
+    if (sim->plan.dir_fails) /* draws nothing where none fails */
+        dir_mend(sim, sim_one_in(sim, 2));
+    bool failing_before = dir_failing(sim);
     if (!sim_broker_up(sim, true))
         return false;
     clients_start(sim);
     round_begin(sim, &r, end);
     round_work(sim, &r);
     damage_note(sim);
-    bool healthy = sim_faults_hit(sim) == r.hits && !r.was_full;
+    bool healthy = sim_faults_hit(sim) == r.hits && !r.was_full && !dir_failing(sim);
+    sim->report.failed_dirs += !failing_before && dir_failing(sim);
     sim_faults_disarm(sim);
     mem_world_set_capacity(sim->world, UINT64_C(1) << 40);
     if (model_failed(&sim->model))
@@ -341,6 +365,7 @@ static bool round_live(struct sim *sim)
 /* Everything is mended: it must work as on the first day, and be the same after a stop. */
 static bool last_round(struct sim *sim)
 {
+    dir_mend(sim, true);
     if (!sim_broker_up(sim, false))
         return false;
     clients_start(sim);

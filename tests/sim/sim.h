@@ -31,6 +31,8 @@ struct sim_report {
     uint64_t topics_made, topics_deleted, deletions, must_survive, start_reads_max, unclean_ends;
     uint64_t group_commits, group_fetches, group_assignments, group_expired, group_stale;
     uint64_t rotten_files, lost_batches, refused_starts, placed_bytes, moves;
+    uint64_t failed_dirs,
+        offline_partitions; /* offline: each at each start without its directory */
     uint64_t trace_hash;
 };
 

@@ -122,13 +122,30 @@ static void broker_configure(struct sim_broker *b, const struct sim_broker_confi
     b->reason[0] = '\0';
 }
 
+int dir_make(struct serve_dir *dir, char *reason, size_t reason_size)
+{
+    (void)reason;
+    (void)reason_size;
+    return dir->rc;
+}
+
+const char *dir_trouble(const struct serve_dir *dir)
+{
+    return strerror(-dir->rc);
+}
+
 static int dirs_make(struct sim_broker *b)
 {
     struct env_name_step steps[] = {{.kind = ENV_STEP_MKDIR, .path = data_dirs[0]},
                                     {.kind = ENV_STEP_SYNC_DIR, .path = "/"},
                                     {.kind = ENV_STEP_MKDIR, .path = data_dirs[1]},
                                     {.kind = ENV_STEP_SYNC_DIR, .path = "/dev2"}};
-    return env_names_wait(b->envs[0], steps, 2 * b->dirs.data_n);
+    int rc = env_names_wait(b->envs[0], steps, 2);
+    if (rc != 0 || b->dirs.data_n == 1)
+        return rc;
+    b->dirs.data[1].rc = env_names_wait(b->envs[0], steps + 2, 2);
+    bool gone = b->dirs.data[1].rc < 0 && mem_world_device_failing(b->world, SIM_SECOND_DEVICE);
+    return gone ? 0 : b->dirs.data[1].rc;
 }
 
 static int meta_open(struct sim_broker *b)
@@ -141,6 +158,7 @@ static int meta_open(struct sim_broker *b)
     k->log.journal_dir = b->dirs.journal.path;
     k->log.data_dirs = b->meta.data_dirs;
     k->log.data_dirs_n = b->meta.image->dirs_n;
+    k->log.dirs_offline = &b->meta.dirs_offline;
     return 0;
 }
 

@@ -30,6 +30,7 @@ struct sim_broker_config {
     int64_t segment_bytes; /* the default of topics: smaller than one may ask for */
 };
 
+#define SIM_SECOND_DEVICE 2 /* of /dev2/data */
 #define SIM_BROKER_CONFIG "log.roll.jitter.ms"
 
 struct sim_broker {
@@ -55,6 +56,11 @@ struct sim_broker {
 
 void sim_broker_init(struct sim_broker *b, struct mem_world *world, struct sim_net *net,
                      uint64_t seed);
+/* Whose partitions are offline: the second data directory was not there at start. */
+static inline bool sim_broker_lacks_dir(const struct sim_broker *b)
+{
+    return b->dirs.data_n > 1 && b->dirs.data[1].rc < 0;
+}
 /* 0 or -errno; then nothing runs, and b->reason says why. */
 int sim_broker_start(struct sim_broker *b, const struct sim_broker_config *config);
 /* 0: a clean stop. */

@@ -112,6 +112,20 @@ Test(config, defaults)
     run_end(&r);
 }
 
+Test(config, data_directories_add_up_within_flags_only)
+{
+    struct run r = RUN("-o", "log.dirs=/x", "--data", "/a,/b", "--data=/c");
+    cr_assert_eq(r.rc, 0, "%s", r.err);
+    cr_assert_eq(r.c.data_dirs_n, 3u);
+    cr_assert_str_eq(r.c.data_dirs[0], "/a");
+    cr_assert_str_eq(r.c.data_dirs[2], "/c");
+    run_end(&r);
+    r = RUN("--data", "/a", "--data", "/a");
+    cr_assert_eq(r.rc, 1);
+    cr_assert(strstr(r.err, "twice") != NULL, "%s", r.err);
+    run_end(&r);
+}
+
 Test(config, every_flag_in_both_forms)
 {
     struct run r = RUN("--data", "/a,/b", "--journal=/j", "--listen", "10.0.0.1:1234",

@@ -13,7 +13,7 @@
 #define MEMORY_BYTES (32u << 20)
 #define TURNS_MAX 200000u
 
-static const char *const dirs[] = {"/data", "/data2"};
+static const char *const dirs[] = {"/data", "/dev2/data"};
 
 struct cluster {
     struct mem_world *world;
@@ -46,8 +46,9 @@ static void cluster_open(struct cluster *c)
         c->envs[i] = env_mem_create(c->world, i, SHARDS, &c->shards[i]);
     struct env_name_step mkdirs[] = {{.kind = ENV_STEP_MKDIR, .path = dirs[0]},
                                      {.kind = ENV_STEP_MKDIR, .path = dirs[1]},
+                                     {.kind = ENV_STEP_SYNC_DIR, .path = "/dev2"},
                                      {.kind = ENV_STEP_SYNC_DIR, .path = "/"}};
-    cr_assert_eq(env_names_wait(c->envs[0], mkdirs, 3), 0);
+    cr_assert_eq(env_names_wait(c->envs[0], mkdirs, ARRAY_LEN(mkdirs)), 0);
     cr_assert_eq(meta_log_open(c->envs[0], dirs[0], &c->broker.topic_defaults, &c->log, &image,
                                reason, sizeof(reason)),
                  0, "%s", reason);
@@ -243,6 +244,57 @@ Test(controller, a_created_topic_is_on_every_shard_when_the_answer_comes)
     for (int p = 0; p < 7; p++)
         in_dir[topic_on(c, 0, "t")->partitions[p].dir]++;
     cr_assert(in_dir[0] + in_dir[1] == 7 && in_dir[0] >= 3 && in_dir[1] >= 3);
+    cluster_close(c);
+}
+
+static int dir_1_has(const struct cluster *c, const char *name)
+{
+    const struct meta_topic *topic = meta_topic_by_name(c->shards[0].meta, name, strlen(name));
+    int n = 0;
+    for (int32_t p = 0; p < topic->partitions_n; p++)
+        n += topic->partitions[p].dir == 1;
+    return n;
+}
+
+/* Leaves 1 GiB on the second device, of what there are almost 4 on the first. */
+static void second_device_fill(struct cluster *c)
+{
+    struct env_name_step fill = {
+        .kind = ENV_STEP_CREATE, .path = "/dev2/filler", .size_bytes = 3ull << 30};
+    mem_world_set_capacity(c->world, 4ull << 30);
+    cr_assert_eq(env_names_wait(c->envs[0], &fill, 1), 0);
+    env_file_close(c->envs[0], fill.ret_file);
+}
+
+Test(controller, partitions_go_where_space_is_and_no_directory_has_failed)
+{
+    static _Atomic uint64_t offline;
+    struct cluster *c = &cluster;
+    offline = 0;
+    cluster_create(c);
+    cr_assert_eq(topic_create(c, 0, "equal", 4, NULL, NULL), 0);
+    cr_assert_eq(dir_1_has(c, "equal"), 2);
+    second_device_fill(c);
+    mem_world_advance(c->world, 11000000000ull); /* what is known of space is too old now */
+    cr_assert_eq(topic_create(c, 1, "large", 10, NULL, NULL), 0);
+    cr_assert_eq(dir_1_has(c, "large"), 2, "%d of 10", dir_1_has(c, "large"));
+    cr_assert_eq(topic_create(c, 2, "two", 2, NULL, NULL), 0);
+    cr_assert_eq(dir_1_has(c, "two"), 1, "a topic is spread first");
+    struct meta_change grow = {.kind = CHANGE_PARTITIONS_ADD, .name = "two", .partitions_n = 4};
+    cr_assert_eq(change_make(c, 0, &grow), 0);
+    cr_assert_eq(dir_1_has(c, "two"), 1, "its new ones go on where it stood");
+    cluster_crash(c);
+    c->broker.log.dirs_offline = &offline;
+    cluster_open(c);
+    offline = 2;
+    for (unsigned i = 0; i < SHARDS; i++)
+        shard_turn(&c->shards[i]);
+    cr_assert_eq(topic_create(c, 1, "later", 4, NULL, NULL), 0);
+    cr_assert_eq(dir_1_has(c, "later"), 0);
+    offline = 3;
+    for (unsigned i = 0; i < SHARDS; i++)
+        shard_turn(&c->shards[i]);
+    cr_assert_eq(topic_create(c, 1, "nowhere", 1, NULL, NULL), -EIO);
     cluster_close(c);
 }
 
