@@ -137,6 +137,14 @@ static uint32_t put_plog(struct out *o, const struct plog *p, bool full)
     return 1;
 }
 
+/* A partition's entry that needs nothing of the journal; its length. buf NULL: only that. */
+uint64_t checkpoint_entry(const struct plog *p, uint8_t *buf)
+{
+    struct out o = {.buf = buf};
+    put_plog(&o, p, true);
+    return o.len;
+}
+
 static uint32_t put_plogs(struct out *o, struct log_store *s, bool full)
 {
     uint32_t n = 0;
@@ -335,7 +343,8 @@ void checkpoint_pump(struct log_store *s)
     c->wanted = false;
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
-        producers_expire(p, env_wall_ms(s->env));
+        if (!p->offline) /* of those nothing changes: see park_run.c */
+            producers_expire(p, env_wall_ms(s->env));
     int rc = checkpoint_capture(s, s->unsettled);
     if (rc != 0) {
         log_warn("journal %u: no memory for a checkpoint", s->journal.id);

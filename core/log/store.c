@@ -46,6 +46,7 @@ static void store_free(struct log_store *s)
     pools_fini(s);
     syncs_fini(s);
     parks_fini(s);
+    park_run_fini(s);
     map_fini(&s->plogs);
     free(s);
 }
@@ -127,6 +128,8 @@ int log_store_open(struct env *env, unsigned journal_id, const struct log_config
         snprintf(reason, reason_size, "not enough memory for the partitions");
     if (rc == 0)
         rc = recovery_replay(s, reason, reason_size);
+    if (rc == 0 && (rc = park_run_open(s)) != 0)
+        snprintf(reason, reason_size, "not enough memory for side files");
     if (rc == 0 && (rc = scrub_open(s)) != 0)
         snprintf(reason, reason_size, "not enough memory for the scrub");
     if (rc == 0 && (rc = retention_open(s)) != 0)
@@ -207,6 +210,7 @@ void log_store_pump(struct log_store *s)
     retention_pump(s);
     compact_pump(s);
     trim_pump(s);
+    park_run_pump(s);
 }
 
 uint64_t log_store_deadline_ns(const struct log_store *s)
@@ -218,7 +222,7 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
         return 0;
     uint64_t deadline = MIN(s->retry_ns, MIN(journal_deadline_ns(s), scrub_deadline_ns(s)));
     deadline = MIN(deadline, MIN(due_deadline_ns(s), retention_deadline_ns(s)));
-    deadline = MIN(deadline, compact_deadline_ns(s));
+    deadline = MIN(deadline, MIN(compact_deadline_ns(s), park_run_deadline_ns(s)));
     if (!list_empty(&s->disk_waiters))
         deadline = MIN(deadline, env_now_ns(s->env) + DISK_WAIT_NS);
     bool waits = !list_empty(&s->memory_waiters) || !list_empty(&s->dirty) || s->unsettled;
@@ -234,7 +238,7 @@ static bool store_quiet(const struct log_store *s)
     return journal_idle(s) && !journal_fill_busy(s) && s->destages_n == 0 && s->jobs_n == 0 &&
            !s->checkpoint.busy && list_empty(&s->destage_ready) && list_empty(&s->notify) &&
            !scrub_busy(s) && s->windows_busy_n == 0 && trim_idle(s) && !retention_busy(s) &&
-           !compact_busy(s);
+           !compact_busy(s) && !park_run_busy(s);
 }
 
 static void settle(struct log_store *s)
@@ -389,7 +393,7 @@ int log_store_close(struct log_store *s)
 static bool io_in_flight(const struct log_store *s)
 {
     if (!journal_idle(s) || journal_fill_busy(s) || s->destages_n > 0 || s->jobs_n > 0 ||
-        s->checkpoint.busy)
+        s->checkpoint.busy || park_run_busy(s))
         return true;
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
