@@ -148,6 +148,14 @@ static bool plog_counts(const struct plog *p)
     return p->on_removed == NULL && !p->excluded;
 }
 
+/* A partition's entry that needs nothing of the journal; its length. buf NULL: only that. */
+uint64_t checkpoint_entry(const struct plog *p, uint8_t *buf)
+{
+    struct out o = {.buf = buf};
+    put_plog(&o, p, true);
+    return o.len;
+}
+
 static uint32_t put_plogs(struct out *o, struct log_store *s, bool full)
 {
     uint32_t n = 0;
@@ -372,7 +380,8 @@ static void expire_producers(struct log_store *s)
 {
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
-        producers_expire(p, env_wall_ms(s->env));
+        if (!p->offline) /* of those nothing changes: see park_run.c */
+            producers_expire(p, env_wall_ms(s->env));
 }
 
 void checkpoint_pump(struct log_store *s)

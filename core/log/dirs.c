@@ -4,8 +4,9 @@
  * Failure: a write, a flush or a name operation says that the device or the file system is gone or
  *   takes no more (plog_fence) -> the directory's bit is set, for all shards -> each store, in its
  *   next turn, takes the partitions of that directory offline: appends, reads and whoever waits
- *   get -EIO. What is stable of them stays in checkpoints; at a start without the directory it goes
- *   to a side file (park.c). So the journal's space is free for the others, and nothing is lost.
+ *   get -EIO. What is stable of them goes to a side file (park_run.c), at a start without the
+ *   directory also what the journal has (park.c): so nothing is lost, and journal and memory are
+ *   free for the others.
  *   They come back with a start that finds the directory; nothing brings them back before.
  * Not the directory of the journals: a store that cannot write there has failed itself.
  * Threads: the shard's; the common bits on any. */
@@ -102,8 +103,10 @@ void dirs_pump(struct log_store *s)
 {
     if (!dirs_changed(s))
         return;
+    uint64_t before = s->dirs_offline;
     s->dirs_offline = atomic_load(s->config.dirs_offline);
     dirs_count(s);
+    park_run_want(s, s->dirs_offline & ~before);
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)
         if (!p->offline && !p->removed && dir_is_offline(s, p->dir))

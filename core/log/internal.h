@@ -180,7 +180,8 @@ struct plog {
     bool parcel_captured;            /* the checkpoint in flight has it */
     int fenced;                      /* -errno: no appends any more */
     bool offline;                    /* with its data directory: no reads, either */
-    bool parked; /* what there is of it is in a side file, not in checkpoints (park.c) */
+    bool parked;   /* what there is of it is in a side file, not in checkpoints (park.c) */
+    bool released; /* and nothing is in memory (park_run.c) */
     bool unparking, unparked; /* recovery: such a file may speak of it, has done so */
     struct meta_uuid topic_id;
     char *name; /* "topic-index" */
@@ -302,13 +303,15 @@ struct checkpointer {
     struct env_file *file;
 };
 
-struct park; /* park.c */
+struct park;      /* park.c */
+struct side_file; /* park_run.c */
 
 struct log_store {
     struct env *env;
     struct log_config config;
-    uint64_t dirs_offline; /* what of config.dirs_offline has been applied to the partitions */
-    struct park *parks;    /* one a data dir, while recovering */
+    uint64_t dirs_offline;  /* what of config.dirs_offline has been applied to the partitions */
+    struct park *parks;     /* one a data dir, while recovering */
+    struct side_file *side; /* park_run.c */
     struct log_counters counters;
     struct journal journal;
     struct checkpointer checkpoint;
@@ -498,6 +501,7 @@ bool store_memory_is_short(const struct log_store *s);
 /* checkpoint.c writes, checkpoint_load.c reads */
 void checkpoint_pump(struct log_store *s);
 uint8_t *parcel_encode(struct plog *p, uint64_t *ret_bytes);
+uint64_t checkpoint_entry(const struct plog *p, uint8_t *buf);
 int checkpoint_write_full(struct log_store *s);
 struct journal_start { /* where replay begins, and what the chain must be at durable_pos */
     uint64_t tail_pos, durable_pos, durable_next_seq;
@@ -654,6 +658,15 @@ int parks_write(struct log_store *s, char *reason, size_t reason_size);
 bool parks_changed(const struct log_store *s);
 uint64_t parks_losses(const struct log_store *s);
 void parks_remove_taken(struct log_store *s, unsigned journal_id);
+
+/* park_run.c: the same when one fails while the broker runs */
+int park_run_open(struct log_store *s);
+void park_run_fini(struct log_store *s);
+bool park_run_busy(const struct log_store *s);
+void park_run_want(struct log_store *s, uint64_t dirs);
+void park_run_pump(struct log_store *s);
+uint64_t park_run_deadline_ns(const struct log_store *s);
+void plog_release_parked(struct plog *p);
 
 /* pool.c */
 int pools_open(struct log_store *s);

@@ -125,18 +125,41 @@ static char *park_path(const struct log_store *s, unsigned journal_id, unsigned 
     return buf;
 }
 
-static uint32_t park_crc(const struct park_header *header, const uint8_t *body)
+/* The section at p, whose parts lie before end; NULL: it makes no sense. */
+static const uint8_t *section_at(const uint8_t *p, const uint8_t *end, struct park_section *ret)
+{
+    if ((size_t)(end - p) < sizeof(*ret))
+        return NULL;
+    memcpy(ret, p, sizeof(*ret));
+    p += sizeof(*ret);
+    size_t room = (size_t)(end - p);
+    return ret->plogs_bytes <= room && ret->writes_bytes <= room - ret->plogs_bytes ? p : NULL;
+}
+
+uint32_t park_header_crc(const struct park_header *header)
 {
     struct park_header h = *header;
     h.crc = 0;
-    return crc32c_extend(crc32c(&h, sizeof(h)), body, h.body_bytes);
+    return crc32c(&h, sizeof(h));
 }
 
 static bool copy_whole(const uint8_t *bytes, uint64_t len, struct park_header *ret)
 {
     memcpy(ret, bytes, sizeof(*ret));
-    return ret->magic == PARK_MAGIC && ret->version == PARK_VERSION &&
-           ret->body_bytes <= len - sizeof(*ret) && park_crc(ret, bytes + sizeof(*ret)) == ret->crc;
+    if (ret->magic != PARK_MAGIC || ret->version != PARK_VERSION ||
+        ret->body_bytes > len - sizeof(*ret))
+        return false;
+    uint32_t crc = park_header_crc(ret);
+    const uint8_t *p = bytes + sizeof(*ret), *end = p + ret->body_bytes;
+    while (p < end) {
+        struct park_section head;
+        const uint8_t *parts = section_at(p, end, &head);
+        if (parts == NULL || crc32c(parts, head.plogs_bytes + head.writes_bytes) != head.crc)
+            return false;
+        crc = crc32c_extend(crc, &head, sizeof(head));
+        p = parts + head.plogs_bytes + head.writes_bytes;
+    }
+    return crc == ret->crc;
 }
 
 /* One copy of the file into buf, which has room for it. */
@@ -175,17 +198,6 @@ static int park_read(struct log_store *s, const char *path, uint8_t **ret,
     }
     *ret = buf;
     return 0;
-}
-
-/* The section at p, whose parts lie before end; NULL: it makes no sense. */
-static const uint8_t *section_at(const uint8_t *p, const uint8_t *end, struct park_section *ret)
-{
-    if ((size_t)(end - p) < sizeof(*ret))
-        return NULL;
-    memcpy(ret, p, sizeof(*ret));
-    p += sizeof(*ret);
-    size_t room = (size_t)(end - p);
-    return ret->plogs_bytes <= room && ret->writes_bytes <= room - ret->plogs_bytes ? p : NULL;
 }
 
 /* ---- back into the partitions ---- */
@@ -231,7 +243,8 @@ static int section_back(struct log_store *s, const struct park_section *head, co
         rc = write_back(&r, head->identity, &at, end);
     for (size_t it = 0; (plog = map_next(&s->plogs, &it)) != NULL;) {
         plog->loaded |= plog->unparking && plog->unparked;
-        plog->void_seq = plog->unparking ? 0 : plog->void_seq;
+        if (plog->unparking) /* what the journal still has from before does not count */
+            plog->void_seq = head->identity == s->journal.identity ? head->checkpoint_seq : 0;
         plog->unparking = false;
     }
     s->parks[dir].losses += r.losses;
@@ -329,6 +342,18 @@ static int file_write(struct log_store *s, const char *path, const uint8_t *buf,
     return rc != 0 ? rc : env_names_wait(s->env, publish, ARRAY_LEN(publish));
 }
 
+static uint32_t sections_crc(uint32_t crc, const uint8_t *body, uint64_t len)
+{
+    struct park_section head;
+    for (const uint8_t *p = body, *end = body + len; p < end;
+         p += head.plogs_bytes + head.writes_bytes) {
+        p = section_at(p, end, &head);
+        ASSERT(p != NULL);
+        crc = crc32c_extend(crc, &head, sizeof(head));
+    }
+    return crc;
+}
+
 static int park_write_file(struct log_store *s, struct park *park, const char *path)
 {
     uint64_t section = park->head.plogs_n + park->head.writes_n == 0 ? 0 : sizeof(park->head);
@@ -343,6 +368,8 @@ static int park_write_file(struct log_store *s, struct park *park, const char *p
     memset(buf + len - BLOCK_BYTES, 0, BLOCK_BYTES);
     park->head.plogs_bytes = park->plogs.len;
     park->head.writes_bytes = park->writes.len;
+    park->head.crc =
+        crc32c_extend(crc32c(park->plogs.p, park->plogs.len), park->writes.p, park->writes.len);
     const struct bytes parts[] = {
         {(uint8_t *)&park->head, section, 0}, park->plogs, park->writes, park->older};
     uint8_t *at = buf + sizeof(h);
@@ -351,7 +378,7 @@ static int park_write_file(struct log_store *s, struct park *park, const char *p
             memcpy(at, parts[i].p, parts[i].len);
         at += parts[i].len;
     }
-    h.crc = park_crc(&h, buf + sizeof(h));
+    h.crc = sections_crc(park_header_crc(&h), buf + sizeof(h), h.body_bytes);
     memcpy(buf, &h, sizeof(h));
     int rc = file_write(s, path, buf, len);
     free(buf);

@@ -10,13 +10,16 @@
 
 #include <stdint.h>
 
+struct park_header;
+uint32_t park_header_crc(const struct park_header *header); /* the beginning of its crc */
+
 #define PARK_MAGIC 0x31504b5241504e50u
 #define PARK_VERSION 1u
 #define PARK_BYTES_MAX (64ull << 30)
 
 struct park_header {
     uint64_t magic;
-    uint32_t version, crc; /* of header (this field 0) and body */
+    uint32_t version, crc; /* of this struct (this field 0) and each section's, in order */
     uint64_t body_bytes;
 };
 struct park_section {
@@ -26,6 +29,7 @@ struct park_section {
     uint64_t checkpoint_seq; /* the first journal write that this checkpoint does not cover */
     uint32_t plogs_n, writes_n;
     uint64_t plogs_bytes, writes_bytes;
+    uint32_t crc, pad; /* of these bytes */
 };
 struct park_write {
     uint64_t len_bytes;   /* of the journal write that follows, as it was in the ring, ... */
@@ -34,7 +38,7 @@ struct park_write {
     uint8_t pad[6];
 };
 _Static_assert(sizeof(struct park_header) == 24, "on disk");
-_Static_assert(sizeof(struct park_section) == 48, "on disk");
+_Static_assert(sizeof(struct park_section) == 56, "on disk");
 _Static_assert(sizeof(struct park_write) == 24, "on disk");
 
 #endif

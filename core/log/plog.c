@@ -97,6 +97,8 @@ void plog_unhold(struct plog *p)
     p->holds--;
     if (p->removed)
         remove_pump(p);
+    else if (p->parked)
+        plog_release_parked(p);
 }
 
 /* ---- state of segments as it moves ---- */

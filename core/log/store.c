@@ -47,6 +47,7 @@ static void store_free(struct log_store *s)
     pools_fini(s);
     syncs_fini(s);
     parks_fini(s);
+    park_run_fini(s);
     map_fini(&s->plogs);
     free(s);
 }
@@ -130,6 +131,8 @@ int log_store_open(struct env *env, unsigned journal_id, const struct log_config
         snprintf(reason, reason_size, "not enough memory for the partitions");
     if (rc == 0)
         rc = recovery_replay(s, reason, reason_size);
+    if (rc == 0 && (rc = park_run_open(s)) != 0)
+        snprintf(reason, reason_size, "not enough memory for side files");
     if (rc == 0 && (rc = scrub_open(s)) != 0)
         snprintf(reason, reason_size, "not enough memory for the scrub");
     if (rc == 0 && (rc = retention_open(s)) != 0)
@@ -222,6 +225,7 @@ void log_store_pump(struct log_store *s)
     retention_pump(s);
     compact_pump(s);
     trim_pump(s);
+    park_run_pump(s);
 }
 
 uint64_t log_store_deadline_ns(const struct log_store *s)
@@ -234,6 +238,7 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
     uint64_t deadline = MIN(s->retry_ns, MIN(journal_deadline_ns(s), scrub_deadline_ns(s)));
     deadline = MIN(deadline, MIN(due_deadline_ns(s), retention_deadline_ns(s)));
     deadline = MIN(deadline, MIN(compact_deadline_ns(s), move_deadline_ns(s)));
+    deadline = MIN(deadline, park_run_deadline_ns(s));
     if (!list_empty(&s->disk_waiters))
         deadline = MIN(deadline, env_now_ns(s->env) + DISK_WAIT_NS);
     bool waits = !list_empty(&s->memory_waiters) || !list_empty(&s->dirty) || s->unsettled;
@@ -249,7 +254,7 @@ static bool store_quiet(const struct log_store *s)
     return journal_idle(s) && !journal_fill_busy(s) && s->destages_n == 0 && s->jobs_n == 0 &&
            !s->checkpoint.busy && list_empty(&s->destage_ready) && list_empty(&s->notify) &&
            !scrub_busy(s) && s->windows_busy_n == 0 && trim_idle(s) && !retention_busy(s) &&
-           !compact_busy(s) && move_idle(s);
+           !compact_busy(s) && move_idle(s) && !park_run_busy(s);
 }
 
 static void settle(struct log_store *s)
@@ -406,7 +411,7 @@ int log_store_close(struct log_store *s)
 static bool io_in_flight(const struct log_store *s)
 {
     if (!journal_idle(s) || journal_fill_busy(s) || s->destages_n > 0 || s->jobs_n > 0 ||
-        s->checkpoint.busy)
+        s->checkpoint.busy || park_run_busy(s))
         return true;
     struct plog *p;
     for (size_t it = 0; (p = map_next(&s->plogs, &it)) != NULL;)

@@ -18,9 +18,10 @@ struct controller {
     struct publish *publishes;   /* one a shard */
     uint64_t dir_partitions[META_DIRS_MAX];
     struct moves moves;
-    uint64_t dir_topic_partitions[META_DIRS_MAX]; /* of the topic at hand */
-    uint64_t dir_space[META_DIRS_MAX];            /* MiB that are free; 0: not known */
-    uint64_t space_at_ns;                         /* when that was asked for; 0: never */
+    uint64_t dir_topic_partitions[META_DIRS_MAX];    /* of the topic at hand */
+    uint32_t (*dir_shard_partitions)[META_DIRS_MAX]; /* one row a shard */
+    uint64_t dir_space[META_DIRS_MAX];               /* MiB that are free; 0: not known */
+    uint64_t space_at_ns;                            /* when that was asked for; 0: never */
     struct env_op space_op;
     struct env_name_step space_steps[META_DIRS_MAX];
     uint8_t space_dirs[META_DIRS_MAX]; /* whose a step is */
@@ -39,30 +40,36 @@ static uint64_t dir_space(const struct controller *c, unsigned dir)
     return c->dir_space[dir] > 0 ? c->dir_space[dir] : most;
 }
 
-/* Fewer partitions of the topic for the space that is free, then fewer of all. Counts and MiB are
+/* Fewer partitions of the topic for the space that is free, then fewer of the shard (else shards
+ * and directories, both dealt in turn, would go together), then fewer of all. Counts and MiB are
  * below 2^32, as devices are below 2^52 bytes: no product overflows. */
-static bool dir_is_better(const struct controller *c, unsigned a, unsigned b)
+static bool dir_is_better(const struct controller *c, unsigned shard, unsigned a, unsigned b)
 {
     uint64_t space_a = MIN(dir_space(c, a), UINT32_MAX), space_b = MIN(dir_space(c, b), UINT32_MAX);
     uint64_t topic_a = c->dir_topic_partitions[a] * space_b;
     uint64_t topic_b = c->dir_topic_partitions[b] * space_a;
     if (topic_a != topic_b)
         return topic_a < topic_b;
+    uint64_t shard_a = c->dir_shard_partitions[shard][a] * space_b;
+    uint64_t shard_b = c->dir_shard_partitions[shard][b] * space_a;
+    if (shard_a != shard_b)
+        return shard_a < shard_b;
     return (c->dir_partitions[a] + 1) * space_b < (c->dir_partitions[b] + 1) * space_a;
 }
 
 /* -EIO: all are offline. */
-static int dir_choose(struct controller *c)
+static int dir_choose(struct controller *c, unsigned shard)
 {
     uint64_t offline = log_store_dirs_offline(c->shard->logs);
     int best = -EIO;
     for (unsigned i = 0; i < c->image->dirs_n; i++)
-        if ((offline >> i & 1) == 0 && (best < 0 || dir_is_better(c, i, (unsigned)best)))
+        if ((offline >> i & 1) == 0 && (best < 0 || dir_is_better(c, shard, i, (unsigned)best)))
             best = (int)i;
     if (best < 0)
         return c->image->dirs_n == 0 ? 0 : best;
     c->dir_partitions[best]++;
     c->dir_topic_partitions[best]++;
+    c->dir_shard_partitions[shard][best]++;
     return best;
 }
 
@@ -76,12 +83,18 @@ static void dirs_count_topic(struct controller *c, const struct meta_topic *topi
 
 static void dirs_count(struct controller *c)
 {
+    unsigned shards_n = c->shard->broker->shards_n;
     memset(c->dir_partitions, 0, sizeof(c->dir_partitions));
+    memset(c->dir_shard_partitions, 0, shards_n * sizeof(*c->dir_shard_partitions));
     for (unsigned t = 0; t < c->image->topics_n; t++) {
         const struct meta_topic *topic = c->image->topics[t];
-        for (int32_t p = 0; p < topic->partitions_n; p++)
-            if (topic->partitions[p].dir < META_DIRS_MAX)
-                c->dir_partitions[topic->partitions[p].dir]++;
+        for (int32_t p = 0; p < topic->partitions_n; p++) {
+            const struct meta_partition *part = &topic->partitions[p];
+            if (part->dir >= META_DIRS_MAX || part->shard >= shards_n)
+                continue;
+            c->dir_partitions[part->dir]++;
+            c->dir_shard_partitions[part->shard][part->dir]++;
+        }
     }
 }
 
@@ -107,7 +120,7 @@ static int record_partitions(struct controller *c, struct meta_change *change, u
         return -ENOMEM;
     for (int32_t i = 0; i < n; i++) {
         int owner = shard_choose(c, change, first, i);
-        int dir = owner < 0 ? owner : dir_choose(c);
+        int dir = owner < 0 ? owner : dir_choose(c, (unsigned)owner);
         if (dir < 0) {
             free(parts);
             dirs_count(c);
@@ -426,7 +439,10 @@ int shard_init_controller(struct shard *s, struct meta_log *log, struct meta_ima
     if (c == NULL)
         return -ENOMEM;
     c->publishes = calloc(s->broker->shards_n, sizeof(*c->publishes));
-    if (c->publishes == NULL) {
+    c->dir_shard_partitions = calloc(s->broker->shards_n, sizeof(*c->dir_shard_partitions));
+    if (c->publishes == NULL || c->dir_shard_partitions == NULL) {
+        free(c->publishes);
+        free(c->dir_shard_partitions);
         free(c);
         return -ENOMEM;
     }
@@ -449,6 +465,7 @@ struct meta_image *shard_fini_controller(struct shard *s)
     struct meta_image *image = c->image;
     moves_fini(&c->moves);
     free(c->publishes);
+    free(c->dir_shard_partitions);
     free(c);
     s->controller = NULL;
     return image;

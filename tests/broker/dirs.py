@@ -2,6 +2,7 @@
 offline, the broker and the others go on, and with the directory everything comes back."""
 import functools
 import os
+import re
 import shutil
 import time
 
@@ -249,6 +250,7 @@ def test_one_fails_and_comes_back(kind):
                        if find_coordinator(broker, group) != NONE]
         assert len(lost_groups) == 2, lost_groups
         check_one_offline(cluster, fs, whole, lost_groups)
+        wait_for_side_files(broker, journal)
         cluster.write_all(kept, times=60, size=20_000)  # the journal goes round meanwhile
         run_kcat(broker, min(kept))
         if is_full():
@@ -285,6 +287,14 @@ def test_one_fails_and_comes_back(kind):
         cluster.check(range(PARTITIONS))
         cluster.reconnect()
     shutil.rmtree(journal)
+
+
+def wait_for_side_files(broker, journal):
+    """Each shard puts aside what is not in segments."""
+    end = time.monotonic() + TIMEOUT_S
+    while len([name for name in os.listdir(journal) if re.search(r"\.parked\.\d+$", name)]) < 2:
+        assert time.monotonic() < end, broker.log_tail()
+        time.sleep(0.05)
 
 
 def wait_until_offline(broker, at_least):

@@ -92,6 +92,9 @@ MUTATIONS = {
          "if (rc == 0) rc = parks_write(s, reason, reason_size); }\n")],
     "parked-writes-forgotten": [
         ("core/log/park.c", "        rc = replay_apply(r, &w);", "        rc = 0;")],
+    "side-file-without-flush": [
+        ("core/log/park_run.c", "env_flush(env, &f->op, f->file, on_flushed);",
+         "env_names(env, &f->op, NULL, 0, on_flushed);")],
     "side-file-removed-before-a-checkpoint-has-it": [
         ("core/log/recovery.c",
          "    if (rc == 0)\n        rc = journal_raise_incarnation(s);",
@@ -132,7 +135,7 @@ def build_sim(tree):
 # Where the hunt begins: a few before the seed that caught it last, if few seeds do.
 FIRST_SEEDS = {"offline-partition-takes-records": 12,
                "journal-space-freed-before-it-is-parked": 12, "parked-writes-forgotten": 12,
-               "side-file-removed-before-a-checkpoint-has-it": 12,
+               "side-file-without-flush": 12, "side-file-removed-before-a-checkpoint-has-it": 12,
                "recovery-that-trusts-a-parsing-run": 97}
 
 

@@ -274,6 +274,14 @@ Test(controller, partitions_go_where_space_is_and_no_directory_has_failed)
     cluster_create(c);
     cr_assert_eq(topic_create(c, 0, "equal", 4, NULL, NULL), 0);
     cr_assert_eq(dir_1_has(c, "equal"), 2);
+    unsigned per_shard[SHARDS][2] = {0};
+    cr_assert_eq(topic_create(c, 0, "dealt", 12, NULL, NULL), 0);
+    for (int p = 0; p < 12; p++) {
+        const struct meta_partition *part = &topic_on(c, 0, "dealt")->partitions[p];
+        per_shard[part->shard][part->dir]++;
+    }
+    for (unsigned i = 0; i < SHARDS; i++)
+        cr_assert_eq(per_shard[i][0], 2, "shard %u: %u", i, per_shard[i][0]);
     second_device_fill(c);
     mem_world_advance(c->world, 11000000000ull); /* what is known of space is too old now */
     cr_assert_eq(topic_create(c, 1, "large", 10, NULL, NULL), 0);
