@@ -128,6 +128,8 @@ static bool take_record(struct cursor *c, struct record_brief *ret)
     return true;
 }
 
+const char batch_error_no_key[] = "a compacted topic needs a key in every record";
+
 /* Walk the records under the cursor, which must be exactly those the header announces. */
 static int walk(struct cursor *c, const struct batch_header *h, const struct batch_limits *limits,
                 int64_t *ret_max_timestamp, struct batch_error *err)
@@ -142,7 +144,7 @@ static int walk(struct cursor *c, const struct batch_header *h, const struct bat
         if (r.offset_delta != i)
             return fail(err, -EINVAL, i, "offset deltas must count from 0 without gaps");
         if (r.key_len < 0 && limits->compacted)
-            return fail(err, -EINVAL, i, "a compacted topic needs a key in every record");
+            return fail(err, -EINVAL, i, batch_error_no_key);
         if (__builtin_add_overflow(h->base_timestamp, r.timestamp_delta, &timestamp))
             return fail(err, -EINVAL, i, "the timestamp is out of range");
         if (timestamp < usual.from || timestamp > usual.to) {

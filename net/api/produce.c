@@ -17,6 +17,7 @@
 #include "core/base/bytes.h"
 #include "net/api/data_shard.h"
 #include "net/api/fanout.h"
+#include "net/api/produce_keys.h"
 
 typedef struct produce_request_topic_produce_data asked_topic;
 typedef struct produce_request_partition_produce_data asked_partition;
@@ -32,6 +33,7 @@ typedef struct produce_response_node_endpoint told_node;
 struct produce_item {
     struct fanout_item fan;
     const asked_partition *asked;
+    const char *topic; /* its name, where its records were refused */
     told_partition *told;
     struct fanout_group *group;
     uint8_t *batch; /* as it is appended */
@@ -147,6 +149,8 @@ static bool item_tell_error(struct produce_item *item, struct request *r,
         told->current_leader.leader_id = fanout_nodes_add(nodes, r->shard, item->fan.target.shard);
         told->current_leader.leader_epoch = item->fan.target.leader_epoch;
     }
+    if (item->why.message == batch_error_no_key && item->topic != NULL)
+        return produce_keys_tell(r, item->topic, &item->asked->records, told);
     if (item->why.message == NULL || item->why.record_index < 0)
         return true;
     told->record_errors =
@@ -282,6 +286,8 @@ static void item_validate(struct produce_item *item, const struct meta_topic *to
     item->batch = records->data;
     int rc =
         batch_validate(records->data, (size_t)records->len, &limits, &item->header, &item->why);
+    if (rc < 0)
+        item->topic = arena_strdup(&r->arena, topic->name);
     if (rc == 0 && r->version < VERSION_ZSTD &&
         batch_codec_of(item->header.attributes) == BATCH_ZSTD) {
         item_refuse(item, KAFKA_UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce version 7");
