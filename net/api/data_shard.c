@@ -25,6 +25,7 @@ struct data_shard *data_shard_of(struct shard *s)
     }
     d->shard = s;
     list_init(&d->appends_waiting);
+    list_init(&d->packing);
     map_init(&d->fetches);
     net->data = d;
     return d;
@@ -37,6 +38,7 @@ void data_shard_fini(struct shard *s)
     if (d == NULL)
         return;
     ASSERT(list_empty(&d->appends_waiting));
+    ASSERT(list_empty(&d->packing));
     ASSERT(d->fetches.count == 0);
     map_fini(&d->fetches);
     fetch_sessions_destroy(d->sessions);

@@ -1,5 +1,5 @@
 /* data_shard.h: what Produce and Fetch keep on every shard beyond single requests: appends that
- * wait for memory, and fetch sessions.
+ * wait for memory, calls whose batches are packed again, and fetch sessions.
  * Made at first use; data_shard_fini() when no request is left. Threads: the shard's own. */
 #ifndef NET_API_DATA_SHARD_H
 #define NET_API_DATA_SHARD_H
@@ -12,6 +12,7 @@ struct fetch_sessions;
 struct data_shard {
     struct list_node appends_waiting; /* of produce.c, in order of arrival */
     struct log_waiter memory_waiter;  /* set while that list is not empty */
+    struct list_node packing; /* of produce.c: calls, in order of arrival, and those behind them */
     struct shard *shard;
     struct fetch_sessions *sessions;
     struct map fetches; /* address of a request -> fetch.c's state, until it is released */

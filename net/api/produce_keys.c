@@ -48,7 +48,7 @@ bool produce_keys_tell(struct request *r, const char *topic, const struct wire_r
 {
     int32_t *index = arena_array(&r->arena, PRODUCE_KEYS_LISTED, sizeof(*index));
     const char *each = arena_printf(
-        &r->arena, "Compacted topic cannot accept message without key in topic partition %s-%d.",
+        &r->arena, "Compacted topic cannot accept message without key in topic partition %s-%d",
         topic, (int)told->index);
     if (index == NULL || each == NULL)
         return false;

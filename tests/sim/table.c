@@ -28,9 +28,9 @@ static void key_text(int32_t key, char ret[16])
 int table_node(const struct sim *sim)
 {
     const struct meta_topic *t =
-        sim->broker.up ? meta_topic_by_name(sim->broker.shards[0].meta, TABLE_TOPIC,
-                                            strlen(TABLE_TOPIC))
-                       : NULL;
+        sim->broker.up
+            ? meta_topic_by_name(sim->broker.shards[0].meta, TABLE_TOPIC, strlen(TABLE_TOPIC))
+            : NULL;
     return t == NULL ? -1 : (int)sim->broker.broker.node_of_shard[t->partitions[0].shard];
 }
 
@@ -171,15 +171,16 @@ void table_read_fetched(struct sim_table *t, struct table_reader *reader, const 
 static bool may_be_gone(const struct sim_table *t, int64_t offset)
 {
     const struct table_record *r = record_at(t, offset);
-    return r->value_len < 0 && sim_now_ns_of(t->sim) >=
-                                   r->since_ns + (uint64_t)t->tombstones_ms * SIM_NS_PER_MS;
+    return r->value_len < 0 &&
+           sim_now_ns_of(t->sim) >= r->since_ns + (uint64_t)t->tombstones_ms * SIM_NS_PER_MS;
 }
 
 /* By one that was written while this was read; its acknowledgement may be lost. */
 static bool may_be_replaced(const struct sim_table *t, const struct table_reader *r, int32_t key)
 {
     for (uint64_t i = 0; i < t->records_n && !r->alone; i++)
-        if (t->records[i].key == key && (t->records[i].offset < 0 || t->records[i].offset >= r->end))
+        if (t->records[i].key == key &&
+            (t->records[i].offset < 0 || t->records[i].offset >= r->end))
             return true;
     return false;
 }
@@ -278,10 +279,10 @@ static uint64_t record_new(struct sim_table *t)
         ASSERT(t->records != NULL);
     }
     bool tombstone = sim_one_in(t->sim, 8);
-    t->records[t->records_n] = (struct table_record){
-        .key = (int32_t)sim_below(t->sim, TABLE_KEYS),
-        .value_len = tombstone ? -1 : (int32_t)(8 + sim_below(t->sim, 4000)),
-        .offset = -1};
+    t->records[t->records_n] =
+        (struct table_record){.key = (int32_t)sim_below(t->sim, TABLE_KEYS),
+                              .value_len = tombstone ? -1 : (int32_t)(8 + sim_below(t->sim, 4000)),
+                              .offset = -1};
     return t->records_n++;
 }
 
@@ -294,11 +295,13 @@ static void record_add(struct sim_table *t, struct batch_builder *b, uint64_t nu
     be_store64(number_bytes, number);
     for (int32_t i = 0; i < r->value_len; i++)
         value[i] = (uint8_t)(number + (uint64_t)i / 7);
-    struct batch_record_header header = {
-        .key = (const uint8_t *)"n", .key_len = 1, .value = number_bytes, .value_len = NUMBER_BYTES};
-    int rc = batch_builder_add(b, MODEL_FIRST_TIMESTAMP_MS + (int64_t)number, key,
-                               (int32_t)strlen(key), r->value_len < 0 ? NULL : value, r->value_len,
-                               &header, 1);
+    struct batch_record_header header = {.key = (const uint8_t *)"n",
+                                         .key_len = 1,
+                                         .value = number_bytes,
+                                         .value_len = NUMBER_BYTES};
+    int rc =
+        batch_builder_add(b, MODEL_FIRST_TIMESTAMP_MS + (int64_t)number, key, (int32_t)strlen(key),
+                          r->value_len < 0 ? NULL : value, r->value_len, &header, 1);
     ASSERT(rc == 0);
 }
 
@@ -346,8 +349,8 @@ static void writer_work(struct sim_timer *timer)
     }
     if (!rpc_is_open(&t->writer_conn))
         rpc_open(&t->writer_conn, (unsigned)node);
-    batch_builder_init(&b, sim_one_in(sim, 2) ? BATCH_NONE
-                                              : (enum batch_codec)sim_below(sim, BATCH_CODEC_COUNT));
+    batch_builder_init(
+        &b, sim_one_in(sim, 2) ? BATCH_NONE : (enum batch_codec)sim_below(sim, BATCH_CODEC_COUNT));
     t->first_sent = t->records_n;
     t->sent_n = 1 + (unsigned)sim_below(sim, TABLE_RECORDS_MAX);
     for (unsigned i = 0; i < t->sent_n; i++)

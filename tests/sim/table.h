@@ -1,5 +1,5 @@
-/* table.h: a compacted topic in a run: one who writes keyed records and tombstones, one who reads it
- * from its start to its end again and again, and what must be there.
+/* table.h: a compacted topic in a run: one who writes keyed records and tombstones, one who reads
+ * it from its start to its end again and again, and what must be there.
  *
  * Each record carries its number, in a header, so it is recognised wherever it is found.
  * Checked: what is read follows without a hole, each record is the one that was sent at its offset,
@@ -26,7 +26,7 @@ struct table_record {
 struct table_reader {
     struct sim *sim;
     int64_t offset, end;
-    bool alone; /* nobody writes: all up to the log's end is read */
+    bool alone;                /* nobody writes: all up to the log's end is read */
     int64_t least[TABLE_KEYS]; /* the newest offset when it began; -1: none */
     int64_t seen[TABLE_KEYS];
 };
@@ -34,7 +34,7 @@ struct table_reader {
 struct sim_table {
     struct sim *sim;
     bool used;
-    int64_t tombstones_ms; /* delete.retention.ms */
+    int64_t tombstones_ms;        /* delete.retention.ms */
     struct table_record *records; /* by number */
     uint64_t records_n, records_cap;
     uint64_t *at; /* by offset: number + 1; 0: not known */
