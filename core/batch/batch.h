@@ -128,6 +128,7 @@ struct batch_error {
     int32_t record_index; /* -1: the batch as a whole */
     const char *message;  /* static */
 };
+extern const char batch_error_no_key[]; /* the message of a record that must have one */
 
 /* Check what a producer sent for one partition: [data, data + len_bytes) is exactly one batch.
  * arrival: what has been seen of the same bytes while they came in; NULL: nothing.

@@ -132,6 +132,8 @@ static bool take_record(struct cursor *c, struct record *ret)
     return true;
 }
 
+const char batch_error_no_key[] = "a compacted topic needs a key in every record";
+
 /* Walk the records under the cursor, from the first on, which must be exactly those the header
  * announces. max_timestamp: of those before. */
 static int walk(struct cursor *c, int32_t first, int64_t max_timestamp,
@@ -147,7 +149,7 @@ static int walk(struct cursor *c, int32_t first, int64_t max_timestamp,
         if (r.offset_delta != i)
             return fail(err, -EINVAL, i, "offset deltas must count from 0 without gaps");
         if (r.key_len < 0 && limits->compacted)
-            return fail(err, -EINVAL, i, "a compacted topic needs a key in every record");
+            return fail(err, -EINVAL, i, batch_error_no_key);
         if (__builtin_add_overflow(h->base_timestamp, r.timestamp_delta, &timestamp))
             return fail(err, -EINVAL, i, "the timestamp is out of range");
         if (timestamp < usual.from || timestamp > usual.to) {

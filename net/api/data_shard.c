@@ -26,6 +26,7 @@ struct data_shard *data_shard_of(struct shard *s)
     d->shard = s;
     list_init(&d->appends_waiting);
     list_init(&d->appends_leaving);
+    list_init(&d->packing);
     map_init(&d->fetches);
     net->data = d;
     return d;
@@ -39,6 +40,7 @@ void data_shard_fini(struct shard *s)
         return;
     ASSERT(list_empty(&d->appends_waiting));
     ASSERT(list_empty(&d->appends_leaving));
+    ASSERT(list_empty(&d->packing));
     shard_timer_clear(s, &d->leaving_timer);
     ASSERT(d->fetches.count == 0);
     map_fini(&d->fetches);

@@ -1,5 +1,6 @@
 /* data_shard.h: what Produce and Fetch keep on every shard beyond single requests: appends that
- * wait for memory, or to be told where their partition goes, and fetch sessions.
+ * wait for memory, or to be told where their partition goes, calls whose batches are packed again,
+ * and fetch sessions.
  * Made at first use; data_shard_fini() when no request is left. Threads: the shard's own. */
 #ifndef NET_API_DATA_SHARD_H
 #define NET_API_DATA_SHARD_H
@@ -14,6 +15,7 @@ struct data_shard {
     struct log_waiter memory_waiter;  /* set while that list is not empty */
     struct list_node appends_leaving; /* of produce.c, whose partitions are leaving this shard */
     struct shard_timer leaving_timer; /* set while that list is not empty */
+    struct list_node packing; /* of produce.c: calls, in order of arrival, and those behind them */
     struct shard *shard;
     struct fetch_sessions *sessions;
     struct map fetches; /* address of a request -> fetch.c's state, until it is released */

@@ -6,9 +6,11 @@
  * Failure: each partition has its own error; with acks=0 any error closes the connection, the only
  *   signal there is. Nothing of a request with a transactional batch is appended (error 53): there
  *   are no transactions yet.
- * Memory: an append that finds no room waits, and everything that comes to that shard after it
- *   waits behind it, so that no batch of a partition overtakes another. timeout_ms is for the
- *   answers of followers, which there are none of; the disk takes the time that it takes.
+ * Packing: what a topic wants in another compression is packed again on a helper thread; later
+ *   calls of the same connection wait behind it, those of others do not.
+ * Memory: an append that finds no room waits, and everything that comes to that shard after it waits behind it, so that no batch
+ *   of a partition overtakes another. timeout_ms is for the answers of followers, which there are
+ *   none of; the disk takes the time that it takes.
  * Moves: what comes for a partition that is leaving this shard waits, for a short while, until it
  *   can be told where it has gone: so a client is sent on once, and has not to ask again. */
 #include <errno.h>
@@ -20,6 +22,7 @@
 #include "net/api/data_shard.h"
 #include "net/api/fanout.h"
 #include "net/conn.h"
+#include "net/api/produce_keys.h"
 
 typedef struct produce_request_topic_produce_data asked_topic;
 typedef struct produce_request_partition_produce_data asked_partition;
@@ -37,6 +40,7 @@ struct produce_item {
     struct fanout_item fan;
     const asked_topic *topic;
     const asked_partition *asked;
+    const char *refused_by; /* the topic's name, where its records were refused */
     told_partition *told;
     struct fanout_group *group;
     uint8_t *batch; /* as it is appended */
@@ -44,6 +48,10 @@ struct produce_item {
     struct batch_error why; /* message NULL: the error code says it all */
     struct log_append append;
     struct list_node link; /* data_shard.appends_waiting, or appends_leaving */
+    bool packs;            /* to this: */
+    enum batch_codec codec;
+    int level;
+    uint32_t max_bytes;
 };
 
 struct produce_call {
@@ -52,6 +60,11 @@ struct produce_call {
     struct produce_response response;
     struct produce_item *items;
     uint32_t items_n;
+    struct list_node link;   /* data_shard.packing */
+    const struct conn *conn; /* whose order counts; perhaps gone by now */
+    bool packs, ready;
+    struct env_op op;
+    struct env_name_step step;
 };
 
 static const struct produce_request *asked_of(const struct produce_item *item)
@@ -208,6 +221,8 @@ static bool item_tell_error(struct produce_item *item, struct request *r,
         told->current_leader.leader_id = fanout_nodes_add(nodes, r->shard, item->fan.target.shard);
         told->current_leader.leader_epoch = item->fan.target.leader_epoch;
     }
+    if (item->why.message == batch_error_no_key && item->refused_by != NULL)
+        return produce_keys_tell(r, item->refused_by, &item->asked->records, told);
     if (item->why.message == NULL || item->why.record_index < 0)
         return true;
     told->record_errors =
@@ -303,15 +318,20 @@ static int codec_wanted(const struct topic_config *config, int *ret_level)
     return wanted[config->compression].codec;
 }
 
-/* To the compression that the topic asks for; what has it already stays, whatever its level. */
-static int item_recode(struct produce_item *item, const struct topic_config *config,
-                       uint32_t max_bytes, struct request *r)
+/* What has the compression that the topic asks for already stays, whatever its level. */
+static void item_pack_later(struct produce_item *item, const struct topic_config *config,
+                            uint32_t max_bytes)
 {
-    int level, codec = codec_wanted(config, &level);
+    int codec = codec_wanted(config, &item->level);
+    item->packs = codec >= 0 && codec != (int)batch_codec_of(item->header.attributes);
+    item->codec = (enum batch_codec)codec;
+    item->max_bytes = max_bytes;
+}
+
+static int item_pack(struct produce_item *item, struct request *r)
+{
     uint8_t *made;
-    if (codec < 0 || codec == (int)batch_codec_of(item->header.attributes))
-        return 0;
-    int rc = batch_recode(item->batch, &item->header, (enum batch_codec)codec, level, max_bytes,
+    int rc = batch_recode(item->batch, &item->header, item->codec, item->level, item->max_bytes,
                           &made, &item->header);
     if (rc < 0)
         return rc;
@@ -352,13 +372,15 @@ static void item_validate(struct produce_item *item, const struct meta_topic *to
     item->batch = records->data;
     int rc = batch_validate(records->data, (size_t)records->len, &limits, arrival_of(r, records),
                             &item->header, &item->why);
+    if (rc < 0)
+        item->refused_by = arena_strdup(&r->arena, topic->name);
     if (rc == 0 && r->version < VERSION_ZSTD &&
         batch_codec_of(item->header.attributes) == BATCH_ZSTD) {
         item_refuse(item, KAFKA_UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce version 7");
         return;
     }
     if (rc == 0)
-        rc = item_recode(item, config, limits.max_bytes, r);
+        item_pack_later(item, config, limits.max_bytes);
     item->fan.error = kafka_error_of(rc);
 }
 
@@ -457,9 +479,76 @@ static bool call_prepare(struct produce_call *c, struct request *r,
     return true;
 }
 
+/* ---- packing ---- */
+
+/* On a helper thread, which has the call to itself. */
+static int call_pack(void *arg)
+{
+    struct produce_call *c = arg;
+    for (uint32_t i = 0; i < c->items_n; i++) {
+        struct produce_item *item = &c->items[i];
+        if (item->packs && item->fan.error == KAFKA_NONE)
+            item->fan.error = kafka_error_of(item_pack(item, c->fan.r));
+    }
+    return 0;
+}
+
+/* The first call of the connection in line; NULL: there is none. */
+static struct produce_call *first_in_line(const struct data_shard *d, const struct conn *conn)
+{
+    list_for_each(it, &d->packing) {
+        struct produce_call *c = container_of(it, struct produce_call, link);
+        if (c->conn == conn)
+            return c;
+    }
+    return NULL;
+}
+
+static void line_run(struct data_shard *d, const struct conn *conn)
+{
+    for (struct produce_call *c; (c = first_in_line(d, conn)) != NULL && c->ready;) {
+        list_remove(&c->link);
+        fanout_start(&c->fan, group_run, call_done);
+    }
+}
+
+static void on_packed(struct env_op *op)
+{
+    struct produce_call *c = container_of(op, struct produce_call, op);
+    for (uint32_t i = 0; op->res < 0 && i < c->items_n; i++) /* the broker ends */
+        if (c->items[i].packs && c->items[i].fan.error == KAFKA_NONE)
+            c->items[i].fan.error = kafka_error_of(op->res);
+    c->ready = true;
+    line_run(data_shard_of(c->fan.r->shard), c->conn);
+}
+
+static void call_start(struct produce_call *c, struct data_shard *d)
+{
+    struct request *r = c->fan.r;
+    c->conn = r->conn;
+    for (uint32_t i = 0; i < c->items_n; i++)
+        c->packs |= c->items[i].packs && c->items[i].fan.error == KAFKA_NONE;
+    if (!c->packs && (list_empty(&d->packing) || first_in_line(d, c->conn) == NULL)) {
+        fanout_start(&c->fan, group_run, call_done);
+        return;
+    }
+    list_push_tail(&d->packing, &c->link);
+    c->ready = !c->packs;
+    if (c->ready)
+        return;
+    c->step = (struct env_name_step){.kind = ENV_STEP_RUN, .run = call_pack, .arg = c};
+    env_names(r->shard->env, &c->op, &c->step, 1, on_packed);
+}
+
 void produce_handle(struct request *r, void *body)
 {
     struct produce_call *c = request_alloc(r, sizeof(*c));
-    bool is_ready = c != NULL && call_prepare(c, r, body);
-    fanout_handle(r, c == NULL ? NULL : &c->fan, is_ready, group_run, call_done);
+    struct data_shard *d = data_shard_of(r->shard);
+    if (c != NULL && d != NULL && call_prepare(c, r, body)) {
+        call_start(c, d);
+        return;
+    }
+    if (c != NULL)
+        fanout_abort(&c->fan);
+    request_fail(r, "no memory");
 }

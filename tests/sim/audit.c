@@ -111,8 +111,9 @@ static void on_metadata(const void *response, void *arg)
         struct model_topic *t = model_topic_by_id(m, &id);
         if (t == NULL && sim->plan.hostile && !is_name_of_ours(name))
             continue; /* a stranger's, whose requests may be bent in the name */
-        if (t == NULL && strcmp(name, "__consumer_offsets") == 0)
-            continue; /* see groups_audit() */
+        if (t == NULL &&
+            (strcmp(name, "__consumer_offsets") == 0 || strcmp(name, TABLE_TOPIC) == 0))
+            continue; /* looked at by themselves */
         if (t == NULL)
             t = topic_adopt(sim, name, &id, told->partitions_n);
         if (t == NULL)
@@ -276,6 +277,59 @@ static bool audit_partition(struct sim *sim, struct model_partition *p)
     return !model_failed(&sim->model);
 }
 
+/* ---- the compacted topic ---- */
+
+struct table_audit {
+    struct sim *sim;
+    struct table_reader reader;
+    unsigned empty;
+};
+
+static void on_table_fetched(const void *response, void *arg)
+{
+    struct table_audit *a = arg;
+    const struct fetch_response *r = response;
+    const struct fetch_response_partition_data *told =
+        r->error_code == ERROR_NONE && r->responses_n == 1 && r->responses[0].partitions_n == 1
+            ? r->responses[0].partitions
+            : NULL;
+    if (told == NULL || (told->error_code != ERROR_NONE && !a->sim->model.tolerant)) {
+        model_violation(&a->sim->model, TABLE_TOPIC ": cannot be fetched (error %d)",
+                        told == NULL ? r->error_code : told->error_code);
+        return;
+    }
+    a->empty = told->records.len > 0 ? 0 : a->empty + 1;
+    a->reader.end = MAX(a->reader.end, told->high_watermark);
+    if (told->records.len > 0)
+        table_read_fetched(&a->sim->clients->table, &a->reader, told->records.data,
+                           (uint32_t)told->records.len);
+}
+
+/* Compaction goes on meanwhile. */
+static bool audit_table(struct sim *sim)
+{
+    struct table_audit a = {.sim = sim};
+    struct fetch_ask ask;
+    if (!auditor_at(sim, table_node(sim)))
+        return false;
+    table_read_begin(&sim->clients->table, &a.reader);
+    a.reader.alone = true;
+    while (a.reader.offset < a.reader.end && !model_failed(&sim->model)) {
+        table_fetch_make(&ask, a.reader.offset);
+        ask.part.partition_max_bytes = AUDIT_FETCH_BYTES / 4;
+        ask.request.max_wait_ms = 500;
+        if (!call(sim, API_FETCH, FETCH_VERSION_ZSTD, &ask.request, on_table_fetched, &a))
+            return false;
+        if (a.empty > 3 && sim->model.tolerant)
+            break; /* lost up to the end */
+        if (a.empty > 100)
+            model_violation(&sim->model, TABLE_TOPIC ", offset %lld: nothing comes from there on",
+                            (long long)a.reader.offset);
+    }
+    table_read_end(&sim->clients->table, &a.reader);
+    return !model_failed(&sim->model);
+}
+
 bool clients_audit(struct sim *sim)
 {
     if (!audit_topics(sim))
@@ -285,7 +339,8 @@ bool clients_audit(struct sim *sim)
         for (int32_t i = 0; i < t->partitions_n && t->state == MODEL_THERE; i++)
             if (model_failed(&sim->model) || !audit_partition(sim, t->partitions[i]))
                 return false;
-    if (!groups_audit(&sim->clients->groups, &sim->clients->auditor))
+    if ((sim->clients->table.used && !audit_table(sim)) ||
+        !groups_audit(&sim->clients->groups, &sim->clients->auditor))
         return false;
     rpc_close(&sim->clients->auditor);
     sim->unclean = false;
@@ -301,6 +356,8 @@ static void on_created(const void *response, void *arg)
     for (int32_t i = 0; i < r->topics_n; i++) {
         char name[32];
         struct meta_uuid id;
+        if (i == (int32_t)sim->plan.topics_n && r->topics[i].error_code == ERROR_NONE)
+            continue; /* the table */
         snprintf(name, sizeof(name), "t%d", (int)i);
         memcpy(id.b, r->topics[i].topic_id.b, sizeof(id.b));
         if (r->topics[i].error_code == ERROR_NONE)
@@ -313,7 +370,7 @@ static void on_created(const void *response, void *arg)
 bool clients_make_topics(struct sim *sim)
 {
     struct arena arena;
-    struct create_topics_request_creatable_topic topics[PLAN_TOPICS_MAX];
+    struct create_topics_request_creatable_topic topics[PLAN_TOPICS_MAX + 1];
     struct create_topics_request request;
     arena_init(&arena, 1u << 20);
     for (unsigned i = 0; i < sim->plan.topics_n; i++) {
@@ -323,7 +380,9 @@ bool clients_make_topics(struct sim *sim)
     }
     wire_set_defaults(&create_topics_request_schema, &request);
     request.topics = topics;
-    request.topics_n = (int32_t)sim->plan.topics_n;
+    request.topics_n = (int32_t)(sim->plan.topics_n + sim->plan.table);
+    wire_set_defaults(&create_topics_request_creatable_topic_schema, &topics[sim->plan.topics_n]);
+    table_configs(&sim->clients->table, &arena, &topics[sim->plan.topics_n]);
     bool ok = auditor_at(sim, 0) && call(sim, API_CREATE_TOPICS, 7, &request, on_created, sim);
     arena_fini(&arena);
     rpc_close(&sim->clients->auditor);

@@ -120,6 +120,7 @@ void clients_create(struct sim *sim)
     mover_init(&c->mover, sim);
     hostile_init(&c->hostile, sim);
     groups_init(&c->groups, sim);
+    table_init(&c->table, sim);
     rpc_conn_init(&c->auditor, sim, on_auditor_closed, NULL);
 }
 
@@ -136,6 +137,7 @@ void clients_start(struct sim *sim)
     if (sim->plan.hostile)
         hostile_start(&sim->clients->hostile);
     groups_start(&sim->clients->groups);
+    table_start(&sim->clients->table);
 }
 
 void clients_stop(struct sim *sim)
@@ -148,6 +150,7 @@ void clients_stop(struct sim *sim)
     mover_stop(&sim->clients->mover);
     hostile_stop(&sim->clients->hostile);
     groups_stop(&sim->clients->groups);
+    table_stop(&sim->clients->table);
     rpc_close(&sim->clients->auditor);
 }
 
@@ -162,6 +165,7 @@ void clients_destroy(struct sim *sim)
     for (unsigned i = 0; i < sim->plan.consumers_n; i++)
         rpc_conn_fini(&c->consumers[i].conn);
     groups_fini(&c->groups);
+    table_fini(&c->table);
     rpc_conn_fini(&c->admin.conn);
     rpc_conn_fini(&c->mover.conn);
     rpc_conn_fini(&c->auditor);

@@ -11,6 +11,7 @@
 #include "core/batch/builder.h"
 #include "tests/sim/groups.h"
 #include "tests/sim/rpc.h"
+#include "tests/sim/table.h"
 
 #define PRODUCER_FLIGHTS_MAX 5u
 #define CALL_WAIT_NS (UINT64_C(120) * 1000000000)
@@ -112,6 +113,7 @@ struct clients {
     struct mover mover;
     struct hostile hostile;
     struct sim_groups groups;
+    struct sim_table table;
     struct rpc_conn auditor;
 };
 

@@ -13,8 +13,7 @@ static void member_work(struct sim_timer *t);
 
 static void work_soon(struct group_client *m)
 {
-    sim_timer_set(m->sim, &m->timer,
-                  sim_some_ns(m->sim, m->sim->plan.group_think_ns), member_work);
+    sim_timer_set(m->sim, &m->timer, sim_some_ns(m->sim, m->sim->plan.group_think_ns), member_work);
 }
 
 static void forget(struct group_client *m)
@@ -383,16 +382,19 @@ static void commit(struct group_client *m, bool stale)
     struct offset_commit_request_offset_commit_request_topic topic = {
         .name = group_topic_name_of(m->sim), .partitions = parts};
     struct offset_commit_request request;
+    char note[1000]; /* so that segments fill */
+    memset(note, 'n', sizeof(note));
     for (int32_t i = 0; i < m->group->partitions_n; i++) {
         m->values[i] = -1;
         if (!stale && !(m->owned >> i & 1))
             continue;
         m->values[i] = stale ? STALE_VALUE : ++m->group->parts[i].sent;
-        parts[topic.partitions_n++] = (struct offset_commit_request_offset_commit_request_partition){
-            .partition_index = i,
-            .committed_offset = m->values[i],
-            .committed_leader_epoch = -1,
-            .committed_metadata = wire_str_of("as far as this")};
+        parts[topic.partitions_n++] =
+            (struct offset_commit_request_offset_commit_request_partition){
+                .partition_index = i,
+                .committed_offset = m->values[i],
+                .committed_leader_epoch = -1,
+                .committed_metadata = {note, (int32_t)sizeof(note)}};
     }
     wire_set_defaults(&offset_commit_request_schema, &request);
     request.group_id = wire_str_of(m->group->name);

@@ -46,8 +46,7 @@ static void on_fetched(const void *response, void *arg)
     l->error = offset_fetch_answer(response, l->version, on_offset, l);
 }
 
-static void group_check(struct look *l,
-                        const struct describe_groups_response_described_group *told)
+static void group_check(struct look *l, const struct describe_groups_response_described_group *told)
 {
     uint32_t all = 0, generation = 0;
     for (int32_t i = 0; i < told->members_n; i++) {

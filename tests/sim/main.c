@@ -177,6 +177,9 @@ static void report_print(const struct result *sum, uint64_t runs, uint64_t faile
            ", expired %" PRIu64 ", stale commits refused %" PRIu64 "\n",
            r->group_commits, r->group_fetches, r->group_assignments, r->group_expired,
            r->group_stale);
+    printf("  compaction: segments %" PRIu64 ", keyed records %" PRIu64 ", gone %" PRIu64
+           ", read from start to end %" PRIu64 " times\n",
+           r->compacted_segments, r->table_acked, r->table_gone, r->table_passes);
     printf("  received in place %" PRIu64 " MiB; partitions moved %" PRIu64 " times\n",
            r->placed_bytes >> 20, r->moves);
     if (r->lost_batches + r->refused_starts > 0)

@@ -100,6 +100,40 @@ MUTATIONS = {
          "    if (rc == 0)\n        rc = journal_raise_incarnation(s);",
          "    if (rc == 0)\n        parks_remove_taken(s, s->journal.id);\n"
          "    if (rc == 0)\n        rc = journal_raise_incarnation(s);")],
+    "commit-answered-before-it-is-stable": [
+        ("core/group/partition.c", "    if (w->seq == p->stable_seq)\n        run(w, 0);",
+         "    if (w->seq >= p->stable_seq)\n        run(w, 0);")],
+    "stale-generation-may-commit": [
+        ("core/group/offset.c", "    if (who->generation != g->generation)\n        return GROUP_ILL",
+         "    if (who->generation > g->generation)\n        return GROUP_ILL")],
+    "generation-not-raised": [
+        ("core/group/rebalance.c",
+         "g->generation == INT32_MAX ? 1 : g->generation + 1;", "MAX(g->generation, 1);")],
+    "group-record-loses-its-generation": [
+        ("core/group/member.c", ".generation = g->generation,", ".generation = 1,")],
+    "offsets-expire-early": [
+        ("core/group/expiry.c", ">= g->coord->config->offsets_retention_ms;",
+         ">= g->coord->config->offsets_retention_ms / 8;")],
+    "newest-record-of-a-key-dropped": [
+        ("core/log/compact_copy.c", "(size_t)r->key_len) > r->offset)",
+         "(size_t)r->key_len) >= r->offset)")],
+    "tombstones-dropped-at-once": [
+        ("core/log/compact_copy.c",
+         "return r->value_len >= 0 || !expires || c->now_ms < c->batch.base_timestamp;",
+         "return r->value_len >= 0 || (expires && c->now_ms < c->batch.base_timestamp);")],
+    "compacted-segment-without-flush": [
+        ("core/log/compact.c",
+         "env_flush(c->s->env, &c->op, c->out.file, on_output_flushed);",
+         "env_names(c->s->env, &c->op, NULL, 0, on_output_flushed);"),
+        ("core/log/compact.c",
+         "compact_step(c, ENV_STEP_RESIZE, c->paths[0])->size_bytes = c->out.seg->end_pos;",
+         "compact_step(c, ENV_STEP_STAT, c->paths[0])->size_bytes = c->out.seg->end_pos;")],
+    "swap-forgotten-by-a-start": [
+        ("core/log/apply.c", "return w->h.seq < r->checkpoint_seq ? 0 : compact_replayed(p, rec);",
+         "return w->h.seq == 0 ? compact_replayed(p, rec) : 0;")],
+    "segments-compacted-that-no-checkpoint-has": [
+        ("core/log/compact.c", "    if (!seg->checkpointed) {", "    if (false) {"),
+        ("core/log/compact.c", "seg->size_known && seg->checkpointed &&", "seg->size_known &&")],
     "epochs-not-raised": [
         ("tools/serve_meta.c", "if (rc == 0 && !m->is_new && !m->was_clean)", "if (false)")],
 }

@@ -157,6 +157,18 @@ static void draw_groups(struct sim_plan *p, struct rng *r)
     }
 }
 
+static void draw_compaction(struct sim_plan *p, struct rng *r)
+{
+    p->table = chance(r, 30);
+    p->tombstones_ms = (int64_t)(p->wall_steps ? 86400000 : PICK(r, 0, 300, 3000, 86400000));
+    if (!p->table && (p->groups_n == 0 || chance(r, 50)))
+        return;
+    p->broker.compact_backoff_ms = PICK(r, 20, 300);
+    p->broker.compact_memory_bytes = PICK(r, 1u << 10, 4u << 10, 1u << 20);
+    if (p->table)
+        p->broker.segment_bytes = 64u << 10;
+}
+
 void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
 {
     struct rng r;
@@ -178,4 +190,5 @@ void sim_plan_draw(struct sim_plan *plan, uint64_t seed)
         for (unsigned i = 0; i < plan->topics_n; i++) /* what comes back is there to be seen */
             plan->topics[i].retention_ms = plan->topics[i].retention_bytes = -1;
     }
+    draw_compaction(plan, &r);
 }

@@ -34,6 +34,8 @@ struct sim_plan {
     unsigned producers_n, consumers_n;
     unsigned groups_n; /* of consumers */
     uint64_t group_think_ns, group_session_ms;
+    bool table; /* a compacted topic */
+    int64_t tombstones_ms;
     bool churn;        /* topics come and go */
     bool deletes;      /* records are deleted */
     bool hostile;      /* somebody sends what no client would */

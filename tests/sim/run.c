@@ -411,6 +411,10 @@ void sim_report_finish(struct sim *sim)
     r->placed_bytes = sim->broker.placed_bytes;
     r->moves = sim->broker.moves;
     const struct sim_groups *g = &sim->clients->groups;
+    r->table_acked = sim->clients->table.acked;
+    r->table_gone = sim->clients->table.gone;
+    r->table_passes = sim->clients->table.passes;
+    r->compacted_segments = sim->broker.compacted_segments;
     r->group_commits = g->commits;
     r->group_fetches = g->fetches;
     r->group_assignments = g->assignments;

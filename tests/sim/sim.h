@@ -30,6 +30,7 @@ struct sim_report {
     uint64_t acked_batches, acked_records, acked_bytes, seen_batches, audited_batches;
     uint64_t topics_made, topics_deleted, deletions, must_survive, start_reads_max, unclean_ends;
     uint64_t group_commits, group_fetches, group_assignments, group_expired, group_stale;
+    uint64_t table_acked, table_gone, table_passes, compacted_segments;
     uint64_t rotten_files, lost_batches, refused_starts, placed_bytes, moves;
     uint64_t failed_dirs,
         offline_partitions; /* offline: each at each start without its directory */

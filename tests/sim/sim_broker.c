@@ -87,6 +87,8 @@ static void broker_configure(struct sim_broker *b, const struct sim_broker_confi
                 .shards_n = config->shards_n,
                 .producer_expiry_ms = config->producer_expiry_ms,
                 .retention_check_ms = config->retention_check_ms,
+                .compact_backoff_ms = config->compact_backoff_ms,
+                .compact_memory_bytes = config->compact_memory_bytes,
                 .pool_max_percent = 10},
         .default_partitions = 1,
         .delete_topics_enabled = true,
@@ -205,10 +207,11 @@ static void envs_block(struct sim_broker *b, bool blocking)
 
 static void shard_count(struct sim_broker *b, unsigned i)
 {
-    if (b->opened[i])
-        b->placed_bytes += log_store_counters(b->shards[i].logs)->adopted_bytes;
-    if (b->opened[i])
-        b->moves += log_store_counters(b->shards[i].logs)->moved_here;
+    if (!b->opened[i])
+        return;
+    b->placed_bytes += log_store_counters(b->shards[i].logs)->adopted_bytes;
+    b->moves += log_store_counters(b->shards[i].logs)->moved_here;
+    b->compacted_segments += log_store_counters(b->shards[i].logs)->compacted_segments;
 }
 
 /* As a process that gives up: what is open is left as it is. */

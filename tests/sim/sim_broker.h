@@ -25,6 +25,7 @@ struct sim_broker_config {
     uint64_t producer_expiry_ms, retention_check_ms;
     int64_t offsets_retention_ms, offsets_check_ms; /* 0: Kafka's, as below */
     int64_t group_delay_ms;
+    uint64_t compact_backoff_ms, compact_memory_bytes; /* 0: nothing is compacted */
     enum egress_mode egress;
     enum log_verify splice_verify;
     int64_t segment_bytes; /* the default of topics: smaller than one may ask for */
@@ -52,6 +53,7 @@ struct sim_broker {
     uint64_t unclean_ends; /* crashes that left requests behind: their memory is lost to the test */
     uint64_t moves;        /* partitions that came to another shard */
     uint64_t placed_bytes; /* of batches that were received where the log keeps them */
+    uint64_t compacted_segments;
 };
 
 void sim_broker_init(struct sim_broker *b, struct mem_world *world, struct sim_net *net,
