@@ -8,9 +8,9 @@
  *   are no transactions yet.
  * Packing: what a topic wants in another compression is packed again on a helper thread; later
  *   calls of the same connection wait behind it, those of others do not.
- * Memory: an append that finds no room waits, and everything that comes to that shard after it waits behind it, so that no batch
- *   of a partition overtakes another. timeout_ms is for the answers of followers, which there are
- *   none of; the disk takes the time that it takes.
+ * Memory: an append that finds no room waits, and everything that comes to that shard after it
+ *   waits behind it, so that no batch of a partition overtakes another. timeout_ms is for the
+ *   answers of followers, which there are none of; the disk takes the time that it takes.
  * Moves: what comes for a partition that is leaving this shard waits, for a short while, until it
  *   can be told where it has gone: so a client is sent on once, and has not to ask again. */
 #include <errno.h>
@@ -21,8 +21,8 @@
 #include "core/base/bytes.h"
 #include "net/api/data_shard.h"
 #include "net/api/fanout.h"
-#include "net/conn.h"
 #include "net/api/produce_keys.h"
+#include "net/conn.h"
 
 typedef struct produce_request_topic_produce_data asked_topic;
 typedef struct produce_request_partition_produce_data asked_partition;

@@ -134,7 +134,7 @@ void sim_end_by_crash(struct sim *sim, bool healthy)
 }
 
 /* What was only in memory of its partitions is gone, also at a clean stop. */
-static bool dir_failing(const struct sim *sim)
+bool sim_dir_failing(const struct sim *sim)
 {
     return mem_world_device_failing(sim->world, SIM_SECOND_DEVICE);
 }
@@ -143,7 +143,7 @@ void sim_end_by_stop(struct sim *sim, bool healthy)
 {
     uint64_t hits = sim_faults_hit(sim);
     int rc = sim_broker_stop(&sim->broker);
-    healthy = healthy && sim_faults_hit(sim) == hits && !dir_failing(sim);
+    healthy = healthy && sim_faults_hit(sim) == hits && !sim_dir_failing(sim);
     sim_trace(sim, "stop: %d %s", rc, rc == 0 ? "" : sim->broker.reason);
     if (sim_crashed(sim)) {
         sim->report.power_cuts++;
@@ -151,7 +151,7 @@ void sim_end_by_stop(struct sim *sim, bool healthy)
         return;
     }
     bool unclean = sim->unclean || rc != 0;
-    ended(sim, rc == 0 && !dir_failing(sim), healthy);
+    ended(sim, rc == 0 && !sim_dir_failing(sim), healthy);
     sim->unclean = unclean;
     sim->report.clean_stops += rc == 0;
     sim->report.failed_stops += rc != 0;
@@ -261,7 +261,7 @@ static void round_begin(struct sim *sim, struct round *r, enum round_end end)
     if (r->cut_in_run)
         mem_world_crash_at_io(sim->world, 0);
     faults_arm(sim, FAULT_WITHIN_OPS, false);
-    if (sim->plan.dir_fails && !dir_failing(sim) && sim_one_in(sim, 2))
+    if (sim->plan.dir_fails && !sim_dir_failing(sim) && sim_one_in(sim, 2))
         mem_world_fail_device(sim->world, SIM_SECOND_DEVICE, 1 + sim_below(sim, FAULT_WITHIN_OPS));
     net_set(sim, true);
     if (sim->plan.wall_steps) {
@@ -317,11 +317,11 @@ static void round_work(struct sim *sim, struct round *r)
 /* The next start finds the second data directory, or it stays away. */
 static void dir_mend(struct sim *sim, bool now)
 {
-    if (!dir_failing(sim) && !sim->plan.dir_fails)
+    if (!sim_dir_failing(sim) && !sim->plan.dir_fails)
         return;
-    if (now || !dir_failing(sim)) /* also what was to come and has not */
+    if (now || !sim_dir_failing(sim)) /* also what was to come and has not */
         mem_world_fail_device(sim->world, SIM_SECOND_DEVICE, 0);
-    sim_trace(sim, "the second data directory %s", dir_failing(sim) ? "is away" : "is there");
+    sim_trace(sim, "the second data directory %s", sim_dir_failing(sim) ? "is away" : "is there");
 }
 
 static bool round_live(struct sim *sim)
@@ -332,15 +332,15 @@ static bool round_live(struct sim *sim)
         rot(sim);
     if (sim->plan.dir_fails) /* draws nothing where none fails */
         dir_mend(sim, sim_one_in(sim, 2));
-    bool failing_before = dir_failing(sim);
+    bool failing_before = sim_dir_failing(sim);
     if (!sim_broker_up(sim, true))
         return false;
     clients_start(sim);
     round_begin(sim, &r, end);
     round_work(sim, &r);
     damage_note(sim);
-    bool healthy = sim_faults_hit(sim) == r.hits && !r.was_full && !dir_failing(sim);
-    sim->report.failed_dirs += !failing_before && dir_failing(sim);
+    bool healthy = sim_faults_hit(sim) == r.hits && !r.was_full && !sim_dir_failing(sim);
+    sim->report.failed_dirs += !failing_before && sim_dir_failing(sim);
     sim_faults_disarm(sim);
     mem_world_set_capacity(sim->world, UINT64_C(1) << 40);
     if (model_failed(&sim->model))

@@ -15,6 +15,8 @@ bool sim_broker_up(struct sim *sim, bool faulty);
 /* healthy: no fault since the start, so that flush.ms holds, and a stop must be clean. */
 void sim_end_by_crash(struct sim *sim, bool healthy);
 void sim_end_by_stop(struct sim *sim, bool healthy);
+/* The second data directory has failed, and is away until it is mended. */
+bool sim_dir_failing(const struct sim *sim);
 
 bool sim_crashed(const struct sim *sim);
 uint64_t sim_faults_hit(const struct sim *sim);
