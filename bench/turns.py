@@ -21,7 +21,8 @@ import urllib.request
 
 from where import MIB, ROOT, end, free_port, halves, start
 
-QUIET_S = 2  # without a segment compacted: done
+BEGIN_S = 30 # until the first segment is compacted
+QUIET_S = 2  # without another one: done
 ROWS = {
     # name: what is done, of the producer, of the topic
     "compact, plain batches of 16 KiB": ("compact", {"batch.size": "16KiB"}, {}),
@@ -42,7 +43,7 @@ ROWS = {
 PRODUCER = {"record.size": "1KiB", "keys": 2000, "value.entropy": 0.5, "batch.size": "1MiB",
             "linger.ms": 50, "acks": "all", "topic.reuse": "true", "rate": "max",
             "buffer.memory": "8MiB"}
-TOPIC = {"segment.bytes": 16 * MIB, "min.cleanable.dirty.ratio": 0.01,
+TOPIC = {"segment.bytes": 2 * MIB, "min.cleanable.dirty.ratio": 0.01,
          "max.message.bytes": 2 * MIB}
 
 
@@ -74,7 +75,7 @@ class Broker:
         before = self.look()["append_records_total"]
         options = [text for pair in settings.items() for text in ("-o", "=".join(map(str, pair)))]
         client = start([self.binary, "bench", "produce", "--bootstrap", self.bootstrap, "--topic",
-                        topic, "--duration-s", "600", "--warmup-s", "0", "--quiet", *options],
+                        topic, "--duration.s", "600", "--quiet", *options],
                        self.client_cpus, stdout=self.log, stderr=self.log)
         until = time.monotonic() + 10
         while self.look()["append_records_total"] - before < mib * 1024 and \
@@ -87,11 +88,14 @@ class Broker:
     def compact(self, topic):
         self.client("config", "set", "-b", self.bootstrap, "--topic", topic,
                     "cleanup.policy=compact")
-        seen, since = 0, time.monotonic()
-        while time.monotonic() < since + QUIET_S:
+        first = seen = self.look()["compacted_segments_total"]
+        begun = since = time.monotonic()
+        while time.monotonic() < (since + QUIET_S if seen > first else begun + BEGIN_S):
             time.sleep(0.1)
             now = self.look()["compacted_segments_total"]
             seen, since = (now, time.monotonic()) if now != seen else (seen, since)
+        if seen == first:
+            sys.exit("turns: nothing was compacted")
 
 
 def measure(broker, number, what, producer, topic_configs, mib):
@@ -109,8 +113,6 @@ def measure(broker, number, what, producer, topic_configs, mib):
         broker.produce(topic, {**PRODUCER, **producer}, mib)
     seconds = time.monotonic() - begun - (QUIET_S if what == "compact" else 0)
     after = broker.look()
-    if what == "compact" and after["compacted_segments_total"] == 0:
-        sys.exit("turns: nothing was compacted")
     broker.client("topic", "delete", "-b", broker.bootstrap, topic)
     counts = [b - a for a, b in zip(before["turn_seconds"]["counts"],
                                     after["turn_seconds"]["counts"])]

@@ -98,6 +98,12 @@ static uint64_t uring_random(struct env *env)
     return rng_next(&uring_env_of(env)->rng);
 }
 
+/* There may be no steps at all. */
+static struct uring_names *names_of(struct uring_env *u, const struct env_op *op)
+{
+    return op->steps_n > 0 && op->steps->kind == ENV_STEP_RUN ? &u->work : &u->names;
+}
+
 static void uring_submit(struct env *env, struct env_op *op)
 {
     struct uring_env *u = uring_env_of(env);
@@ -114,7 +120,7 @@ static void uring_submit(struct env *env, struct env_op *op)
         uring_pace_write_began(&u->pace, op, u->now_ns);
     }
     if (op->kind == ENV_OP_NAMES)
-        rc = uring_names_submit(op->steps->kind == ENV_STEP_RUN ? &u->work : &u->names, op);
+        rc = uring_names_submit(names_of(u, op), op);
     else if (op->kind == ENV_OP_ACCEPT)
         rc = uring_accept_start(u, op);
     else if (op->kind == ENV_OP_CONNECT)

@@ -10,7 +10,7 @@
 
 #include "core/base/assert.h"
 
-#define COMPUTES_NICE 10
+#define COMPUTES_NICE 19
 
 const struct uring_names_kind uring_names_kind_names = {"penstock-names", URING_NAMES_THREADS_MAX,
                                                         false};

@@ -9,8 +9,8 @@ import time
 from lib import transcript
 from lib.broker import Broker, is_peer
 from lib.clients import CLIENTS, SOURCES, kcat_consume, kcat_produce, need, need_module
-from lib.kafka_wire import (Connection, array, batch, create_topics, fetch, i8, leader_connection,
-                            produce, string)
+from lib.kafka_wire import (PRODUCE, Connection, Reader, array, batch, create_topics, fetch, frame,
+                            header, i8, leader_connection, produce, produce_body, string)
 from lib.testcase import sanitized
 from lib.text import text_file
 
@@ -265,6 +265,26 @@ def test_compression():
         time.sleep(0.5 if is_peer() else 0)
         big = gzip_batch(b"x" * 5000)
         assert len(big) < 3000 and produce(connection, "one", big)[0] == 10  # unpacked it is larger
+
+
+def test_compression_keeps_the_order():
+    """Requests on one connection, none waited for: large batches that the broker packs again, and small
+    ones that have the topic's compression already."""
+    number = 16
+    with Broker(advertise="host", options=NODE) as broker, Connection(broker) as connection:
+        create_topics(connection, ["one"], 1, [("compression.type", "gzip")])
+        while is_peer() and produce(connection, "one", gzip_batch(b"first"))[0] != 0:
+            time.sleep(0.1)
+        first = 1 if is_peer() else 0
+        for i in range(number):
+            data = gzip_batch(b"small") if i % 2 else batch([os.urandom(300_000)])
+            connection.send(frame(header(PRODUCE, 7, i) + produce_body("one", data)))
+        for i in range(number):
+            answer = Reader(connection.response())
+            assert answer.i32() == i
+            answer.i32(), answer.string(), answer.i32(), answer.i32()
+            assert (answer.i16(), answer.i64()) == (0, first + i)
+        assert set(stored(connection, "one")) == {1}
 
 
 def gzip_batch(value):

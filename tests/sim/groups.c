@@ -32,10 +32,10 @@ static void wrong(struct group_client *m, const char *what, int64_t told)
 /* ---- what the group has committed ---- */
 
 /* Not before the offsets of a group that nobody is in have waited for so long. */
-static bool may_have_expired(const struct sim *sim, const struct sim_group *g,
-                             const struct group_part *asked)
+static bool may_have_expired(const struct sim *sim, const struct group_part *asked,
+                             uint64_t active_ns)
 {
-    uint64_t since_ns = MAX(asked->acked_ns, g->active_ns);
+    uint64_t since_ns = MAX(asked->acked_ns, active_ns);
     uint64_t keep_ns = (uint64_t)sim->plan.broker.offsets_retention_ms * SIM_NS_PER_MS;
     return sim_now_ns_of(sim) >= since_ns + keep_ns;
 }
@@ -44,18 +44,18 @@ static bool may_have_expired(const struct sim *sim, const struct sim_group *g,
 static bool is_kept(const struct group_client *m)
 {
     for (int32_t i = 0; i < m->group->partitions_n; i++)
-        if (m->asked[i].acked >= 0 && !may_have_expired(m->sim, m->group, &m->asked[i]))
+        if (m->asked[i].acked >= 0 && !may_have_expired(m->sim, &m->asked[i], m->asked_active_ns))
             return !m->sim->model.tolerant;
     return false;
 }
 
 void group_offset_seen(struct sim *sim, struct sim_group *g, int32_t partition,
-                       const struct group_part *asked, int64_t value)
+                       const struct group_part *asked, uint64_t active_ns, int64_t value)
 {
     struct group_part *p = &g->parts[partition];
     int64_t least = MAX(asked->acked, asked->seen);
     sim->clients->groups.fetches++;
-    if (value < least && value == -1 && may_have_expired(sim, g, asked)) {
+    if (value < least && value == -1 && may_have_expired(sim, asked, active_ns)) {
         p->acked = p->seen = -1;
         sim->clients->groups.expired++;
         return;
@@ -153,6 +153,16 @@ static void members_take(struct group_client *m, const struct join_group_respons
         wrong(m, "has more members than there can be", r->members_n);
 }
 
+/* It may have been forgotten, with its generation, and begun anew. */
+static void may_be_reborn(struct sim_group *g)
+{
+    for (int32_t i = 0; i < g->partitions_n; i++) {
+        g->parts[i].acked = g->parts[i].seen = -1;
+        g->parts[i].owned_in = -1;
+    }
+    g->generation = -1;
+}
+
 static void on_joined(struct rpc *call, const void *response)
 {
     struct group_client *m = container_of(call, struct group_client, call);
@@ -165,7 +175,9 @@ static void on_joined(struct rpc *call, const void *response)
     }
     if (refused(m, r->error_code))
         return;
-    if (r->generation_id < m->asked_generation && is_kept(m))
+    if (!is_kept(m))
+        may_be_reborn(m->group);
+    else if (r->generation_id < m->asked_generation)
         wrong(m, "its generation went back", r->generation_id);
     id_take(m, r->member_id);
     members_take(m, r);
@@ -274,7 +286,8 @@ static void on_offset(void *arg, int32_t partition, int64_t offset)
 {
     struct group_client *m = arg;
     if (partition >= 0 && partition < m->group->partitions_n)
-        group_offset_seen(m->sim, m->group, partition, &m->asked[partition], offset);
+        group_offset_seen(m->sim, m->group, partition, &m->asked[partition], m->asked_active_ns,
+                          offset);
 }
 
 static void on_fetched(struct rpc *call, const void *response)
@@ -291,6 +304,7 @@ static void call(struct group_client *m, int16_t api, int16_t version, const voi
 {
     m->asked_ns = sim_now_ns_of(m->sim);
     m->asked_generation = m->group->generation;
+    m->asked_active_ns = m->group->active_ns;
     memcpy(m->asked, m->group->parts, sizeof(m->asked));
     rpc_call(&m->conn, &m->call, api, version, request, on_answer);
 }

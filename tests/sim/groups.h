@@ -49,6 +49,7 @@ struct group_client {
     bool committing, stale;
     uint64_t asked_ns;
     int32_t asked_generation; /* of the group */
+    uint64_t asked_active_ns;
     struct group_part asked[SIM_GROUP_PARTITIONS_MAX];
     int64_t values[SIM_GROUP_PARTITIONS_MAX]; /* being committed; -1: not */
     /* of the members, where it leads */
@@ -74,10 +75,10 @@ bool groups_audit(struct sim_groups *g, struct rpc_conn *auditor);
 
 /* ---- shared ---- */
 
-/* The broker says that this is committed (-1: nothing), asked for at asked_ns, when the group was
- * known to be as in `asked`. */
+/* The broker says that this is committed (-1: nothing), asked for when the group was known to be as
+ * in `asked`, and to have had a member at active_ns. */
 void group_offset_seen(struct sim *sim, struct sim_group *g, int32_t partition,
-                       const struct group_part *asked, int64_t value);
+                       const struct group_part *asked, uint64_t active_ns, int64_t value);
 struct wire_str group_topic_name_of(const struct sim *sim);
 /* An OffsetFetch of all partitions of a group; version 1 to 9. */
 struct offset_fetch_ask {

@@ -35,7 +35,7 @@ static void on_offset(void *arg, int32_t partition, int64_t offset)
     if (partition < 0 || partition >= l->group->partitions_n)
         return;
     struct group_part *p = &l->group->parts[partition];
-    group_offset_seen(l->sim, l->group, partition, p, offset);
+    group_offset_seen(l->sim, l->group, partition, p, l->group->active_ns, offset);
     l->any_offset = l->any_offset || offset >= 0;
     p->acked = p->seen = offset; /* nothing that was under way is any more */
 }

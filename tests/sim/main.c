@@ -195,14 +195,25 @@ static void report_print(const struct result *sum, uint64_t runs, uint64_t faile
 /* What a single seed need not have seen, but so many must. */
 static bool seeds_show_all(const struct result *sum, uint64_t runs, const struct options *o)
 {
-    if (o->sweep || runs < SEEDS_SHOW_ALL)
-        return true;
-    bool placed = sum->report.placed_bytes > 0, moved = sum->report.moves > 0;
-    if (!placed)
-        printf("FAIL no batch was received in place\n");
-    if (!moved)
-        printf("FAIL no partition moved\n");
-    return placed && moved;
+    const struct sim_report *r = &sum->report;
+    const struct {
+        uint64_t seen;
+        const char *what;
+    } all[] = {
+        {r->placed_bytes, "no batch was received in place"},
+        {r->moves, "no partition moved"},
+        {r->group_commits, "no group has committed anything"},
+        {r->group_stale, "no stale generation was refused"},
+        {r->compacted_segments, "no segment was compacted"},
+        {r->table_gone, "compaction has removed no record"},
+    };
+    bool ok = true;
+    for (size_t i = 0; i < ARRAY_LEN(all) && !o->sweep && runs >= SEEDS_SHOW_ALL; i++) {
+        if (all[i].seen == 0)
+            printf("FAIL %s\n", all[i].what);
+        ok = ok && all[i].seen > 0;
+    }
+    return ok;
 }
 
 static double now_s(void)

@@ -42,6 +42,7 @@ struct sim_table {
     struct rpc_conn writer_conn, reader_conn;
     struct sim_timer writer_timer, reader_timer;
     struct rpc writer_call, reader_call;
+    uint64_t settled;    /* records before it that nobody knows of are not there */
     uint64_t first_sent; /* number of the first record that is under way */
     unsigned sent_n;
     struct table_reader reader;

@@ -1,6 +1,9 @@
 #include "test_uring_fixture.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -19,6 +22,54 @@ static uint64_t blocks_of(const char *path)
     struct stat st;
     cr_assert_eq(stat(path, &st), 0);
     return (uint64_t)st.st_blocks * 512;
+}
+
+struct computed {
+    int rc, tid, priority;
+    cpu_set_t cpus;
+};
+
+static int compute(void *arg)
+{
+    struct computed *c = arg;
+    c->tid = gettid();
+    c->priority = getpriority(PRIO_PROCESS, (id_t)c->tid);
+    sched_getaffinity(0, sizeof(c->cpus), &c->cpus);
+    return c->rc;
+}
+
+/* The shard's thread is not the first one, so that it can be pinned. */
+static void *pinned_main(void *arg)
+{
+    struct computed *c = arg;
+    cpu_set_t mine, one;
+    sched_getaffinity(0, sizeof(mine), &mine);
+    CPU_ZERO(&one);
+    for (unsigned i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++)
+        if (CPU_ISSET(i, &mine))
+            CPU_SET(i, &one);
+    sched_setaffinity(0, sizeof(one), &one);
+    struct env *env = env_make(NULL, 0);
+    cr_assert_eq(run(env, &(struct env_name_step){.kind = ENV_STEP_RUN, .run = compute, .arg = c}),
+                 c->rc);
+    cr_assert_neq(c->tid, gettid());
+    env_destroy(env);
+    return NULL;
+}
+
+Test(uring_names, what_computes_for_long_runs_beside_the_shard)
+{
+    cpu_set_t all;
+    sched_getaffinity(0, sizeof(all), &all);
+    int before = getpriority(PRIO_PROCESS, 0);
+    for (int rc = 0; rc >= -EIO; rc -= EIO) {
+        struct computed c = {.rc = rc};
+        pthread_t thread;
+        cr_assert_eq(pthread_create(&thread, NULL, pinned_main, &c), 0);
+        pthread_join(thread, NULL);
+        cr_assert(CPU_EQUAL(&c.cpus, &all), "wherever the process may run");
+        cr_assert_gt(c.priority, before, "what is at work for clients goes first");
+    }
 }
 
 Test(uring_names, directories)
