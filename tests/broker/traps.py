@@ -478,7 +478,7 @@ def test_offsets_by_time():
     """Of the first record that is not earlier, wherever in its batch, with its own time; and -3: of the first
     that has the largest time."""
     base = 1_700_000_000_000
-    with Broker() as broker, one_topic(broker) as connection:
+    with Broker() as broker, one_topic(broker, configs=[("retention.ms", "-1")]) as connection:
         assert list_offset_v7(connection, -3) == (NONE, -1, -1)
         assert produce(connection, "t", timed_batch(base, [0, 50, 20, 70, 60])) == (NONE, 0)
         assert produce(connection, "t", timed_batch(base + 40, [0, 100, 90, 100])) == (NONE, 5)

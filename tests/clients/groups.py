@@ -89,6 +89,7 @@ def rehearse(broker, clients):
         m.wait_all_read(r.ends)
 
     def finish(m, r):
+        wait_for(lambda: stable_members(broker, m.group) == 3)  # the one that was added, too
         r.add(5)
         m.wait_all_read(r.ends)
         assert m.got(3), f"{m.name}: the member that was added has read nothing"

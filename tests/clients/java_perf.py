@@ -29,7 +29,7 @@ def one_jvm(broker, *commands, timeout_s=300):
 
 def create_topic(broker, topic, partitions=PARTITIONS):
     with Connection(broker) as connection:
-        create_topics(connection, [topic], partitions)
+        create_topics(connection, [topic], partitions, [("retention.ms", "-1")])  # its records are old
 
 
 def totals(lines):
@@ -114,7 +114,7 @@ def test_topic_tool():
     with Broker() as broker:
         *_, described, listed, _, deleted = one_jvm(
             broker,
-            topic_tool("--create", "--topic", "one", "--partitions", 6),
+            topic_tool("--create", "--topic", "one", "--partitions", 6, "--config", "retention.ms=-1"),
             topic_tool("--create", "--topic", "two", "--partitions", 1),
             topic_tool("--describe", "--topic", "one"),
             topic_tool("--list"),
@@ -129,7 +129,7 @@ def test_topic_tool():
         listed, _, _, consumed = one_jvm(
             broker,
             topic_tool("--list"),
-            topic_tool("--create", "--topic", "one", "--partitions", 3),
+            topic_tool("--create", "--topic", "one", "--partitions", 3, "--config", "retention.ms=-1"),
             ["main", "Produce", broker.bootstrap, "one", 3, 300, 0],
             consume(broker, "one", "made", 3))
         assert listed == ["two"], listed

@@ -30,7 +30,7 @@ def check_records(got, total):
 def kp_create(broker, topic, partitions=PARTITIONS):
     from kafka.admin import KafkaAdminClient, NewTopic
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
-    admin.create_topics([NewTopic(topic, partitions, 1)])
+    admin.create_topics([NewTopic(topic, partitions, 1, topic_configs={"retention.ms": "-1"})])
     admin.close()
 
 
@@ -140,7 +140,7 @@ def ck_wait(futures):
 def ck_create(broker, topic, partitions=PARTITIONS):
     from confluent_kafka.admin import NewTopic
     admin = ck_admin(broker)  # must outlive its futures
-    ck_wait(admin.create_topics([NewTopic(topic, partitions, 1)]))
+    ck_wait(admin.create_topics([NewTopic(topic, partitions, 1, config={"retention.ms": "-1"})]))
 
 
 def ck_produce(broker, topic, records, codec, **settings):
@@ -205,7 +205,7 @@ def test_confluent_codecs():
             consumer.close()
 
 
-@params("shard", "numa", "host")
+@params("shard", "numa", "host", slow=["numa"])
 def test_confluent_watermarks(advertise):
     from_module = need_module("confluent_kafka")
     with Broker(advertise=advertise) as broker:
