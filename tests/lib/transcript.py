@@ -17,7 +17,9 @@ from lib.clients import java
 
 NOISE = re.compile(r"^\s+at \S+\(.*\)$")
 VOLATILE = [(re.compile(r"TopicId: \S+"), "TopicId: *"),
-            (re.compile(r"--bootstrap-server \S+"), "--bootstrap-server *")]
+            (re.compile(r"--bootstrap-server \S+"), "--bootstrap-server *"),
+            (re.compile(r"^\[\d{4}-[^]]*\]"), "[TIME]"),
+            (re.compile(r'"logDir":"[^"]*"'), '"logDir":"*"')]
 
 
 def _masked(line):
@@ -49,10 +51,10 @@ def run(broker, commands):
     with open(script, "w") as out:
         for words in commands:
             out.write("\t".join(words) + "\n")
-            if is_peer() and "alter" in "".join(words):
+            if is_peer() and ("alter" in "".join(words) or "--delete" in words):
                 out.write("sleep\t300\n")  # it answers before its nodes know
     printed = []
-    for line in java("AdminScript", broker.bootstrap, script):
+    for line in java("AdminScript", broker.bootstrap, script, timeout_s=200):
         if line.startswith("> "):
             is_sleep = line.startswith("> sleep")
             printed += [] if is_sleep else [[]]
