@@ -87,8 +87,10 @@ static bool topic_grow(struct grow_job *job, int32_t told)
         refuse(t, KAFKA_INVALID_PARTITIONS,
                a->count == topic->partitions_n
                    ? admin_text(r, "Topic already has %d partition(s).", a->count)
-                   : admin_text(r, "The topic currently has %d partition(s); %d is not possible.",
-                                topic->partitions_n, a->count));
+                   : admin_text(r,
+                                "The topic %.*s currently has %d partition(s); %d would not be %s.",
+                                a->name.len, a->name.p, topic->partitions_n, a->count,
+                                a->count < topic->partitions_n ? "an increase" : "possible"));
         return false;
     }
     int32_t *leaders = NULL;

@@ -52,10 +52,12 @@ static int name_check(struct create_job *job, const asked_topic *a, told_topic *
         ret->name = name;
         return 0;
     }
-    int16_t code = admin_error_of(rc);
-    struct wire_str text = rc == -EEXIST ? admin_text(job->r, "Topic '%s' already exists.", name)
-                                         : wire_str_of(admin_error_text(code));
-    refuse(t, code, text);
+    struct wire_str text = admin_topic_name_text(job->r, a->name);
+    if (rc == -EEXIST)
+        text = admin_text(job->r, "Topic '%s' already exists.", name);
+    if (rc == -ENOTUNIQ)
+        text = admin_text(job->r, "Topic '%s' collides with an existing topic.", name);
+    refuse(t, admin_error_of(rc), text);
     return -1;
 }
 
@@ -118,15 +120,25 @@ static int counts_check(struct create_job *job, const asked_topic *a, told_topic
         copies = 1;
     if (n <= 0 || n > META_PARTITIONS_MAX) {
         refuse(t, KAFKA_INVALID_PARTITIONS,
-               admin_text(job->r, "Number of partitions was set to an invalid value: %d.", n));
+               n > 0
+                   ? admin_text(job->r, "Number of partitions was set to an invalid value: %d.", n)
+                   : wire_str_of("Number of partitions was set to an invalid non-positive "
+                                 "value."));
         return -1;
     }
-    if (copies <= 0 || (uint32_t)copies > b->nodes_n || (b->refuse_replication && copies > 1)) {
+    if (copies <= 0) {
+        refuse(t, KAFKA_INVALID_REPLICATION_FACTOR,
+               wire_str_of("Replication factor must be larger than 0, or -1 to use the default "
+                           "value."));
+        return -1;
+    }
+    if ((uint32_t)copies > b->nodes_n || (b->refuse_replication && copies > 1)) {
         refuse(t, KAFKA_INVALID_REPLICATION_FACTOR,
                admin_text(job->r,
-                          "The target replication factor of %d cannot be reached: %u "
-                          "broker(s) here%s.",
-                          copies, b->nodes_n,
+                          "Unable to replicate the partition %d time(s): The target replication "
+                          "factor of %d cannot be reached because only %u broker(s) are "
+                          "registered%s.",
+                          copies, copies, b->nodes_n,
                           b->refuse_replication ? ", and more than 1 is configured to be refused"
                                                 : ""));
         return -1;

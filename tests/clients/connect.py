@@ -143,7 +143,7 @@ def begin(broker, worker):
 
 
 @slow
-@timeout(300)
+@timeout(600)
 @params("text", "json")
 def test_worker_is_restarted(converter):
     """Told to end, it notes where it was: each line comes once."""
@@ -191,7 +191,7 @@ class Repeated:
 
 
 @slow
-@timeout(300)
+@timeout(600)
 def test_worker_and_broker_are_killed():
     """kill -9: lines may come again, none is left out, none is changed."""
     broker, source, worker = make("text")

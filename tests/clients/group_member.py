@@ -8,10 +8,15 @@ import sys
 import time
 
 SESSION_MS, HEARTBEAT_MS = 3_000, 300
+STATIC_SESSION_MS = 30_000  # it comes back within that
 
 
 class Stop(Exception):
     pass
+
+
+def session_ms(instance):
+    return SESSION_MS if instance is None else STATIC_SESSION_MS
 
 
 def stop(*_):
@@ -40,7 +45,7 @@ def say_committed(uncommitted, assigned):
 def confluent(bootstrap, topic, group, instance=None):
     from confluent_kafka import Consumer, KafkaException
     settings = {"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False,
-                "auto.offset.reset": "earliest", "session.timeout.ms": SESSION_MS,
+                "auto.offset.reset": "earliest", "session.timeout.ms": session_ms(instance),
                 "heartbeat.interval.ms": HEARTBEAT_MS, "reconnect.backoff.max.ms": 500,
                 "topic.metadata.refresh.interval.ms": 1_000}
     if instance is not None:
@@ -67,7 +72,7 @@ def kafka_python(bootstrap, topic, group, instance=None):
     from kafka.errors import KafkaError
     consumer = KafkaConsumer(
         topic, bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False,
-        auto_offset_reset="earliest", session_timeout_ms=SESSION_MS,
+        auto_offset_reset="earliest", session_timeout_ms=session_ms(instance),
         heartbeat_interval_ms=HEARTBEAT_MS, max_poll_records=50, reconnect_backoff_max_ms=500,
         **({} if instance is None else {"group_instance_id": instance}))
     uncommitted = {}

@@ -17,7 +17,9 @@ from lib.clients import java
 
 NOISE = re.compile(r"^\s+at \S+\(.*\)$")
 VOLATILE = [(re.compile(r"TopicId: \S+"), "TopicId: *"),
-            (re.compile(r"--bootstrap-server \S+"), "--bootstrap-server *")]
+            (re.compile(r"--bootstrap-server \S+"), "--bootstrap-server *"),
+            (re.compile(r"^\[\d{4}-[^]]*\]"), "[TIME]"),
+            (re.compile(r'"logDir":"[^"]*"'), '"logDir":"*"')]
 
 
 def _masked(line):
@@ -49,7 +51,7 @@ def run(broker, commands, timeout_s=100):
     with open(script, "w") as out:
         for words in commands:
             out.write("\t".join(map(str, words)) + "\n")
-            if is_peer() and "alter" in "".join(map(str, words)):
+            if is_peer() and ("alter" in "".join(map(str, words)) or "--delete" in words):
                 out.write("sleep\t300\n")  # it answers before its nodes know
     printed = []
     for line in java("AdminScript", broker.bootstrap, script, timeout_s=timeout_s):

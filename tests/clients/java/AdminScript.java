@@ -179,10 +179,21 @@ public final class AdminScript {
             .filter(n -> n.isFenced()).count() + " id " + c.clusterId().get().length());
     }
 
-    /** tool CLASS WORD...: its main, told the bootstrap server. */
+    private static String argument(String word) throws Exception {
+        if (!word.startsWith("file:")) {
+            return word;
+        }
+        Path path = Files.createTempFile("words", null);
+        path.toFile().deleteOnExit();
+        return Files.writeString(path, word.substring("file:".length())).toString();
+    }
+
+    /** tool CLASS WORD...: its main, told the bootstrap server; "file:TEXT" is a file of this text. */
     private void tool(List<String> w) throws Exception {
         List<String> arguments = new ArrayList<>(List.of("--bootstrap-server", bootstrap));
-        arguments.addAll(w.subList(1, w.size()));
+        for (String word : w.subList(1, w.size())) {
+            arguments.add(argument(word));
+        }
         Class.forName(w.get(0)).getMethod("main", String[].class)
             .invoke(null, (Object) arguments.toArray(new String[0]));
     }

@@ -1,4 +1,5 @@
 import java.time.Duration;
+import java.util.Collection;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
@@ -6,6 +7,7 @@ import java.util.Properties;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.consumer.CommitFailedException;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecords;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -18,9 +20,10 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /**
  * A member of a consumer group that says what it does, for tests/clients/groups.py.
- * Arguments: BOOTSTRAP TOPIC GROUP [INSTANCE]
+ * Arguments: BOOTSTRAP TOPIC GROUP [INSTANCE [ASSIGNOR]], with "" for none
  * "MICROS got PARTITION OFFSET" of each record, then "MICROS committed PARTITION NEXT" when the broker
- * has taken the commit. On SIGTERM it leaves its group (a static member only goes).
+ * has taken the commit; "revoked N" when it had to give so many partitions back. On SIGTERM it leaves its
+ * group (a static member only goes).
  */
 public final class GroupMember {
     private static volatile boolean stops;
@@ -55,12 +58,18 @@ public final class GroupMember {
         Properties settings = new Properties();
         settings.put(ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG, args[0]);
         settings.put(ConsumerConfig.GROUP_ID_CONFIG, args[2]);
-        if (args.length > 3) {
+        boolean isStatic = args.length > 3 && !args[3].isEmpty();
+        if (isStatic) {
             settings.put(ConsumerConfig.GROUP_INSTANCE_ID_CONFIG, args[3]);
+        }
+        if (args.length > 4) {
+            settings.put(ConsumerConfig.PARTITION_ASSIGNMENT_STRATEGY_CONFIG, args[4]);
         }
         settings.put(ConsumerConfig.ENABLE_AUTO_COMMIT_CONFIG, false);
         settings.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
-        settings.put(ConsumerConfig.SESSION_TIMEOUT_MS_CONFIG, 3000);
+        // A static one comes back within it; where it counts what is taken away, a pause is no death.
+        settings.put(ConsumerConfig.SESSION_TIMEOUT_MS_CONFIG,
+            isStatic ? 30_000 : args.length > 4 ? 12_000 : 3000);
         settings.put(ConsumerConfig.HEARTBEAT_INTERVAL_MS_CONFIG, 300);
         settings.put(ConsumerConfig.MAX_POLL_RECORDS_CONFIG, 50);
         settings.put(ConsumerConfig.KEY_DESERIALIZER_CLASS_CONFIG, ByteArrayDeserializer.class);
@@ -94,7 +103,18 @@ public final class GroupMember {
                 Thread.currentThread().interrupt();
             }
         }));
-        consumer.subscribe(List.of(args[1]));
+        consumer.subscribe(List.of(args[1]), new ConsumerRebalanceListener() {
+            @Override
+            public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
+                if (!partitions.isEmpty()) {
+                    System.out.println("revoked " + partitions.size());
+                }
+            }
+
+            @Override
+            public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+            }
+        });
         try {
             run(consumer);
         } catch (KafkaException problem) {
