@@ -1,6 +1,6 @@
-/* brief.h: the few facts of a record that a validation asks for, at a third of record_parse()'s
- * time. Private to core/batch; inline, for loops over many records. Failure: NULL says nothing but
- * "ask record_parse()". */
+/* brief.h: the few facts of a record that a validation asks for, more quickly than record_parse().
+ * Private to core/batch; inline, for loops over many records.
+ * Failure: NULL says nothing but "ask record_parse()". */
 #ifndef CORE_BATCH_BRIEF_H
 #define CORE_BATCH_BRIEF_H
 

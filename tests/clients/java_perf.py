@@ -28,8 +28,9 @@ def one_jvm(broker, *commands, timeout_s=300):
 
 
 def create_topic(broker, topic, partitions=PARTITIONS):
+    """Produce's records have timestamps of 2023: a broker would remove them 30 s after its start."""
     with Connection(broker) as connection:
-        create_topics(connection, [topic], partitions, [("retention.ms", "-1")])  # its records are old
+        create_topics(connection, [topic], partitions, [("retention.ms", "-1")])
 
 
 def totals(lines):

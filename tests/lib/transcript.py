@@ -45,7 +45,7 @@ def read(path):
     return commands
 
 
-def run(broker, commands, timeout_s=100):
+def run(broker, commands, timeout_s=200):
     """The words of the commands through AdminScript: for each, the lines that it printed."""
     script = os.path.join(temp_dir("script"), "script")
     with open(script, "w") as out:
