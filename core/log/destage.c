@@ -6,9 +6,9 @@
  *   needs room, it ends in a checkpoint, whose cost grows with the number of partitions.
  * What gathers in many partitions is written the same way before it is stable (plog_write_ahead):
  *   it counts when a record in the journal says that it is there.
- * Failure: the partition is fenced, also by a run that is part of a group; what is stable of it
- *   stays in memory and in checkpoints. A flush fails too when another one of the device has failed
- *   since the write began (io/losses.h), so nothing that was lost with it is counted. */
+ * Failure: the partition is fenced; what is stable of it stays in memory and in checkpoints. A
+ * flush fails too when another one of the device has failed since the write began (io/losses.h), so
+ * nothing that was lost with it is counted. */
 #include "core/log/internal.h"
 
 #include <errno.h>
@@ -40,27 +40,20 @@ static uint64_t seg_destage_work(const struct segment *seg)
     return seg_destage_target(seg) - seg_destage_from(seg);
 }
 
-static void io_unref_chunks(struct seg_io *io)
+/* Memory is not read any more. */
+void seg_io_written(struct seg_io *io)
 {
     for (unsigned i = 0; i < io->chunks_n; i++)
         chunk_unref(io->chunks[i]);
     io->chunks_n = 0;
 }
 
-static void io_failed(const struct seg_io *io, int rc)
+void seg_io_failed(const struct seg_io *io, int rc)
 {
     char what[80];
     snprintf(what, sizeof(what), "writing %020lld.log at position %llu",
              (long long)io->seg->base_offset, (unsigned long long)io->from_pos);
     plog_fence(io->seg->plog, rc, what);
-}
-
-/* Its record is durable all the same: nobody may take that for the run. */
-static void run_failed(struct log_store *s, const struct group *g)
-{
-    s->journal.claims_end = MIN(s->journal.claims_end, g->seq - 1);
-    s->journal.failed_run_seq = MAX(s->journal.failed_run_seq, g->seq);
-    store_want_cycle(s);
 }
 
 /* Of what is durable in the file now, that which is stable counts. */
@@ -79,13 +72,7 @@ static void io_finish(struct seg_io *io, int rc)
     struct log_store *s = p->store;
     seg_file_release(seg);
     if (rc < 0)
-        io_failed(io, rc);
-    if (rc < 0 && io->group != NULL)
-        run_failed(s, io->group);
-    if (io->group != NULL) {           /* a run stays busy until its group retires */
-        group_part_done(io->group, 0); /* what else the group holds can count */
-        return;
-    }
+        seg_io_failed(io, rc);
     io->busy = false;
     s->destages_n--;
     if (rc < 0) {
@@ -147,16 +134,15 @@ static void on_segment_written(struct env_op *op)
     struct seg_io *io = container_of(op, struct seg_io, op);
     struct plog *p = io->seg->plog;
     struct log_store *s = p->store;
-    io_unref_chunks(io);
-    if (io->group == NULL)
-        writes_count(s, io, -1);
-    if (op->res < 0 || (s->closing && io->group == NULL)) {
+    seg_io_written(io);
+    writes_count(s, io, -1);
+    if (op->res < 0 || s->closing) {
         io_finish(io, op->res);
         return;
     }
     io->flush_ns = env_now_ns(s->env);
     bool small = p->ahead || io->to_pos - io->from_pos <= SHARED_SYNC_BYTES_MAX;
-    if (io->group == NULL && small && sync_is_shared(s, s->destages_n))
+    if (small && sync_is_shared(s, s->destages_n))
         sync_wait(s, p->dir, &io->sync, io->seg->file, on_io_synced);
     else
         io_flush(io);
@@ -164,7 +150,7 @@ static void on_segment_written(struct env_op *op)
 
 /* Fills the vector for [from, to) rounded up to a block (the rest of the last block as zeros);
  * returns where the write really ends. */
-static uint64_t io_prepare(struct seg_io *io, struct segment *seg, uint64_t from, uint64_t to)
+uint64_t seg_io_prepare(struct seg_io *io, struct segment *seg, uint64_t from, uint64_t to)
 {
     uint64_t reach;
     io->iov_n = seg_iov(seg, from, to, io->iov, io->chunks, SEG_IO_IOV_MAX, &reach);
@@ -181,28 +167,8 @@ static uint64_t io_prepare(struct seg_io *io, struct segment *seg, uint64_t from
     io->seg = seg;
     io->from_pos = from;
     io->to_pos = to;
-    io->busy = true;
     seg_file_hold(seg);
     return to;
-}
-
-static void io_submit(struct seg_io *io)
-{
-    env_writev(io->seg->plog->store->env, &io->op, io->seg->file, io->iov, io->iov_n, io->from_pos,
-               0, on_segment_written);
-}
-
-bool seg_io_start_run(struct plog *p, struct segment *seg, struct group *g, uint64_t to_pos)
-{
-    struct seg_io *io = p->io;
-    if (io == NULL || io->busy)
-        return false;
-    uint64_t end = io_prepare(io, seg, seg->destaged_pos, to_pos);
-    ASSERT(end == to_pos);
-    io->group = g;
-    g->pending++;
-    io_submit(io);
-    return true;
 }
 
 /* ---- starting ---- */
@@ -221,12 +187,24 @@ static struct segment *segment_with_work(const struct plog *p)
 
 static void io_start(struct plog *p, struct segment *seg)
 {
-    io_prepare(p->io, seg, seg_destage_from(seg), seg_destage_target(seg));
-    p->io->group = NULL;
+    struct seg_io *io = p->io;
+    seg_io_prepare(io, seg, seg_destage_from(seg), seg_destage_target(seg));
+    io->busy = true;
     p->store->destages_n++;
-    writes_count(p->store, p->io, 1);
+    writes_count(p->store, io, 1);
     plog_hold(p);
-    io_submit(p->io);
+    env_writev(p->store->env, &io->op, seg->file, io->iov, io->iov_n, io->from_pos, 0,
+               on_segment_written);
+}
+
+/* Runs of the segment are under way. What they bring along need not be written again; a cycle,
+ * whose end must not depend on when the next run begins, lets them end. */
+static bool waits_for_runs(struct segment *seg)
+{
+    if (seg->runs_n == 0)
+        return false;
+    seg->destage_waits |= seg->plog->in_cycle || seg_destage_target(seg) > seg->run_pos;
+    return true;
 }
 
 static void destage_start(struct plog *p)
@@ -237,8 +215,8 @@ static void destage_start(struct plog *p)
         plog_leave_ahead(p);
         return;
     }
-    if (p->io != NULL && p->io->busy)
-        return; /* its completion brings the partition back here */
+    if ((p->io != NULL && p->io->busy) || waits_for_runs(seg))
+        return; /* their completion brings the partition back here */
     if (seg->destaged_pos == seg->end_pos && seg_final(seg)) {
         seg_seal(seg);
     } else if (!seg_file_ready(seg)) {
@@ -260,7 +238,7 @@ bool plog_write_ahead(struct plog *p)
 {
     struct segment *seg = plog_active(p);
     if (p->fenced != 0 || seg == NULL || plog_first_open(p) != seg || !seg_file_ready(seg) ||
-        p->io->busy || block_floor(seg->end_pos) <= seg_destage_from(seg))
+        p->io->busy || seg->runs_n > 0 || block_floor(seg->end_pos) <= seg_destage_from(seg))
         return false;
     p->ahead = true;
     p->store->ahead_n++;

@@ -8,6 +8,7 @@
  *   destaged_pos durable in the segment's file; block aligned until the segment is sealed
  *   settled_pos  whole blocks below are durable in the segment's file, stable or not: destaged_pos
  *                follows as far as they are
+ *   run_pos      where the last direct run ends; from destaged_pos to there they are under way
  * Memory chunks always cover [destaged_pos, end_pos); below that they are a cache. */
 #ifndef CORE_LOG_INTERNAL_H
 #define CORE_LOG_INTERNAL_H
@@ -23,7 +24,9 @@
 #include "core/log/verify.h"
 
 #define NS_PER_US 1000u
-#define GROUPS 3u /* journal writes in flight */
+#define GROUPS 3u       /* journal writes in flight */
+#define SEGMENT_RUNS 3u /* direct runs of a segment under way, ... */
+#define STORE_RUNS 64u  /* ... of all of them */
 #define DIRECT_MIN_BYTES_MAX (1024u * 1024u)
 #define CHUNK_BYTES_MIN 4096u
 #define CHUNK_BYTES_MAX (1024u * 1024u)
@@ -96,7 +99,11 @@ struct segment {
     int64_t base_offset, end_offset;
     uint64_t end_pos, queued_pos, stable_pos, destaged_pos;
     uint64_t settled_pos; /* may be behind destaged_pos: then it says nothing */
-    uint64_t image_pos;   /* bytes below are in the newest checkpoint, perhaps not in the journal */
+    uint64_t run_pos;     /* the same */
+    unsigned runs_n;      /* whose groups have not retired yet */
+    bool destage_waits;   /* for them: no further ones before it */
+    struct list_node runs_written, runs_flushing; /* run.c */
+    uint64_t image_pos; /* bytes below are in the newest checkpoint, perhaps not in the journal */
     uint64_t captured_pos;   /* image_pos once the checkpoint in flight is durable */
     uint64_t recovered_pos;  /* the checkpoint promises the journal to reach here */
     int64_t replayed_offset; /* recovery: where the last record that was replayed ends */
@@ -146,13 +153,14 @@ struct sync_waiter { /* sync.c */
     sync_fn run;
 };
 
-struct seg_io { /* the one segment write in flight of a partition: destage or run */
+struct seg_io { /* a segment write in flight: the one destage of a partition, or a run */
     struct env_op op;
+    struct list_node link; /* of a run: its segment's lists, store.runs_free */
     struct sync_waiter sync;
     struct segment *seg;
-    struct group *group; /* of a run; NULL: destage */
-    uint64_t from_pos, to_pos, stable_to_pos, flush_ns;
-    bool busy;
+    struct group *group; /* of a run */
+    uint64_t from_pos, to_pos, flush_ns;
+    bool busy; /* the destage */
     struct chunk *chunks[SEG_IO_IOV_MAX];
     unsigned chunks_n;
     struct iovec iov[SEG_IO_IOV_MAX];
@@ -215,7 +223,7 @@ struct plog {
     struct epoch_entry *epochs;
     uint32_t epochs_n, epochs_cap;
     struct map producers;
-    struct seg_io *io;                 /* allocated with the first segment write */
+    struct seg_io *io;                 /* of its destage, allocated with the first file */
     int64_t read_ends[PLOG_READ_ENDS]; /* where the last reads from disk ended: who goes on? */
     unsigned read_ends_at;
     struct boundary boundaries[PLOG_BOUNDARIES];
@@ -321,7 +329,9 @@ struct log_store {
     unsigned sources_n;
     unsigned windows_busy_n;     /* being read */
     uint64_t windows_idle_bytes; /* of windows that nobody uses: only a cache */
-    unsigned writes_n;           /* of destages */
+    struct list_node runs_free;
+    unsigned runs_made_n;
+    unsigned writes_n; /* of destages */
     uint64_t writes_bytes;
     unsigned destages_n; /* of these, writes_n are being written, the others flushed */
     unsigned jobs_n;
@@ -490,13 +500,22 @@ void seg_file_release(struct segment *seg);
 
 /* destage.c */
 void destage_pump(struct log_store *s);
-bool seg_io_start_run(struct plog *p, struct segment *seg, struct group *g, uint64_t to_pos);
+uint64_t seg_io_prepare(struct seg_io *io, struct segment *seg, uint64_t from, uint64_t to);
+void seg_io_written(struct seg_io *io);
+void seg_io_failed(const struct seg_io *io, int rc);
 void store_want_cycle(struct log_store *s);
 void plog_leave_cycle(struct plog *p);
 bool plog_write_ahead(struct plog *p);
 void plog_leave_ahead(struct plog *p);
 bool destage_has_room(const struct log_store *s);
 bool store_memory_is_short(const struct log_store *s);
+
+/* run.c */
+bool run_may_start(struct segment *seg);
+uint64_t run_from(const struct segment *seg);
+void run_start(struct segment *seg, struct group *g, uint64_t to_pos);
+void run_retired(struct segment *seg);
+void runs_fini(struct log_store *s);
 
 /* checkpoint.c writes, checkpoint_load.c reads */
 void checkpoint_pump(struct log_store *s);

@@ -4,7 +4,7 @@
  * Happy path: journal_pump() forms a group from the dirty partitions -> the journal write and its
  *   runs are submitted together -> group_part_done() for each -> groups retire in order, so the
  *   stable end only ever moves over a contiguous prefix.
- * Failure: a failed journal write fences the store, a failed run its partition (destage.c); nothing
+ * Failure: a failed journal write fences the store, a failed run its partition (run.c); nothing
  *   behind it is ever acknowledged. */
 #include "core/log/internal.h"
 
@@ -214,32 +214,32 @@ static void run_record_finish(struct group *g, const struct segment *seg,
     counter_add(&g->store->counters.run_bytes, rec->data_bytes);
 }
 
-/* A large run: one write into the segment of everything from destaged_pos on. */
+/* A large run: one write into the segment of everything behind the one before it, or behind
+ * destaged_pos. */
 static bool add_run(struct group *g, struct segment *seg)
 {
     struct journal_record rec;
-    struct plog *p = seg->plog;
+    uint64_t from = run_from(seg);
     struct iovec iov[SEG_IO_IOV_MAX];
     struct chunk *chunks[SEG_IO_IOV_MAX];
     if (group_room(g) < sizeof(rec) + BATCH_HEADER_BYTES + BLOCK_BYTES + 8)
         return false;
-    uint64_t reach, want = MIN(block_floor(seg->end_pos), seg->destaged_pos + RUN_BYTES_MAX);
+    uint64_t reach, want = MIN(block_floor(seg->end_pos), from + RUN_BYTES_MAX);
     want = MAX(want, block_floor(seg->queued_pos)); /* at least the first batch, see below */
-    seg_iov(seg, seg->destaged_pos, block_floor(seg->end_pos), iov, chunks, SEG_IO_IOV_MAX, &reach);
+    seg_iov(seg, from, block_floor(seg->end_pos), iov, chunks, SEG_IO_IOV_MAX, &reach);
     record_begin(g, seg, RECORD_RUN, &rec);
     run_headers(g, seg, &rec, MIN(reach, want));
     if (rec.headers_n == 0) /* one batch longer than RUN_BYTES_MAX */
         run_headers(g, seg, &rec, reach);
     uint64_t to_pos = rec.pos + rec.data_bytes, image_at = block_floor(to_pos);
-    if (rec.headers_n == 0 || image_at <= seg->destaged_pos)
+    if (rec.headers_n == 0 || image_at <= from)
         return false;
     struct extent *e = extent_add(g);
     if (e == NULL)
         return false;
     run_record_finish(g, seg, &rec);
     extent_fill(e, seg, &rec, true);
-    bool started = seg_io_start_run(p, seg, g, image_at);
-    ASSERT(started);
+    run_start(seg, g, image_at);
     return true;
 }
 
@@ -269,7 +269,7 @@ static bool add_segment(struct group *g, struct segment *seg)
     if (fresh == 0)
         return false;
     if (fresh >= config->direct_min_bytes) {
-        if (p->io != NULL && p->io->busy)
+        if (!run_may_start(seg))
             return false; /* the next run grows meanwhile */
         if (seg_file_ready(seg) && add_run(g, seg))
             return true;
@@ -391,7 +391,7 @@ static void group_retire(struct group *g)
         struct extent *e = &g->extents[i];
         struct plog *p = e->plog;
         if (e->run)
-            p->io->busy = false;
+            run_retired(e->seg);
         bool counts = ok && !p->removed && p->fenced == 0;
         if (e->swap)
             p->swap_queued = false;
@@ -402,10 +402,8 @@ static void group_retire(struct group *g)
         } else if (counts) {
             seg_set_stable(e->seg, e->to_pos);
             p->stable_offset = e->end_offset;
-            if (e->run) {
+            if (e->run)
                 seg_set_destaged(e->seg, block_floor(e->to_pos));
-                plog_want_destage(p); /* something may have waited for the run to end */
-            }
             if (plog_start_is_due(p))
                 plog_mark_start(p);
             plog_notify(p);

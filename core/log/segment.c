@@ -22,6 +22,8 @@ struct segment *segment_alloc(struct plog *p, int64_t base_offset)
     seg->opened_ns = env_now_ns(p->store->env);
     list_init(&seg->chunks);
     list_init(&seg->loads);
+    list_init(&seg->runs_written);
+    list_init(&seg->runs_flushing);
     return seg;
 }
 

@@ -26,7 +26,8 @@ static struct log_store *store_create(struct env *env, unsigned journal_id,
         &s->dirty,     &s->destage_ready,  &s->behind,       &s->notify,
         &s->clean,     &s->memory_waiters, &s->disk_waiters, &s->load_waiting,
         &s->big_tails, &s->lazy,           &s->windows,      &s->sources,
-        &s->trimming,  &s->departing,      &s->arriving,     &s->parcels};
+        &s->trimming,  &s->departing,      &s->arriving,     &s->parcels,
+        &s->runs_free};
     for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
     return s;
@@ -42,6 +43,7 @@ static void store_free(struct log_store *s)
     scrub_fini(s);
     retention_fini(s);
     compact_fini(s);
+    runs_fini(s);
     journal_close(s);
     checkpoint_fini(s);
     pools_fini(s);

@@ -24,13 +24,38 @@ MUTATIONS = {
     "ack-before-flush": [
         ("core/log/journal.c", "ENV_DSYNC,\n              on_group_written", "0, on_group_written")],
     "run-without-flush": [
-        ("core/log/destage.c",
-         "if (op->res < 0 || (s->closing && io->group == NULL)) {",
-         "if (true) {")],
+        ("core/log/run.c",
+         "    if (op->res < 0) {\n        run_end(io, op->res);",
+         "    if (true) {\n        run_end(io, op->res);")],
+    "flush-that-counts-for-a-later-run": [
+        ("core/log/run.c",
+         "    list_splice_tail(&flushed, &seg->runs_flushing);\n",
+         "    list_splice_tail(&flushed, &seg->runs_flushing);\n"
+         "    list_splice_tail(&flushed, &seg->runs_written);\n")],
+    "run-acknowledged-before-its-predecessor": [
+        ("core/log/journal.c", "    g->state = GROUP_DONE;\n", """    g->state = GROUP_DONE;
+    for (uint32_t i = 0; g->rc == 0 && i < g->extents_n; i++) {
+        struct plog *p = g->extents[i].plog;
+        if (!g->extents[i].run || p->fenced != 0)
+            continue;
+        p->stable_offset = MAX(p->stable_offset, g->extents[i].end_offset);
+        plog_notify(p);
+    }
+"""),
+        ("core/log/journal.c", "p->stable_offset = e->end_offset;",
+         "p->stable_offset = MAX(p->stable_offset, e->end_offset);")],
+    "recovery-past-a-missing-run": [
+        ("core/log/apply.c",
+         "if (rc != 0 || rec.data_bytes < record->data_bytes)", "if (seg == NULL)"),
+        ("core/log/apply.c",
+         "    if (rec->pos > seg->end_pos) {\n        if (!r->gaps) {",
+         "    if (rec->pos > seg->end_pos) {\n        if (r == NULL) {"),
+        ("core/log/apply.c", "if (rec->pos != seg->end_pos || (!intact && !proven)) {",
+         "if (!intact && !proven) {")],
     "written-ahead-without-sync": [
         ("core/log/destage.c",
-         "if (op->res < 0 || (s->closing && io->group == NULL)) {",
-         "if (op->res < 0 || p->ahead || (s->closing && io->group == NULL)) {")],
+         "if (op->res < 0 || s->closing) {",
+         "if (op->res < 0 || p->ahead || s->closing) {")],
     "visible-before-stable": [
         ("core/log/plog.c",
          "return p->config.write_caching ? p->end_offset : p->stable_offset;",
@@ -170,7 +195,8 @@ def build_sim(tree):
 FIRST_SEEDS = {"offline-partition-takes-records": 12,
                "journal-space-freed-before-it-is-parked": 12, "parked-writes-forgotten": 12,
                "side-file-without-flush": 12, "side-file-removed-before-a-checkpoint-has-it": 12,
-               "recovery-that-trusts-a-parsing-run": 97}
+               "recovery-that-trusts-a-parsing-run": 97,
+               "run-acknowledged-before-its-predecessor": 169}
 
 
 def hunt(tree, seed, seconds):
