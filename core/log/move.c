@@ -27,8 +27,9 @@
 
 #include "core/base/logger.h"
 
-#define LEAVE_NS 30000000000ull /* who takes longer stays */
-#define RETRY_NS 1000000ull     /* memory for an arrival is given back by others: look again */
+#define LEAVE_NS 30000000000ull  /* who takes longer stays */
+#define PARCELS_NS 1000000000ull /* so that many of them share a checkpoint */
+#define RETRY_NS 1000000ull      /* memory for an arrival is given back by others: look again */
 
 enum depart_state { DEPART_DRAIN, DEPART_QUIET, DEPART_PARK, DEPART_FORGET, DEPART_READY };
 
@@ -86,6 +87,8 @@ static void parcel_is_stale_later(struct plog *p)
 {
     p->parcel_stale = true;
     p->parcel_captured = false;
+    if (list_empty(&p->store->parcels))
+        p->store->parcels_ns = env_now_ns(p->store->env) + PARCELS_NS;
     if (!list_linked(&p->parcel_link))
         list_push_tail(&p->store->parcels, &p->parcel_link);
 }
@@ -389,19 +392,26 @@ bool log_store_accepts(const struct log_store *s)
 
 /* ---- the turn ---- */
 
+static bool parcels_are_due(const struct log_store *s)
+{
+    return !list_empty(&s->parcels) && !s->stopping && env_now_ns(s->env) >= s->parcels_ns;
+}
+
 void move_pump(struct log_store *s)
 {
     arrivals_pump(s);
     list_for_each_safe(it, next, &s->departing)
         departure_pump(s, container_of(it, struct log_departure, link));
-    if (!list_empty(&s->parcels) && !s->stopping)
+    if (parcels_are_due(s))
         want_checkpoint(s);
 }
 
 uint64_t move_deadline_ns(const struct log_store *s)
 {
     uint64_t deadline = UINT64_MAX;
-    bool checkpoint = !list_empty(&s->parcels) && !s->stopping;
+    bool checkpoint = parcels_are_due(s);
+    if (!list_empty(&s->parcels) && !s->stopping && !checkpoint)
+        deadline = s->parcels_ns;
     list_for_each(it, &s->departing) {
         const struct log_departure *d = container_of(it, struct log_departure, link);
         if (d->rc < 0 && !(d->state == DEPART_PARK && d->op.busy) && d->state != DEPART_READY)
