@@ -520,6 +520,25 @@ static bool partition_exists(const struct meta_image *meta, uint64_t number)
     return false;
 }
 
+/* One that was being written, under the name that ENV_STEP_PUT gives it. */
+static bool is_unfinished(const char *name)
+{
+    unsigned long long number;
+    int end = 0;
+    return sscanf(name, "partition.%llu.moved.tmp%n", &number, &end) == 1 && end > 0 &&
+           name[end] == '\0';
+}
+
+static void leftover_remove(struct log_store *s, const char *name)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%.3800s/%.255s", s->config.journal_dir, name);
+    struct env_name_step unlink = {.kind = ENV_STEP_UNLINK, .path = path};
+    int rc = env_names_wait(s->env, &unlink, 1);
+    if (rc != 0)
+        log_warn("%s: counts no more, cannot be removed: %s", path, strerror(-rc));
+}
+
 /* Blocking; by one store of a broker only: what is left of partitions that were deleted. */
 void parcels_settle(struct log_store *s, const struct meta_image *meta)
 {
@@ -529,13 +548,9 @@ void parcels_settle(struct log_store *s, const struct meta_image *meta)
     const char *name = list.ret_data;
     for (size_t i = 0; i < list.ret_count; i++, name += strlen(name) + 1) {
         uint64_t number;
-        char *path = parcel_number(name, &number) && !partition_exists(meta, number)
-                         ? parcel_path(s, number)
-                         : NULL;
-        struct env_name_step unlink = {.kind = ENV_STEP_UNLINK, .path = path};
-        if (path != NULL && env_names_wait(s->env, &unlink, 1) != 0)
-            log_warn("%s: left of a deleted partition, cannot be removed", path);
-        free(path);
+        bool deleted = parcel_number(name, &number) && !partition_exists(meta, number);
+        if (deleted || is_unfinished(name))
+            leftover_remove(s, name);
     }
     free(list.ret_data);
 }
