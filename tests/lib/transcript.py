@@ -17,7 +17,8 @@ from lib.clients import java
 
 NOISE = re.compile(r"^\s+at \S+\(.*\)$")
 VOLATILE = [(re.compile(r"TopicId: \S+"), "TopicId: *"),
-            (re.compile(r"--bootstrap-server \S+"), "--bootstrap-server *")]
+            (re.compile(r"--bootstrap-server \S+"), "--bootstrap-server *"),
+            (re.compile(r'"log_dirs":\["/[^]]*\]'), '"log_dirs":*')]
 
 
 def _masked(line):
