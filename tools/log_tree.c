@@ -311,14 +311,18 @@ static int journal_note(struct log_tree *t, unsigned id)
     return 0;
 }
 
-/* journal.N, its checkpoints and side files, the metadata log; true: it is one of these. */
+/* journal.N, its checkpoints, side files and parcels, the metadata log; true: one of these. */
 static bool is_journal_file(struct log_tree *t, const char *dir, const char *name, int *ret_rc)
 {
     unsigned id, which;
     uint64_t generation;
+    unsigned long long number;
     int end = 0;
     if (strcmp(dir, t->journal_dir) != 0)
         return false;
+    if (sscanf(name, "partition.%llu.moved%n", &number, &end) == 1 && end > 0 && name[end] == '\0')
+        return true;
+    end = 0;
     if (sscanf(name, "journal.%u.checkpoint.%u%n", &id, &which, &end) == 2 && name[end] == '\0')
         return true;
     if (sscanf(name, "journal.%u.parked.%u%n", &id, &which, &end) == 2 && name[end] == '\0')
@@ -341,11 +345,12 @@ static bool is_own_file(const char *name)
 
 static bool is_unfinished(const char *name)
 {
-    static const char *const prefixes[] = {"journal.", META_LOG_PREFIX, "meta.properties"};
+    static const char *const prefixes[] = {"journal.", "partition.", META_LOG_PREFIX,
+                                           "meta.properties"};
     bool ours = false;
     for (unsigned i = 0; i < ARRAY_LEN(prefixes); i++)
         ours |= strncmp(name, prefixes[i], strlen(prefixes[i])) == 0;
-    return ours && name_ends(name, ".new");
+    return ours && (name_ends(name, ".new") || name_ends(name, ".tmp"));
 }
 
 static int entry_sort(struct log_tree *t, const struct serve_dir *dir, const char *name)

@@ -159,7 +159,7 @@ static void partition_fail(struct partition *p, int rc)
                   GROUP_TOPIC_NAME, p->index, strerror(-rc));
     p->state = PARTITION_FAILED;
     waits_run(p, rc);
-    groups_drop(p, GROUP_NOT_AVAILABLE);
+    groups_drop(p, p->orphan ? GROUP_NOT_COORDINATOR : GROUP_NOT_AVAILABLE);
     writes_drop(p);
 }
 

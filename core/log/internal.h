@@ -342,6 +342,7 @@ struct log_store {
     uint64_t retry_ns;       /* partitions without disk space try again; UINT64_MAX: none */
     uint32_t open_sealed_n;  /* sealed segments whose file is open */
     bool recovering, abandoned;
+    uint64_t parcels_ns;   /* when those of store.parcels are worth a checkpoint */
     bool foreign;          /* the checkpoint that was loaded has partitions of others */
     bool unsettled;        /* replayed, but no checkpoint could take over yet: nothing is written */
     bool closing;          /* clean stop: one sync of the file system stands for all */

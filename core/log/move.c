@@ -27,8 +27,9 @@
 
 #include "core/base/logger.h"
 
-#define LEAVE_NS 30000000000ull /* who takes longer stays */
-#define RETRY_NS 1000000ull     /* memory for an arrival is given back by others: look again */
+#define LEAVE_NS 30000000000ull  /* who takes longer stays */
+#define PARCELS_NS 1000000000ull /* so that many of them share a checkpoint */
+#define RETRY_NS 1000000ull      /* memory for an arrival is given back by others: look again */
 
 enum depart_state { DEPART_DRAIN, DEPART_QUIET, DEPART_PARK, DEPART_FORGET, DEPART_READY };
 
@@ -86,6 +87,8 @@ static void parcel_is_stale_later(struct plog *p)
 {
     p->parcel_stale = true;
     p->parcel_captured = false;
+    if (list_empty(&p->store->parcels))
+        p->store->parcels_ns = env_now_ns(p->store->env) + PARCELS_NS;
     if (!list_linked(&p->parcel_link))
         list_push_tail(&p->store->parcels, &p->parcel_link);
 }
@@ -391,19 +394,26 @@ bool log_store_accepts(const struct log_store *s)
 
 /* ---- the turn ---- */
 
+static bool parcels_are_due(const struct log_store *s)
+{
+    return !list_empty(&s->parcels) && !s->stopping && env_now_ns(s->env) >= s->parcels_ns;
+}
+
 void move_pump(struct log_store *s)
 {
     arrivals_pump(s);
     list_for_each_safe(it, next, &s->departing)
         departure_pump(s, container_of(it, struct log_departure, link));
-    if (!list_empty(&s->parcels) && !s->stopping)
+    if (parcels_are_due(s))
         want_checkpoint(s);
 }
 
 uint64_t move_deadline_ns(const struct log_store *s)
 {
     uint64_t deadline = UINT64_MAX;
-    bool checkpoint = !list_empty(&s->parcels) && !s->stopping;
+    bool checkpoint = parcels_are_due(s);
+    if (!list_empty(&s->parcels) && !s->stopping && !checkpoint)
+        deadline = s->parcels_ns;
     list_for_each(it, &s->departing) {
         const struct log_departure *d = container_of(it, struct log_departure, link);
         if (d->rc < 0 && !(d->state == DEPART_PARK && d->op.busy) && d->state != DEPART_READY)
@@ -512,6 +522,25 @@ static bool partition_exists(const struct meta_image *meta, uint64_t number)
     return false;
 }
 
+/* One that was being written, under the name that ENV_STEP_PUT gives it. */
+static bool is_unfinished(const char *name)
+{
+    unsigned long long number;
+    int end = 0;
+    return sscanf(name, "partition.%llu.moved.tmp%n", &number, &end) == 1 && end > 0 &&
+           name[end] == '\0';
+}
+
+static void leftover_remove(struct log_store *s, const char *name)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%.3800s/%.255s", s->config.journal_dir, name);
+    struct env_name_step unlink = {.kind = ENV_STEP_UNLINK, .path = path};
+    int rc = env_names_wait(s->env, &unlink, 1);
+    if (rc != 0)
+        log_warn("%s: counts no more, cannot be removed: %s", path, strerror(-rc));
+}
+
 /* Blocking; by one store of a broker only: what is left of partitions that were deleted. */
 void parcels_settle(struct log_store *s, const struct meta_image *meta)
 {
@@ -521,13 +550,9 @@ void parcels_settle(struct log_store *s, const struct meta_image *meta)
     const char *name = list.ret_data;
     for (size_t i = 0; i < list.ret_count; i++, name += strlen(name) + 1) {
         uint64_t number;
-        char *path = parcel_number(name, &number) && !partition_exists(meta, number)
-                         ? parcel_path(s, number)
-                         : NULL;
-        struct env_name_step unlink = {.kind = ENV_STEP_UNLINK, .path = path};
-        if (path != NULL && env_names_wait(s->env, &unlink, 1) != 0)
-            log_warn("%s: left of a deleted partition, cannot be removed", path);
-        free(path);
+        bool deleted = parcel_number(name, &number) && !partition_exists(meta, number);
+        if (deleted || is_unfinished(name))
+            leftover_remove(s, name);
     }
     free(list.ret_data);
 }

@@ -62,7 +62,13 @@ static bool partition_check(struct alter_job *job, const struct meta_topic *topi
                             const asked_topic *of, const asked_partition *a, told_partition *t)
 {
     struct request *r = job->r;
-    if (topic == NULL || a->partition_index < 0 || a->partition_index >= topic->partitions_n) {
+    if (topic == NULL) {
+        refuse(
+            t, KAFKA_UNKNOWN_TOPIC_OR_PARTITION,
+            admin_text(r, "Unable to find a topic named %.*s.", MAX(of->name.len, 0), of->name.p));
+        return false;
+    }
+    if (a->partition_index < 0 || a->partition_index >= topic->partitions_n) {
         refuse(t, KAFKA_UNKNOWN_TOPIC_OR_PARTITION,
                admin_text(r, "Unable to find partition %.*s:%d.", MAX(of->name.len, 0), of->name.p,
                           a->partition_index));

@@ -30,7 +30,7 @@ def test_refusals():
                 (39, f"The manual partition assignment includes the broker {own} more than once."),
                 (39, "The manual partition assignment includes an empty replica list."),
                 (39, "A partition has one replica here, the assignment has 2."),
-                (3, "Unable to find partition t:2."), (3, "Unable to find partition nono:0."),
+                (3, "Unable to find partition t:2."), (3, "Unable to find a topic named nono."),
                 (3, "Unable to find partition t:-1."),
                 (85, "No partition reassignment is in progress."), (0, None)]
         assert alter(connection, [("t", 0, [0, 1])], allow_factor=False) == [

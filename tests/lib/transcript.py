@@ -19,6 +19,7 @@ NOISE = re.compile(r"^\s+at \S+\(.*\)$")
 VOLATILE = [(re.compile(r"TopicId: \S+"), "TopicId: *"),
             (re.compile(r"--bootstrap-server \S+"), "--bootstrap-server *"),
             (re.compile(r"^\[\d{4}-[^]]*\]"), "[TIME]"),
+            (re.compile(r'"log_dirs":\["/[^]]*\]'), '"log_dirs":*'),
             (re.compile(r'"logDir":"[^"]*"'), '"logDir":"*"')]
 
 

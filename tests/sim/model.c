@@ -197,6 +197,7 @@ void model_ack(struct model *m, struct model_batch *b, int64_t base_offset, uint
     struct model_partition *p = b->partition;
     if (!b->acked) {
         m->acked_batches++;
+        m->kept_batches += !p->topic->retained;
         m->acked_records += (uint64_t)b->records;
         m->acked_bytes += b->len_bytes;
     }

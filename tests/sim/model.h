@@ -80,6 +80,7 @@ struct model {
     struct model_batch **batches; /* by number */
     uint64_t batches_n, batches_cap;
     uint64_t sent_bytes;
+    uint64_t kept_batches; /* acknowledged, in topics from which nothing goes by itself */
     uint64_t acked_batches, acked_records, acked_bytes, seen_batches, audited_batches;
     bool tolerant;
     uint64_t lost_batches; /* pinned ones that damage took */

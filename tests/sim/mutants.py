@@ -159,6 +159,20 @@ MUTATIONS = {
     "segments-compacted-that-no-checkpoint-has": [
         ("core/log/compact.c", "    if (!seg->checkpointed) {", "    if (false) {"),
         ("core/log/compact.c", "seg->size_known && seg->checkpointed &&", "seg->size_known &&")],
+    "moved-before-the-parcel-is-flushed": [
+        ("core/log/move.c", ".data_len = d->parcel_bytes};",
+         ".data_len = d->parcel_bytes, .sync_later = true};")],
+    "moved-without-a-parcel": [
+        ("core/log/move.c", "env_names(p->store->env, &d->op, &d->step, 1, on_parked);",
+         "env_names(p->store->env, &d->op, &d->step, 0, on_parked);")],
+    "moved-and-still-in-the-checkpoint": [
+        ("core/log/move.c", "        d->state = DEPART_FORGET;\n    }",
+         "        d->state = DEPART_READY;\n        d->on_done(d, 0);\n    }")],
+    "moved-without-its-producers": [
+        ("core/log/checkpoint.c", "    put_producers(o, p);\n",
+         "    if (!o->parcel)\n        put_producers(o, p);\n"),
+        ("core/log/checkpoint.c", ".producers_n = (uint32_t)p->producers.count,",
+         ".producers_n = o->parcel ? 0 : (uint32_t)p->producers.count,")],
     "epochs-not-raised": [
         ("tools/serve_meta.c", "if (rc == 0 && !m->is_new && !m->was_clean)", "if (false)")],
 }

@@ -21,6 +21,7 @@ import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.CreateTopicsOptions;
 import org.apache.kafka.clients.admin.DescribeConfigsOptions;
 import org.apache.kafka.clients.admin.DescribeTopicsOptions;
+import org.apache.kafka.clients.admin.NewPartitionReassignment;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.ProducerState;
 import org.apache.kafka.clients.admin.TopicDescription;
@@ -145,6 +146,17 @@ public final class AdminScript {
             : admin.listPartitionReassignments(asked)).reassignments().get().toString());
     }
 
+    /** reassign PARTITION [NODE]...: none for an empty list, "-" to take it back. */
+    private void reassign(List<String> w) throws Exception {
+        Optional<NewPartitionReassignment> to = w.size() > 1 && w.get(1).equals("-")
+            ? Optional.empty()
+            : Optional.of(new NewPartitionReassignment(w.subList(1, w.size()).stream()
+                .map(Integer::valueOf).toList()));
+        admin.alterPartitionReassignments(Map.of(partitions(w.subList(0, 1)).get(0), to)).all()
+            .get();
+        say("ok");
+    }
+
     /** producers PARTITION...: ids are told as none or some. */
     private void producers(List<String> w) throws Exception {
         var all = admin.describeProducers(partitions(w));
@@ -213,6 +225,7 @@ public final class AdminScript {
             case "topics" -> topics(w);
             case "elect" -> elect(w);
             case "reassignments" -> reassignments(w);
+            case "reassign" -> reassign(w);
             case "produce" -> produce(w);
             case "producers" -> producers(w);
             case "cluster" -> cluster();

@@ -95,7 +95,7 @@ Test(sync, a_failed_flush_is_told_to_all, .timeout = 60)
 {
     uint64_t fenced = 0;
     for (uint64_t nth = 1; nth < 12; nth++) {
-        start(100 + nth, 4);
+        start(300 + nth, 4);
         mem_world_fail_at(f.world, MEM_FAULT_FLUSH_EIO, nth);
         load();
         fenced += counters()->partitions_fenced;

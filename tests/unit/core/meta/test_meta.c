@@ -280,6 +280,44 @@ Test(meta_image, server_defaults_apply)
     meta_image_destroy(image);
 }
 
+Test(meta_image, a_partition_that_moves_gets_the_next_epoch_and_nothing_else)
+{
+    struct meta_image *image = image_with(3);
+    cr_assert_eq(topic_create(&image, "t", 1, 2), 0);
+    const struct meta_partition before = find(image, "t")->partitions[1];
+    struct meta_partition to = before;
+    struct meta_record r = {.kind = META_PARTITION_MOVE,
+                            .id = uuid_of(1),
+                            .value = 1,
+                            .partitions_n = 1,
+                            .partitions = &to};
+    uint16_t other = (uint16_t)((before.shard + 1) % 3);
+    to.shard = other;
+    cr_assert_eq(step(&image, &r), -EINVAL, "the same epoch");
+    to.leader_epoch = before.leader_epoch + 1;
+    to.shard = before.shard;
+    cr_assert_eq(step(&image, &r), -EINVAL, "the same shard");
+    to.shard = 3;
+    cr_assert_eq(step(&image, &r), -EINVAL, "no shard");
+    to.shard = other;
+    to.number++;
+    cr_assert_eq(step(&image, &r), -EINVAL, "another partition");
+    to.number--;
+    r.value = 2;
+    cr_assert_eq(step(&image, &r), -EINVAL, "no partition");
+    r.value = 1;
+    r.id = uuid_of(2);
+    cr_assert_eq(step(&image, &r), -ENOENT);
+    r.id = uuid_of(1);
+    cr_assert_eq(step(&image, &r), 0);
+    const struct meta_partition *after = find(image, "t")->partitions;
+    cr_assert_eq(after[1].shard, other);
+    cr_assert_eq(after[1].leader_epoch, before.leader_epoch + 1);
+    cr_assert_eq(after[1].number, before.number);
+    cr_assert_eq(after[0].leader_epoch, before.leader_epoch);
+    meta_image_destroy(image);
+}
+
 static int broker_set(struct meta_image **image, enum meta_layer layer, const char *name,
                       const char *value)
 {

@@ -33,11 +33,11 @@ static bool has(enum meta_record_kind kind, const char *kinds)
     return kinds[kind] == 'x';
 }
 
-/* Kinds in order:              .CDTDACPESSSB */
-static const char with_id[] = "-xxxxxx------";
-static const char with_value[] = "-------x-x--x";
-static const char with_parts[] = "---x-x-------";
-static const char with_configs[] = "---x--x-----x";
+/* Kinds in order:              .CDTDACPESSSBM */
+static const char with_id[] = "-xxxxxx------x";
+static const char with_value[] = "-------x-x--xx";
+static const char with_parts[] = "---x-x-------x";
+static const char with_configs[] = "---x--x-----x-";
 
 Test(meta_codec, every_kind_comes_back)
 {

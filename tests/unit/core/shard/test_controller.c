@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "core/base/bytes.h"
+#include "core/base/crc32c.h"
+#include "core/batch/builder.h"
 #include "core/shard/shard.h"
 #include "io/env_mem.h"
 
@@ -114,6 +116,8 @@ static void cluster_close(struct cluster *c)
 static void cluster_crash(struct cluster *c)
 {
     mem_world_power_off(c->world);
+    for (unsigned turns = 0; !meta_log_idle(c->log) && turns < TURNS_MAX; turns++)
+        shard_turn(&c->shards[turns % SHARDS]);
     for (unsigned i = 0; i < SHARDS; i++)
         shard_abandon(&c->shards[i]);
     meta_image_destroy(shard_fini_controller(&c->shards[0]));
@@ -545,4 +549,294 @@ Test(controller, producer_ids_are_never_given_twice)
     for (size_t i = 1; i < ARRAY_LEN(ids); i++)
         cr_assert_neq(ids[i], ids[i - 1]);
     cluster_close(c);
+}
+
+/* ---- partitions move ---- */
+
+struct appended {
+    struct log_append append;
+    bool done;
+    int rc;
+};
+
+static void on_appended(struct log_append *a, int rc)
+{
+    struct appended *d = container_of(a, struct appended, append);
+    d->done = true;
+    d->rc = rc;
+}
+
+/* False: the power is gone. */
+static bool turn_unless_cut(struct cluster *c, const bool *done)
+{
+    for (unsigned turns = 0; !*done; turns++) {
+        cr_assert_lt(turns, TURNS_MAX, "no answer");
+        if (mem_world_crashed(c->world))
+            return false;
+        shard_turn(&c->shards[turns % SHARDS]);
+    }
+    return true;
+}
+
+static struct plog *plog_at_owner(struct cluster *c, const char *name)
+{
+    const struct meta_partition *p = &topic_on(c, 0, name)->partitions[0];
+    return log_store_find(c->shards[p->shard].logs, p->number);
+}
+
+/* Record n of an idempotent producer, which is its offset too. 1: it is stable; 0: the power is
+ * gone; else plog_append's error. */
+static int append(struct cluster *c, const char *name, int32_t n, int64_t *ret_offset)
+{
+    static struct appended d;
+    struct batch_builder builder;
+    uint8_t *data;
+    size_t len;
+    struct batch_header h;
+    d = (struct appended){.rc = 0};
+    batch_builder_init(&builder, BATCH_NONE);
+    cr_assert_eq(batch_builder_add(&builder, 1000, NULL, -1, &n, sizeof(n), NULL, 0), 0);
+    cr_assert_eq(batch_builder_finish(&builder, &data, &len), 0);
+    be_store64(data + 43, 77);          /* producer id, */
+    be_store16(data + 51, 0);           /* epoch, */
+    be_store32(data + 53, (uint32_t)n); /* sequence */
+    be_store32(data + 17, crc32c(data + 21, len - 21));
+    cr_assert_eq(batch_peek(data, len, &h), 0);
+    int rc = plog_append(plog_at_owner(c, name), data, &h, true, &d.append, on_appended);
+    batch_builder_fini(&builder);
+    if (rc == 0)
+        rc = turn_unless_cut(c, &d.done) ? (d.rc == 0 ? 1 : d.rc) : 0;
+    *ret_offset = d.append.base_offset;
+    return rc;
+}
+
+static bool answered;
+
+static void on_moves(struct shard_moves *call)
+{
+    (void)call;
+    answered = true;
+}
+
+static bool moves_ask(struct cluster *c, struct shard_move *move, unsigned asker)
+{
+    static struct shard_moves call;
+    call = (struct shard_moves){.moves = move, .moves_n = 1};
+    answered = false;
+    shard_moves_ask(&c->shards[asker], &call, on_moves);
+    return turn_unless_cut(c, &answered);
+}
+
+/* How many are under way; -1: the power is gone. */
+static int moves_left(struct cluster *c, struct shard_move *ret_first)
+{
+    static struct shard_moves call;
+    call = (struct shard_moves){.moves = NULL};
+    answered = false;
+    shard_moves_list(&c->shards[1], &call, on_moves);
+    if (!turn_unless_cut(c, &answered))
+        return -1;
+    if (ret_first != NULL && call.moves_n > 0)
+        *ret_first = call.moves[0];
+    free(call.moves);
+    return (int)call.moves_n;
+}
+
+/* False: the power is gone. */
+static bool move_to(struct cluster *c, const char *name, int32_t node)
+{
+    struct shard_move move = {.topic = topic_on(c, 0, name)->id, .node = node};
+    if (!moves_ask(c, &move, 2))
+        return false;
+    cr_assert_eq(move.rc, 0);
+    int left;
+    while ((left = moves_left(c, NULL)) > 0)
+        for (unsigned i = 0; i < SHARDS; i++)
+            shard_turn(&c->shards[i]);
+    return left == 0;
+}
+
+static void assert_on_node(struct cluster *c, const char *name, int32_t node, int32_t epoch)
+{
+    unsigned per_shard[SHARDS];
+    assert_attached(c, name, per_shard);
+    for (unsigned i = 0; i < SHARDS; i++) {
+        cr_assert_eq(topic_on(c, i, name)->partitions[0].shard, node - 10);
+        cr_assert_eq(topic_on(c, i, name)->partitions[0].leader_epoch, epoch);
+    }
+}
+
+Test(moves, a_partition_takes_records_sequences_and_start_along)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    const int32_t first = 10;
+    int64_t at;
+    cr_assert_eq(topic_create(c, 0, "t", 1, &first, NULL), 0);
+    for (int32_t n = 0; n < 20; n++)
+        cr_assert_eq(append(c, "t", n, &at), 1);
+    for (int32_t turn = 0; turn < 5; turn++) {
+        int32_t node = 10 + (turn + 1) % 3, last = 19 + turn;
+        cr_assert(move_to(c, "t", node));
+        assert_on_node(c, "t", node, turn + 1);
+        struct plog *p = plog_at_owner(c, "t");
+        cr_assert_eq(plog_end_offset(p), last + 1);
+        cr_assert_eq(plog_high_watermark(p), last + 1);
+        cr_assert_eq(append(c, "t", last, &at), 1, "a duplicate");
+        cr_assert_eq(at, last);
+        cr_assert_eq(append(c, "t", last + 5, &at), -EILSEQ);
+        cr_assert_eq(append(c, "t", last + 1, &at), 1);
+        cr_assert_eq(at, last + 1);
+        cr_assert_eq(plog_epoch_at(p, last + 1), turn + 1);
+        cr_assert_eq(plog_epoch_at(p, 0), 0);
+    }
+    cluster_close(c);
+}
+
+Test(moves, what_cannot_be_done_is_refused)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    struct meta_uuid id;
+    const int32_t first = 11;
+    cr_assert_eq(topic_create(c, 0, "t", 1, &first, &id), 0);
+    static const struct {
+        int32_t index, node;
+        int rc;
+    } asked[] = {{1, 10, -ENOENT}, {-1, 10, -ENOENT}, {0, 9, -ENXIO},
+                 {0, 13, -ENXIO},  {0, -1, -ENODATA}, {0, 11, 0}};
+    for (unsigned i = 0; i < ARRAY_LEN(asked); i++) {
+        struct shard_move move = {.topic = id, .index = asked[i].index, .node = asked[i].node};
+        cr_assert(moves_ask(c, &move, i % SHARDS));
+        cr_assert_eq(move.rc, asked[i].rc, "%u", i);
+    }
+    struct shard_move unknown = {.topic.b = {9}, .node = 10};
+    cr_assert(moves_ask(c, &unknown, 0));
+    cr_assert_eq(unknown.rc, -ENOENT);
+    cr_assert_eq(moves_left(c, NULL), 0);
+    assert_on_node(c, "t", 11, 0);
+    cluster_close(c);
+}
+
+Test(moves, one_under_way_is_listed_turned_back_or_sent_elsewhere)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    struct meta_uuid id;
+    struct shard_move seen;
+    const int32_t first = 10;
+    int64_t at;
+    cr_assert_eq(topic_create(c, 0, "t", 1, &first, &id), 0);
+    cr_assert_eq(append(c, "t", 0, &at), 1);
+    struct shard_move move = {.topic = id, .node = 11}, back = {.topic = id, .node = -1},
+                      other = {.topic = id, .node = 12};
+    cr_assert(moves_ask(c, &move, 0));
+    cr_assert_eq(moves_left(c, &seen), 1);
+    cr_assert_eq(seen.node, 11);
+    cr_assert_eq(seen.from, 10);
+    cr_assert(moves_ask(c, &back, 0));
+    cr_assert_eq(back.rc, 0);
+    cr_assert_eq(moves_left(c, NULL), 0, "it is to stay");
+    cr_assert(moves_ask(c, &back, 0));
+    cr_assert_eq(back.rc, -ENODATA);
+    cr_assert(moves_ask(c, &move, 0));
+    cr_assert(moves_ask(c, &other, 0));
+    cr_assert_eq(moves_left(c, &seen), 1);
+    cr_assert_eq(seen.node, 12);
+    cr_assert(move_to(c, "t", 12));
+    cr_assert_eq(topic_on(c, 0, "t")->partitions[0].shard, 2);
+    cr_assert_eq(append(c, "t", 1, &at), 1);
+    cluster_close(c);
+}
+
+Test(moves, a_topic_may_be_deleted_meanwhile)
+{
+    struct cluster *c = &cluster;
+    cluster_create(c);
+    for (unsigned turns = 0; turns < 60; turns++) {
+        struct meta_uuid id;
+        const int32_t first = 10;
+        int64_t at;
+        cr_assert_eq(topic_create(c, 0, "t", 1, &first, &id), 0);
+        cr_assert_eq(append(c, "t", 0, &at), 1);
+        struct shard_move move = {.topic = id, .node = 11};
+        cr_assert(moves_ask(c, &move, 0));
+        for (unsigned i = 0; i < turns; i++)
+            shard_turn(&c->shards[i % SHARDS]);
+        struct meta_change change = {.kind = CHANGE_TOPIC_DELETE, .id = id};
+        cr_assert_eq(change_make(c, 1, &change), 0);
+        while (moves_left(c, NULL) > 0)
+            shard_turn(&c->shards[turns % SHARDS]);
+        cr_assert_null(topic_on(c, 0, "t"));
+        for (unsigned i = 0; i < SHARDS; i++)
+            cr_assert_eq(log_store_counters(c->shards[i].logs)->partitions, 0);
+    }
+    cluster_close(c);
+}
+
+static bool read_over;
+
+static void on_read(struct plog_read *r)
+{
+    (void)r;
+    read_over = true;
+}
+
+/* Records 0 to n-1 at least are there, each at its offset. */
+static void assert_records(struct cluster *c, const char *name, int32_t n)
+{
+    struct plog *p = plog_at_owner(c, name);
+    cr_assert_not_null(p);
+    cr_assert_geq(plog_high_watermark(p), n);
+    for (int32_t at = 0; at < n; at++) {
+        struct plog_read r = {.offset = at, .max_bytes = 1, .at_least_one = true};
+        read_over = false;
+        if (plog_read(p, &r, on_read) == 0)
+            cr_assert(turn_unless_cut(c, &read_over));
+        cr_assert_eq(r.rc, 0);
+        cr_assert_eq(r.iov_n, 1);
+        const uint8_t *batch = r.iov[0].iov_base;
+        cr_assert_eq(be_load64(batch), (uint64_t)at);
+        cr_assert_eq(be_load32(batch + 53), (uint32_t)at, "the sequence tells which it is");
+        plog_read_release(&r);
+    }
+}
+
+/* Moves there and back, with records in between, the power cut at each effect in turn. */
+static bool cut_at(uint64_t nth)
+{
+    struct cluster *c = &cluster;
+    const int32_t first = 10;
+    int32_t acked = 0;
+    int64_t at;
+    cluster_create(c);
+    cr_assert_eq(topic_create(c, 0, "t", 1, &first, NULL), 0);
+    cr_assert_eq(append(c, "t", acked++, &at), 1);
+    mem_world_crash_at_io(c->world, nth);
+    bool on = true;
+    for (int32_t turn = 0; on && turn < 3; turn++) {
+        on = move_to(c, "t", turn % 2 == 0 ? 11 : 10);
+        for (unsigned i = 0; on && i < 2; i++) {
+            on = append(c, "t", acked, &at) == 1;
+            acked += on;
+        }
+    }
+    bool cut = mem_world_crashed(c->world);
+    cluster_crash(c);
+    cluster_open(c);
+    unsigned per_shard[SHARDS];
+    assert_attached(c, "t", per_shard);
+    assert_records(c, "t", acked);
+    cr_assert(move_to(c, "t", 12));
+    assert_records(c, "t", acked);
+    cluster_close(c);
+    return cut;
+}
+
+Test(moves, nothing_is_lost_wherever_the_power_is_cut)
+{
+    uint64_t points = 0;
+    while (cut_at(points + 1))
+        points++;
+    cr_assert_gt(points, 40, "%llu", (unsigned long long)points);
 }
