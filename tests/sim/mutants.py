@@ -78,6 +78,9 @@ MUTATIONS = {
     "offline-partition-takes-records": [ # the checkpoint says that they do not count
         ("core/log/plog.c", "return p->store->failed != 0 || p->fenced != 0 ? -EIO : 0;",
          "return p->store->failed != 0 ? -EIO : 0;"),
+        ("net/api/fanout.c",
+         "return shard_partition_offline(s, p) ? KAFKA_KAFKA_STORAGE_ERROR : KAFKA_NONE;",
+         "return KAFKA_NONE;"),
         ("core/log/journal.c", "if (p->removed || p->fenced != 0)", "if (p->removed)"),
         ("core/log/journal.c", "bool counts = ok && !p->removed && p->fenced == 0;",
          "bool counts = ok && !p->removed;")],
