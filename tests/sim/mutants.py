@@ -135,10 +135,11 @@ def build_sim(tree):
                    stdout=subprocess.DEVNULL)
 
 
-# Where the hunt begins: a few before the seed that caught it last, if few seeds do.
-FIRST_SEEDS = {"offline-partition-takes-records": 12,
-               "journal-space-freed-before-it-is-parked": 12, "parked-writes-forgotten": 12,
-               "side-file-without-flush": 12, "side-file-removed-before-a-checkpoint-has-it": 12,
+# Where the hunt begins: a few before the seed that caught it last, if few seeds do (of those around
+# 190 several fail a data directory).
+FIRST_SEEDS = {"offline-partition-takes-records": 190,
+               "journal-space-freed-before-it-is-parked": 190, "parked-writes-forgotten": 190,
+               "side-file-without-flush": 190, "side-file-removed-before-a-checkpoint-has-it": 190,
                "recovery-that-trusts-a-parsing-run": 97}
 
 
