@@ -73,6 +73,8 @@ static const struct figure {
     {"connections", "connections", NOW, "connections", .unit = 1},
     {"partitions", "partitions", NOW, "partitions", .unit = 1},
     {"partitions_failed", "partitions failed", NOW, "partitions_failed", .unit = 1},
+    {"partitions_offline", "partitions offline", NOW, "partitions_offline", .unit = 1},
+    {"directories_offline", "data directories offline", NOW, "log_directories_offline", .unit = 1},
     {"lost_offsets", "offsets lost", NOW, "lost_offsets_total", .unit = 1},
     {"scrub_damages", "damages seen by the scrub", NOW, "scrub_damages_total", .unit = 1},
 };

@@ -3,10 +3,10 @@
  *
  * Happy path: the directory's partitions are offline, so nothing of them changes any more ->
  *   park_run_pump() lays their entries, images and all, into one buffer, about a MiB a turn -> both
- *   copies are written, flushed, and named, durably -> from then on checkpoints leave the partitions
- *   out, and their memory is free as soon as nobody reads there.
- * Failure: they stay where they were, in each checkpoint; it is tried again a while later.
- * Threads: the shard's. One directory at a time. */
+ *   copies are written, flushed, and named, durably -> from then on checkpoints leave the
+ * partitions out, and their memory is free as soon as nobody reads there. Failure: they stay where
+ * they were, in each checkpoint; it is tried again a while later. Threads: the shard's. One
+ * directory at a time. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -168,8 +168,8 @@ static void on_flushed(struct env_op *op)
     }
     f->steps[0] =
         (struct env_name_step){.kind = ENV_STEP_RENAME, .path = f->temp, .path2 = f->path};
-    f->steps[1] = (struct env_name_step){.kind = ENV_STEP_SYNC_DIR,
-                                         .path = f->store->config.journal_dir};
+    f->steps[1] =
+        (struct env_name_step){.kind = ENV_STEP_SYNC_DIR, .path = f->store->config.journal_dir};
     env_names(f->store->env, &f->op, f->steps, 2, on_named);
 }
 

@@ -23,11 +23,10 @@ static struct log_store *store_create(struct env *env, unsigned journal_id,
     s->retry_ns = UINT64_MAX;
     map_init(&s->plogs);
     struct list_node *lists[] = {
-        &s->dirty,     &s->destage_ready,  &s->behind,       &s->notify,
-        &s->clean,     &s->memory_waiters, &s->disk_waiters, &s->load_waiting,
-        &s->big_tails, &s->lazy,           &s->windows,      &s->sources,
-        &s->trimming,  &s->departing,      &s->arriving,     &s->parcels,
-        &s->runs_free};
+        &s->dirty,          &s->destage_ready, &s->behind,       &s->notify,    &s->clean,
+        &s->memory_waiters, &s->disk_waiters,  &s->load_waiting, &s->big_tails, &s->lazy,
+        &s->windows,        &s->sources,       &s->trimming,     &s->departing, &s->arriving,
+        &s->parcels,        &s->runs_free};
     for (unsigned i = 0; i < ARRAY_LEN(lists); i++)
         list_init(lists[i]);
     return s;

@@ -315,7 +315,7 @@ void controller_on_ack(void *shard, struct env_msg *msg)
     meta_image_destroy(c->image);
     c->image = change->image;
     c->current = NULL;
-    if (change->kind == CHANGE_TOPIC_DELETE)
+    if (change->kind == CHANGE_TOPIC_DELETE || change->kind == CHANGE_PARTITION_MOVE)
         dirs_count(c);
     change_finish(c, change, change->rc);
     controller_pump(c);

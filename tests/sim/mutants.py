@@ -103,6 +103,9 @@ MUTATIONS = {
     "offline-partition-takes-records": [ # the checkpoint says that they do not count
         ("core/log/plog.c", "return p->store->failed != 0 || p->fenced != 0 ? -EIO : 0;",
          "return p->store->failed != 0 ? -EIO : 0;"),
+        ("net/api/fanout.c",
+         "return shard_partition_offline(s, p) ? KAFKA_KAFKA_STORAGE_ERROR : KAFKA_NONE;",
+         "return KAFKA_NONE;"),
         ("core/log/journal.c", "if (p->removed || p->fenced != 0)", "if (p->removed)"),
         ("core/log/journal.c", "bool counts = ok && !p->removed && p->fenced == 0;",
          "bool counts = ok && !p->removed;")],
@@ -205,10 +208,11 @@ def build_sim(tree):
                    stdout=subprocess.DEVNULL)
 
 
-# Where the hunt begins: a few before the seed that caught it last, if few seeds do.
-FIRST_SEEDS = {"offline-partition-takes-records": 12,
-               "journal-space-freed-before-it-is-parked": 12, "parked-writes-forgotten": 12,
-               "side-file-without-flush": 12, "side-file-removed-before-a-checkpoint-has-it": 12,
+# Where the hunt begins: a few before the seed that caught it last, if few seeds do (of those around
+# 190 several fail a data directory).
+FIRST_SEEDS = {"offline-partition-takes-records": 190,
+               "journal-space-freed-before-it-is-parked": 190, "parked-writes-forgotten": 190,
+               "side-file-without-flush": 190, "side-file-removed-before-a-checkpoint-has-it": 190,
                "recovery-that-trusts-a-parsing-run": 97,
                "run-acknowledged-before-its-predecessor": 169}
 

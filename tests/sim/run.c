@@ -319,9 +319,12 @@ static void dir_mend(struct sim *sim, bool now)
 {
     if (!sim_dir_failing(sim) && !sim->plan.dir_fails)
         return;
-    if (now || !sim_dir_failing(sim)) /* also what was to come and has not */
+    bool was_failing = sim_dir_failing(sim);
+    if (now || !was_failing) /* also what was to come and has not */
         mem_world_fail_device(sim->world, SIM_SECOND_DEVICE, 0);
-    sim_trace(sim, "the second data directory %s", sim_dir_failing(sim) ? "is away" : "is there");
+    if (!was_failing && !now && sim->model.topics != NULL) /* it fails while nothing runs */
+        mem_world_fail_device(sim->world, SIM_SECOND_DEVICE, 1);
+    sim_trace(sim, "the second data directory %s", now ? "is there" : "may be away");
 }
 
 static bool round_live(struct sim *sim)
