@@ -34,6 +34,7 @@ bool checkpoint_copy_open(const uint8_t *bytes, uint64_t len_bytes, struct check
 
 struct in {
     const uint8_t *p, *end;
+    bool names_only; /* which partitions it speaks of, nothing else */
 };
 
 static bool get(struct in *in, void *ret, size_t len)
@@ -172,6 +173,8 @@ static int load_plog(struct in *in, struct log_store *s, uint64_t durable_next_s
         away->loaded = true;
         p = NULL;
     }
+    if (in->names_only)
+        p = away = NULL;
     if (p != NULL) { /* else deleted since, or another shard's: the entry is skipped */
         p->loaded = true;
         p->log_start = p->start_wanted = p->start_queued = e.log_start;
@@ -196,10 +199,22 @@ static int load_plog(struct in *in, struct log_store *s, uint64_t durable_next_s
 int checkpoint_load_entries(struct log_store *s, const uint8_t *bytes, size_t len_bytes,
                             uint32_t plogs_n, uint64_t durable_next_seq)
 {
-    struct in in = {bytes, bytes + len_bytes};
+    struct in in = {.p = bytes, .end = bytes + len_bytes};
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < plogs_n; i++)
         rc = load_plog(&in, s, durable_next_seq);
+    return rc;
+}
+
+/* The entries stay where they are, for partitions that are offline: a parcel's file of one of them
+ * is older, and is not to be kept beside them. */
+int checkpoint_note_entries(struct log_store *s, const uint8_t *bytes, size_t len_bytes,
+                            uint32_t plogs_n)
+{
+    struct in in = {.p = bytes, .end = bytes + len_bytes, .names_only = true};
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < plogs_n; i++)
+        rc = load_plog(&in, s, 0);
     return rc;
 }
 
@@ -287,7 +302,7 @@ static void checkpoint_newest(struct log_store *s, unsigned journal_id, uint64_t
 /* durable_next_seq: of the journal that will be replayed; 0: none of this checkpoint's is. */
 static int load_plogs(struct log_store *s, const struct loaded *l, uint64_t durable_next_seq)
 {
-    struct in in = {l->copy + sizeof(l->h), l->copy + sizeof(l->h) + l->h.body_bytes};
+    struct in in = {.p = l->copy + sizeof(l->h), .end = l->copy + sizeof(l->h) + l->h.body_bytes};
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < l->h.plogs_n; i++)
         rc = load_plog(&in, s, durable_next_seq);

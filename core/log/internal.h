@@ -344,6 +344,7 @@ struct log_store {
     bool recovering, abandoned;
     uint64_t parcels_ns;   /* when those of store.parcels are worth a checkpoint */
     bool foreign;          /* the checkpoint that was loaded has partitions of others */
+    bool parks_left;       /* side files are there whose contents are in the partitions again */
     bool unsettled;        /* replayed, but no checkpoint could take over yet: nothing is written */
     bool closing;          /* clean stop: one sync of the file system stands for all */
     int failed;            /* -errno: the journal is gone */
@@ -534,6 +535,8 @@ int checkpoint_load(struct log_store *s, struct journal_start *ret, char *reason
 int checkpoint_take_over(struct log_store *s, bool *ret_any, char *reason, size_t reason_size);
 int checkpoint_load_entries(struct log_store *s, const uint8_t *bytes, size_t len_bytes,
                             uint32_t plogs_n, uint64_t durable_next_seq);
+int checkpoint_note_entries(struct log_store *s, const uint8_t *bytes, size_t len_bytes,
+                            uint32_t plogs_n);
 void checkpoint_remove_taken(struct log_store *s);
 int checkpoint_finish_taken(struct log_store *s);
 void checkpoint_fini(struct log_store *s);

@@ -232,6 +232,8 @@ static int departure_failure(const struct log_departure *d)
         return -EIO;
     if (p->failed_space || s->unsettled)
         return -ENOSPC;
+    if (s->parks_left) /* without a checkpoint that has it, that would count again */
+        return -EBUSY;
     if (s->stopping)
         return -ECANCELED;
     return env_now_ns(s->env) >= d->give_up_ns ? -ETIMEDOUT : 0;

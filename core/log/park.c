@@ -265,10 +265,13 @@ static int sections_take(struct log_store *s, unsigned dir, const uint8_t *body,
         next = parts + head.plogs_bytes + head.writes_bytes;
         if (head.identity == identity && head.generation >= generation)
             continue; /* that checkpoint and the journal have all of it */
-        if (dir_is_offline(s, dir))
-            rc = bytes_add(&park->older, p, (size_t)(next - p));
-        else
+        if (dir_is_offline(s, dir)) {
+            rc = checkpoint_note_entries(s, parts, head.plogs_bytes, head.plogs_n);
+            if (rc == 0)
+                rc = bytes_add(&park->older, p, (size_t)(next - p));
+        } else {
             rc = section_back(s, &head, parts, dir);
+        }
     }
     return rc;
 }
@@ -429,7 +432,8 @@ int parks_write(struct log_store *s, char *reason, size_t reason_size)
     return 0;
 }
 
-/* The checkpoint has it all: the files go. What a failure leaves is older than the checkpoint. */
+/* The checkpoint has it all: the files go. What a failure leaves is older than the checkpoint,
+ * which therefore has to keep these partitions: none leaves (move.c). */
 void parks_remove_taken(struct log_store *s, unsigned journal_id)
 {
     for (unsigned i = 0; i < s->config.data_dirs_n; i++) {
@@ -441,7 +445,9 @@ void parks_remove_taken(struct log_store *s, unsigned journal_id)
             {.kind = ENV_STEP_UNLINK, .path = park_path(s, journal_id, i, path)},
             {.kind = ENV_STEP_SYNC_DIR, .path = s->config.journal_dir}};
         int rc = env_names_wait(s->env, steps, ARRAY_LEN(steps));
-        if (rc != 0)
-            log_warn("%s: cannot be removed: %s", path, strerror(-rc));
+        if (rc == 0)
+            continue;
+        log_warn("%s: cannot be removed: %s", path, strerror(-rc));
+        s->parks_left = true;
     }
 }

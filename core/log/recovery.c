@@ -243,6 +243,7 @@ int recovery_replay(struct log_store *s, char *reason, size_t reason_size)
     }
     if (taken_over && !s->unsettled)
         checkpoint_remove_taken(s);
+    s->parks_left |= s->unsettled && parks_changed(s);
     if (!s->unsettled)
         parks_remove_taken(s, s->journal.id);
     parks_fini(s);
