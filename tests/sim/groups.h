@@ -26,7 +26,7 @@ struct group_part { /* of the topic: what the group has done with it */
     const struct group_client *owner;
 };
 struct sim_group {
-    char name[16];
+    char name[24];
     struct group_part parts[SIM_GROUP_PARTITIONS_MAX];
     int32_t partitions_n;
     int32_t generation; /* the last of which a member was told its assignment: it is durable */
