@@ -261,8 +261,9 @@ static void limits_update(struct shard *s)
     uint64_t most = MIN(number_now(s, "max.connections", b->connections_max),
                         MAX(b->connections_possible, b->connections_max));
     net_of(s)->conns_max = (unsigned)MAX((most + b->shards_n - 1) / b->shards_n, UINT64_C(1));
-    log_store_producer_expiry_set(
-        s->logs, number_now(s, "producer.id.expiration.ms", b->log.producer_expiry_ms));
+    if (s->logs != NULL) /* else it has connections only */
+        log_store_producer_expiry_set(
+            s->logs, number_now(s, "producer.id.expiration.ms", b->log.producer_expiry_ms));
 }
 
 static void on_meta(struct shard *s, const struct meta_topic *gone)
