@@ -28,7 +28,8 @@ static const struct log_counters *counters(void)
 static bool is_over(void)
 {
     return counters()->checkpoints >= 3 || /* one is written at the start */
-           counters()->partitions_fenced > 0 || counters()->failed != 0;
+           counters()->partitions_fenced > 0 || counters()->failed != 0 ||
+           mem_world_crashed(f.world); /* nothing may be left to fail: the journal is full */
 }
 
 /* Batch by batch to all partitions in turn: two cycles, if nothing fails before. */
