@@ -110,10 +110,13 @@ static void io_flush(struct seg_io *io)
 static void on_io_synced(struct sync_waiter *w, int rc)
 {
     struct seg_io *io = container_of(w, struct seg_io, sync);
-    if (rc < 0)
+    if (rc < 0 && !w->asked) {
         io_flush(io); /* it says whether this file has lost anything */
-    else
-        io_flushed(io, env_file_synced(io->seg->plog->store->env, io->seg->file));
+        return;
+    }
+    if (rc >= 0)
+        rc = env_file_synced(io->seg->plog->store->env, io->seg->file);
+    io_flushed(io, rc);
 }
 
 /* One begins, or ends. */

@@ -150,6 +150,7 @@ typedef void (*sync_fn)(struct sync_waiter *w, int rc);
 struct sync_waiter { /* sync.c */
     struct list_node link;
     struct env_file *file;
+    bool asked; /* what run is told is what a flush of its own file has said */
     sync_fn run;
 };
 

@@ -4,9 +4,9 @@
  * Happy path: run_start() -> written -> a flush of its file, shared by all runs that were written
  *   when it began, one flush of a file at a time -> group_part_done(); the group retires behind
  *   those before it, so no run counts before its predecessor does.
- * Failure: the partition is fenced by the first one that fails; those behind it end as they like
- * and never count. At recovery each is asked whether it is there, and the first that is not is a
- *   hole.
+ * Failure: the partition is fenced by the first one that fails, which may have been written before
+ *   an earlier one; none that has not ended by then counts. At recovery each is asked whether it is
+ *   there, and the first that is not is a hole.
  * Memory: as many as STORE_RUNS, made when first needed, kept until the store is closed. */
 #include "core/log/internal.h"
 
@@ -51,15 +51,16 @@ static void run_failed(struct log_store *s, const struct group *g)
     store_want_cycle(s);
 }
 
-/* What else the group holds can count, whatever became of the run. */
+/* What else the group holds can count, whatever became of the run. Once a flush of the file has
+ * failed, a later one says nothing of what was written before (io/losses.h: it is told once). */
 static void run_end(struct seg_io *io, int rc)
 {
     struct log_store *s = io->group->store;
     struct group *g = io->group;
-    if (rc < 0) {
+    if (rc < 0)
         seg_io_failed(io, rc);
+    if (io->seg->plog->fenced != 0)
         run_failed(s, g);
-    }
     seg_file_release(io->seg);
     list_push_tail(&s->runs_free, &io->link);
     group_part_done(g, 0);

@@ -6,7 +6,8 @@
  *   nothing to commit -> run() of all that waited when it began. Who comes meanwhile shares the
  *   next one.
  * Failure: run() is told. Who has written to a file flushes that file then: io/losses.h knows
- *   whether it is among those that have lost something. Threads: the shard's. */
+ *   whether it is among those that have lost something. It says so once, so the one whose file was
+ *   flushed here has its answer: w->asked. Threads: the shard's. */
 #include "core/log/internal.h"
 
 #include <errno.h>
@@ -69,12 +70,12 @@ static void on_device_flushed(struct env_op *op)
     sync_end(container_of(op, struct dir_sync, op), op->res);
 }
 
-static struct env_file *file_written(const struct dir_sync *d)
+static struct sync_waiter *waiter_with_file(const struct dir_sync *d)
 {
     list_for_each(it, &d->covered) {
-        const struct sync_waiter *w = container_of(it, struct sync_waiter, link);
+        struct sync_waiter *w = container_of(it, struct sync_waiter, link);
         if (w->file != NULL)
-            return w->file;
+            return w;
     }
     return NULL;
 }
@@ -82,11 +83,13 @@ static struct env_file *file_written(const struct dir_sync *d)
 static void on_fs_synced(struct env_op *op)
 {
     struct dir_sync *d = container_of(op, struct dir_sync, op);
-    struct env_file *file = file_written(d);
-    if (op->res < 0 || file == NULL)
+    struct sync_waiter *w = waiter_with_file(d);
+    if (op->res < 0 || w == NULL) {
         sync_end(d, op->res);
-    else
-        env_flush(d->store->env, &d->op, file, on_device_flushed);
+        return;
+    }
+    w->asked = true;
+    env_flush(d->store->env, &d->op, w->file, on_device_flushed);
 }
 
 /* It takes longer than a flush of one file, but no longer for many. */
@@ -102,6 +105,7 @@ void sync_wait(struct log_store *s, unsigned dir, struct sync_waiter *w, struct 
 {
     struct dir_sync *d = &s->syncs[dir];
     w->file = file;
+    w->asked = false;
     w->run = run;
     list_push_tail(&d->waiting, &w->link);
     if (!d->busy)
