@@ -377,9 +377,10 @@ void load_pump(struct log_store *s)
 {
     list_for_each_safe(it, next, &s->load_waiting) {
         struct segment *seg = container_of(it, struct segment, load_link);
-        bool removed = seg->plog->removed;
-        if (seg_loaded(seg) || removed) { /* the write path was faster */
-            waiters_run(seg, removed ? -EIO : 0);
+        bool given_up = s->abandoned && seg->replacing; /* nobody gives the file its name */
+        bool never = seg->plog->removed || given_up;
+        if (seg_loaded(seg) || never) { /* the write path was faster */
+            waiters_run(seg, never ? -EIO : 0);
             return; /* the list may have changed */
         }
         if (load_begin(seg))
