@@ -95,6 +95,12 @@ static bool refused(struct group_client *m, int16_t error)
     case ERROR_REBALANCE_IN_PROGRESS:
         m->state = MEMBER_JOINS;
         return true;
+    case ERROR_GROUP_ID_NOT_FOUND:
+        if (is_kept(m))
+            wrong(m, "its group is forgotten", m->generation);
+        forget(m);
+        m->state = MEMBER_JOINS;
+        return true;
     default:
         wrong(m, "is refused", error);
         return true;
@@ -182,8 +188,7 @@ static void on_joined(struct rpc *call, const void *response)
     id_take(m, r->member_id);
     members_take(m, r);
     m->generation = r->generation_id;
-    m->state = MEMBER_SYNCS;
-    m->group->active_ns = MAX(m->group->active_ns, m->asked_ns);
+    m->state = MEMBER_SYNCS; /* a crash takes this back: active_ns is as of assignments */
     sim_trace(m->sim, "group %s: %s joined generation %d of %d", m->group->name, m->id,
               (int)r->generation_id, (int)r->members_n);
 }
