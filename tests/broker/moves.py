@@ -6,6 +6,7 @@ import threading
 import time
 
 from lib.broker import Broker
+from lib.group_members import wait_for
 from lib.kafka_wire import (FETCH, Connection, Reader, array, batch, batch_values, create_topics,
                             delete_topics, fetch, fetch_body, frame, header, i32, i64,
                             leader_connection, list_offset, metadata, produce, string)
@@ -205,4 +206,5 @@ def test_meets_other_changes():
             assert [value for _, value in records(broker, topic)] == [b"0", b"1"]
         broker.stop()
         broker.start()
-        assert not [name for name in os.listdir(broker.data[0]) if name.endswith(".moved")]
+        wait_for(lambda: not [name for name in os.listdir(broker.data[0])
+                              if name.endswith(".moved")])  # behind the first checkpoint

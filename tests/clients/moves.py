@@ -6,7 +6,8 @@ import sys
 import time
 
 from lib.broker import Broker
-from lib.clients import SOURCES, Child, java_command, need_command, need_module, python_child, run
+from lib.clients import (SOURCES, Child, go_program, java_command, need_command, need_module,
+                         python_child, run)
 from lib.group_members import wait_for
 from lib.kafka_wire import (Connection, batch, create_topics, leader_connection, list_offset,
                             metadata, produce)
@@ -14,7 +15,6 @@ from lib.moves import Mover, leaders, wait_until_over
 from lib.testcase import params, slow, timeout
 
 sys.path.append(SOURCES)
-import franz_go  # noqa: E402  pylint: disable=wrong-import-position
 import groups  # noqa: E402  pylint: disable=wrong-import-position
 import python_clients  # noqa: E402  pylint: disable=wrong-import-position
 
@@ -95,7 +95,7 @@ def test_franz_follows():
     """Produces and then consumes; checks offsets and records itself. (When its partition moves it
     opens connections beside those that have requests in flight, and their order is lost: at ten
     moves of a partition a second it meets OUT_OF_ORDER_SEQUENCE_NUMBER of its own making.)"""
-    program = franz_go.build()
+    program = go_program("franz")
     with Broker(options={"log.retention.ms": -1}) as broker:  # its records have old timestamps
         with Child([program, broker.bootstrap, "t", str(PARTITIONS), "400000", "snappy"],
                    os.path.join(broker.dir, "franz.out")) as child:
