@@ -682,6 +682,8 @@ int parks_write(struct log_store *s, char *reason, size_t reason_size);
 bool parks_changed(const struct log_store *s);
 uint64_t parks_losses(const struct log_store *s);
 void parks_remove_taken(struct log_store *s, unsigned journal_id);
+/* The side file of a journal for a data directory; buf has PATH_MAX bytes, and is returned. */
+char *park_path(const struct log_store *s, unsigned journal_id, unsigned dir, char *buf);
 
 /* park_run.c: the same when one fails while the broker runs */
 int park_run_open(struct log_store *s);

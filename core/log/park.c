@@ -119,7 +119,7 @@ int park_write(struct replay *r, const struct held_write *w)
 
 /* ---- reading ---- */
 
-static char *park_path(const struct log_store *s, unsigned journal_id, unsigned dir, char *buf)
+char *park_path(const struct log_store *s, unsigned journal_id, unsigned dir, char *buf)
 {
     snprintf(buf, PATH_MAX, "%.4000s/journal.%u.parked.%u", s->config.journal_dir, journal_id, dir);
     return buf;

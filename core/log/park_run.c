@@ -262,8 +262,7 @@ static void side_begin(struct side_file *f)
 {
     struct log_store *s = f->store;
     f->dir = (unsigned)__builtin_ctzll(f->wanted);
-    snprintf(f->path, sizeof(f->path), "%.4000s/journal.%u.parked.%u", s->config.journal_dir,
-             s->journal.id, f->dir);
+    park_path(s, s->journal.id, f->dir, f->path);
     snprintf(f->temp, sizeof(f->temp), "%.4090s.new", f->path);
     int rc = side_list(f);
     if (rc != 0) {

@@ -336,12 +336,18 @@ static void on_ask(void *shard, struct env_msg *msg)
     answer(s, call);
 }
 
-void shard_moves_ask(struct shard *s, struct shard_moves *call, shard_moves_fn on_done)
+/* To shard 0, which moves partitions. */
+static void ask(struct shard *s, struct shard_moves *call, env_msg_fn run, shard_moves_fn on_done)
 {
     call->on_done = on_done;
     call->asker = s->index;
-    call->msg.run = on_ask;
+    call->msg.run = run;
     env_post(s->env, 0, &call->msg);
+}
+
+void shard_moves_ask(struct shard *s, struct shard_moves *call, shard_moves_fn on_done)
+{
+    ask(s, call, on_ask, on_done);
 }
 
 static void on_list(void *shard, struct env_msg *msg)
@@ -371,10 +377,7 @@ static void on_list(void *shard, struct env_msg *msg)
 
 void shard_moves_list(struct shard *s, struct shard_moves *call, shard_moves_fn on_done)
 {
-    call->on_done = on_done;
-    call->asker = s->index;
-    call->msg.run = on_list;
-    env_post(s->env, 0, &call->msg);
+    ask(s, call, on_list, on_done);
 }
 
 /* ---- life ---- */
