@@ -94,11 +94,13 @@ def test_librdkafka_sees_the_damage():
 
 @params(True, False)
 def test_a_lost_answer_is_asked_for_again(idempotent):
-    """Twice in the log, unless the producer has an id: then the server knows the batch."""
+    """Twice in the log, unless the producer has an id: then the server knows the batch. It leaves
+    when it is full, so that it holds all of them however slowly this process gets on."""
     values = numbered(1, 5)
     with ScriptedBroker(lose_ack=1) as server:
         assert produce_all(server, values, **{
-            "enable.idempotence": idempotent, "acks": "all", "linger.ms": 50,
+            "enable.idempotence": idempotent, "acks": "all",
+            "linger.ms": 60_000, "batch.num.messages": 5,
             "request.timeout.ms": 1000, "socket.timeout.ms": 2000}) == 5
         back = consume_all(server)
         saw = server.stop()
