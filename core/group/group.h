@@ -159,7 +159,8 @@ struct group_commit {
     struct group_commit_item *items;
     int32_t items_n;
     void (*on_done)(struct group_commit *m);
-    struct group_wait wait; /* private */
+    struct group_coord *coord; /* private */
+    struct group_wait wait;
 };
 void group_commit(struct group_coord *, struct group_commit *m);
 

@@ -51,7 +51,9 @@ struct offset {
     struct topic *topic;
     struct list_node of_topic;
     int32_t partition;
-    bool hidden; /* of a commit that is being made */
+    bool hidden;          /* of a commit that is being made */
+    uint64_t seq;         /* of the write that it is in: until that is stable, readers get ... */
+    struct offset *older; /* ... what was committed before; owned, in no map or list */
     char text[]; /* v.metadata */
 };
 

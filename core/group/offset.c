@@ -73,8 +73,34 @@ struct offset *offset_make(struct group *g, struct group_str topic, int32_t part
     return o;
 }
 
+static bool offset_is_stable(const struct offset *o)
+{
+    return o->seq <= o->group->partition->stable_seq;
+}
+
+/* What the log still has after a crash. NULL: there is none yet. */
+static const struct offset *offset_stable(const struct offset *o)
+{
+    while (o != NULL && (o->hidden || !offset_is_stable(o)))
+        o = o->older;
+    return o;
+}
+
+/* Nobody will read what is behind the newest one that is stable. */
+static void offset_trim(struct offset *o)
+{
+    while (o != NULL && !offset_is_stable(o))
+        o = o->older;
+    if (o == NULL || o->older == NULL)
+        return;
+    offset_free(o->older);
+    o->older = NULL;
+}
+
 void offset_free(struct offset *o)
 {
+    if (o->older != NULL)
+        offset_free(o->older);
     struct group_coord *c = o->group->coord;
     struct topic *t = o->topic;
     list_remove(&o->of_topic);
@@ -90,8 +116,11 @@ int offset_put(struct offset *o)
     struct offset *old = map_get(&g->offsets, key);
     if (map_put(&g->offsets, key, o) != 0)
         return -ENOMEM;
-    if (old != NULL && old != o)
-        offset_free(old);
+    if (old == NULL || old == o)
+        return 0;
+    list_remove(&old->of_topic);
+    o->older = old;
+    offset_trim(o);
     return 0;
 }
 
@@ -187,6 +216,7 @@ static void items_show(struct group_commit *m)
         if (it->made == NULL)
             continue;
         it->made->hidden = false;
+        it->made->seq = it->made->group->partition->written_seq;
         if (!it->fresh) {
             int rc = offset_put(it->made); /* replaces: takes no memory */
             ASSERT(rc == 0);
@@ -226,10 +256,23 @@ static void commit_finish(struct group_commit *m, enum group_error error)
     m->on_done(m);
 }
 
+/* It may have been replaced, or deleted with its group, meanwhile. */
+static void items_trim(struct group_commit *m)
+{
+    struct group *g = group_get(m->coord, m->who.group);
+    for (int32_t i = 0; g != NULL && i < m->items_n; i++) {
+        const struct group_commit_item *it = &m->items[i];
+        if (it->error == GROUP_OK)
+            offset_trim(offset_get(g, it->topic, it->partition));
+    }
+}
+
 static void on_committed(struct group_wait *w, int rc)
 {
-    commit_finish(container_of(w, struct group_commit, wait),
-                  rc < 0 ? GROUP_NOT_AVAILABLE : GROUP_OK);
+    struct group_commit *m = container_of(w, struct group_commit, wait);
+    if (rc >= 0)
+        items_trim(m);
+    commit_finish(m, rc < 0 ? GROUP_NOT_AVAILABLE : GROUP_OK);
 }
 
 /* A member that commits is alive. */
@@ -248,6 +291,7 @@ static enum group_error error_of_write(int rc)
 void group_commit(struct group_coord *c, struct group_commit *m)
 {
     struct group *g = NULL;
+    m->coord = c;
     enum group_error error = commit_group(c, m, &g);
     if (error != GROUP_OK) {
         if (g != NULL)
@@ -305,8 +349,8 @@ void group_fetch(struct group_coord *c, struct group_fetch *f)
 bool group_offset_find(const struct group *g, struct group_str topic, int32_t partition,
                        struct group_offset *ret)
 {
-    const struct offset *o = offset_get(g, topic, partition);
-    if (o == NULL || o->hidden)
+    const struct offset *o = offset_stable(offset_get(g, topic, partition));
+    if (o == NULL)
         return false;
     *ret = o->v;
     return true;
@@ -315,10 +359,9 @@ bool group_offset_find(const struct group *g, struct group_str topic, int32_t pa
 bool group_offset_next(const struct group *g, size_t *it, struct group_str *ret_topic,
                        int32_t *ret_partition, struct group_offset *ret)
 {
-    const struct offset *o;
-    do
-        o = map_next(&g->offsets, it);
-    while (o != NULL && (o->hidden || o->topic->gone));
+    const struct offset *newest, *o = NULL;
+    while (o == NULL && (newest = map_next(&g->offsets, it)) != NULL)
+        o = newest->topic->gone ? NULL : offset_stable(newest);
     if (o == NULL)
         return false;
     *ret_topic = o->topic->name.text;

@@ -124,6 +124,67 @@ Test(offset, the_same_partition_twice_in_one_commit_keeps_the_last)
     end();
 }
 
+struct asked {
+    struct group_commit_item item;
+    struct group_commit commit;
+    bool done;
+};
+
+static void on_asked(struct group_commit *m)
+{
+    container_of(m, struct asked, commit)->done = true;
+}
+
+static void commit_ask(struct asked *a, int64_t offset)
+{
+    *a = (struct asked){.item = {.topic = str_of(RIG_TOPIC),
+                                 .value = {.offset = offset, .metadata = str_of("")}}};
+    a->commit = (struct group_commit){.who = {str_of("g"), str_of(""), str_of(NULL), -1},
+                                      .retention_ms = -1,
+                                      .items = &a->item,
+                                      .items_n = 1,
+                                      .on_done = on_asked};
+    group_commit(rig.coord, &a->commit);
+}
+
+static struct asked first, second;
+static int64_t read_offset;
+static bool read_before_second;
+
+static void on_read(struct group_fetch *f)
+{
+    struct group_offset value;
+    cr_assert_eq(f->error, GROUP_OK);
+    cr_assert(group_offset_find(f->found, str_of(RIG_TOPIC), 0, &value));
+    read_offset = value.offset;
+    read_before_second = !second.done;
+    size_t it = 0;
+    struct group_str topic;
+    int32_t partition;
+    cr_assert(group_offset_next(f->found, &it, &topic, &partition, &value));
+    cr_assert_eq(value.offset, read_offset);
+    cr_assert_not(group_offset_next(f->found, &it, &topic, &partition, &value));
+}
+
+/* Else what a member was told, and began with, would be another offset after a crash. */
+Test(offset, a_commit_is_not_seen_before_it_is_stable)
+{
+    struct group_fetch fetch = {.group = str_of("g"), .on_done = on_read};
+    cr_assert_eq(rig_commit("g", NULL, 0, 10, ""), GROUP_OK);
+    commit_ask(&first, 11);
+    group_fetch(rig.coord, &fetch);
+    rig_turn();
+    commit_ask(&second, 12);
+    while (!second.done)
+        rig_turn();
+    cr_assert(first.done);
+    cr_assert(read_before_second);
+    cr_assert_eq(read_offset, 11);
+    cr_assert_eq(rig_fetch("g", RIG_TOPIC, 0, NULL, NULL), 12);
+    cr_assert_eq(counter_read(&group_counters(rig.coord)->offsets), 1u, "older ones are gone");
+    end();
+}
+
 /* ---- crashes ---- */
 
 /* Power cuts after each effect: what was answered is there, and nothing older. */
