@@ -54,7 +54,7 @@ struct offset {
     bool hidden;          /* of a commit that is being made */
     uint64_t seq;         /* of the write that it is in: until that is stable, readers get ... */
     struct offset *older; /* ... what was committed before; owned, in no map or list */
-    char text[]; /* v.metadata */
+    char text[];          /* v.metadata */
 };
 
 struct protocol_votes {

@@ -160,6 +160,7 @@ struct seg_io { /* a segment write in flight: the one destage of a partition, or
     struct sync_waiter sync;
     struct segment *seg;
     struct group *group; /* of a run */
+    bool covers_group;   /* its flush is the group's, too */
     uint64_t from_pos, to_pos, flush_ns;
     bool busy; /* the destage */
     struct chunk *chunks[SEG_IO_IOV_MAX];
@@ -258,18 +259,27 @@ struct group { /* one journal write and the runs recorded in it */
     uint8_t *buf;
     uint32_t used_bytes, records_n;
     uint64_t seq, virtual_pos, submit_ns;
+    uint32_t len_bytes;
     uint32_t prev_crc;
     unsigned pending;
     int rc;
+    /* Its write is not synced: the flush of one of its runs, which begins behind it, is its own. */
+    bool covered, written, flushed;
+    struct list_node runs_waiting; /* for that write: seg_io */
     struct env_op op;
     struct extent *extents;
     uint32_t extents_n, extents_cap;
 };
 
+enum fill_state { FILL_WRITES, FILL_FLUSHES, FILL_NOTES_FIRST, FILL_NOTES_SECOND, FILL_ENDED };
 struct journal_fill { /* journal_fill.c */
+    enum fill_state state;
     struct env_op op;
-    uint64_t from_pos, to_pos; /* of the last piece, in the ring */
-    bool failed;
+    struct span blank[2]; /* places in the ring that have not been written yet */
+    struct span piece;    /* in flight */
+    uint64_t next_ns;     /* not before, while others write */
+    uint64_t behind_seq;  /* the flush comes behind all journal writes before this one */
+    uint8_t *super;       /* a block */
 };
 
 struct journal {
@@ -286,7 +296,8 @@ struct journal {
     uint64_t claims_end, failed_run_seq; /* UINT64_MAX, 0: none has */
     uint64_t mark_ns;                    /* when to write one that says so, if nothing else comes */
     bool checkpointed;                   /* the superblocks say so */
-    bool filled, filled_noted;           /* all of the ring has been written; they say so */
+    bool filled; /* all of the ring has been written and flushed, so that writes change no metadata
+                  */
     struct journal_fill fill;
     uint32_t last_crc;
     uint64_t appends_seen; /* counters.appends at the last write */
@@ -464,14 +475,16 @@ bool journal_idle(const struct log_store *s);
 uint64_t journal_used_bytes(const struct log_store *s);
 int journal_raise_incarnation(struct log_store *s);
 int journal_note_checkpoint(struct log_store *s);
-int journal_note_filled(struct log_store *s);
+void journal_super_fill(const struct journal *j, uint8_t block[BLOCK_BYTES]);
 void group_part_done(struct group *g, int rc);
 uint64_t journal_deadline_ns(const struct log_store *s);
 void store_fail(struct log_store *s, int rc, const char *what);
 
 /* journal_fill.c */
+void journal_fill_begin(struct journal *j);
 void journal_fill_pump(struct log_store *s);
 bool journal_fill_busy(const struct log_store *s);
+void journal_fill_written(struct journal *j, uint64_t virtual_pos, uint64_t len_bytes);
 bool journal_fill_in_the_way(const struct journal *j, uint64_t virtual_pos);
 
 /* files.c */
@@ -517,6 +530,7 @@ bool store_memory_is_short(const struct log_store *s);
 bool run_may_start(struct segment *seg);
 uint64_t run_from(const struct segment *seg);
 void run_start(struct segment *seg, struct group *g, uint64_t to_pos);
+void runs_group_written(struct group *g);
 void run_retired(struct segment *seg);
 void runs_fini(struct log_store *s);
 

@@ -71,6 +71,7 @@ static struct group *group_begin(struct log_store *s)
     g->extents_n = 0;
     g->pending = 0;
     g->rc = 0;
+    g->covered = g->written = g->flushed = false;
     return g;
 }
 
@@ -424,14 +425,41 @@ static void journal_retire(struct log_store *s)
     }
 }
 
+static void group_write(struct group *g, unsigned flags);
+
+static void group_write_durable(struct group *g)
+{
+    struct log_store *s = g->store;
+    counter_hist_add(&s->counters.group_us, (env_now_ns(s->env) - g->submit_ns) / NS_PER_US);
+}
+
+/* Only the journal's own part is left of a group that counted on its runs' flushes. The same bytes
+ * once more, where none succeeded: what became of them is not known. */
+static void covered_write_end(struct group *g)
+{
+    if (!g->written || g->pending > 1)
+        return;
+    g->covered = false;
+    if (!g->flushed) {
+        group_write(g, ENV_DSYNC);
+        return;
+    }
+    counter_add(&g->store->counters.groups_covered, 1);
+    group_write_durable(g);
+    group_part_done(g, 0);
+}
+
 void group_part_done(struct group *g, int rc)
 {
     ASSERT(g->state == GROUP_WRITING);
     ASSERT(g->pending > 0);
     if (rc < 0 && g->rc == 0)
         g->rc = rc;
-    if (--g->pending > 0)
+    if (--g->pending > 0) {
+        if (g->covered)
+            covered_write_end(g);
         return;
+    }
     g->state = GROUP_DONE;
     journal_retire(g->store);
 }
@@ -439,9 +467,22 @@ void group_part_done(struct group *g, int rc)
 static void on_group_written(struct env_op *op)
 {
     struct group *g = container_of(op, struct group, op);
-    struct log_store *s = g->store;
-    counter_hist_add(&s->counters.group_us, (env_now_ns(s->env) - g->submit_ns) / NS_PER_US);
+    g->written = true;
+    g->covered = g->covered && op->res >= 0;
+    runs_group_written(g);
+    if (g->covered) {
+        covered_write_end(g);
+        return;
+    }
+    group_write_durable(g);
     group_part_done(g, op->res);
+}
+
+static void group_write(struct group *g, unsigned flags)
+{
+    const struct journal *j = &g->store->journal;
+    env_write(g->store->env, &g->op, j->file, g->buf, g->len_bytes,
+              ring_position(j, g->virtual_pos), flags, on_group_written);
 }
 
 static void group_count(struct group *g, uint32_t len_bytes)
@@ -478,8 +519,9 @@ static void group_submit(struct group *g)
     j->head_pos = g->virtual_pos + len;
     j->groups_n++;
     group_count(g, len);
-    env_write(s->env, &g->op, j->file, g->buf, len, ring_position(j, g->virtual_pos), ENV_DSYNC,
-              on_group_written);
+    g->len_bytes = len;
+    journal_fill_written(j, g->virtual_pos, len);
+    group_write(g, g->covered ? 0 : ENV_DSYNC);
 }
 
 /* ---- marks ---- */
@@ -534,18 +576,23 @@ static bool super_read(struct log_store *s, uint8_t *block, unsigned which,
     return rc == (int)BLOCK_BYTES && journal_super_decode(block, ret);
 }
 
-/* One, durable, then the other: either is enough, and both say the same from then on. */
-static int supers_write(struct log_store *s, uint8_t *block)
+void journal_super_fill(const struct journal *j, uint8_t block[BLOCK_BYTES])
 {
-    struct journal *j = &s->journal;
     struct journal_super super = {
         .journal_id = j->identity,
         .incarnation = j->incarnation,
         .ring_bytes = j->ring_bytes,
         .checkpointed = j->checkpointed,
-        .filled = j->filled,
+        .filled = j->filled ? JOURNAL_FILLED : 0,
     };
     journal_super_encode(&super, block);
+}
+
+/* One, durable, then the other: either is enough, and both say the same from then on. */
+static int supers_write(struct log_store *s, uint8_t *block)
+{
+    const struct journal *j = &s->journal;
+    journal_super_fill(j, block);
     for (unsigned which = 0; which < 2; which++) {
         int rc =
             env_write_wait(s->env, j->file, block, BLOCK_BYTES, which * BLOCK_BYTES, ENV_DSYNC);
@@ -594,7 +641,7 @@ static int journal_adopt(struct log_store *s, uint64_t size_bytes, uint8_t *bloc
     j->incarnation = super[newest].incarnation;
     j->ring_bytes = super[newest].ring_bytes;
     j->checkpointed = super[newest].checkpointed != 0;
-    j->filled = j->filled_noted = super[newest].filled != 0;
+    j->filled = super[newest].filled == JOURNAL_FILLED;
     if (!ok[0] || !ok[1])
         log_warn("journal %u: superblock %d is damaged, the other one is used", j->id, ok[0]);
     if (size_bytes < j->ring_bytes + JOURNAL_RING_START) {
@@ -610,9 +657,10 @@ int journal_open(struct log_store *s, char *reason, size_t reason_size)
     struct journal *j = &s->journal;
     char path[PATH_MAX];
     snprintf(path, sizeof(path), "%.4000s/journal.%u", s->config.journal_dir, j->id);
-    uint8_t *buffers = store_alloc(s, GROUPS * (size_t)JOURNAL_WRITE_BYTES_MAX);
+    uint8_t *buffers = store_alloc(s, GROUPS * (size_t)JOURNAL_WRITE_BYTES_MAX + BLOCK_BYTES);
     for (unsigned i = 0; i < GROUPS; i++) {
         j->groups[i].store = s;
+        list_init(&j->groups[i].runs_waiting);
         if (buffers != NULL)
             j->groups[i].buf = buffers + i * (size_t)JOURNAL_WRITE_BYTES_MAX;
     }
@@ -620,6 +668,7 @@ int journal_open(struct log_store *s, char *reason, size_t reason_size)
         snprintf(reason, reason_size, "not enough memory for the journal's buffers");
         return -ENOMEM;
     }
+    j->fill.super = buffers + GROUPS * (size_t)JOURNAL_WRITE_BYTES_MAX;
     struct env_name_step open_step = {.kind = ENV_STEP_OPEN, .path = path};
     int rc = env_names_wait(s->env, &open_step, 1);
     if (rc == -ENOENT)
@@ -645,14 +694,6 @@ int journal_note_checkpoint(struct log_store *s)
     if (s->journal.checkpointed)
         return 0;
     s->journal.checkpointed = true;
-    return supers_write(s, s->journal.groups[0].buf);
-}
-
-/* Else the next start would have to write what is ahead of the head again. */
-int journal_note_filled(struct log_store *s)
-{
-    if (!s->journal.filled || s->journal.filled_noted)
-        return 0;
     return supers_write(s, s->journal.groups[0].buf);
 }
 

@@ -24,6 +24,7 @@
 #include "core/base/bytes.h"
 
 #define JOURNAL_MAGIC 0x324c4e4a4e455021u /* "!PENJNL2" */
+#define JOURNAL_FILLED 2u
 #define JOURNAL_SUPER_MAGIC 0x3250534a4e455021u
 #define JOURNAL_RING_START (2u * BLOCK_BYTES)
 #define JOURNAL_SECTOR_BYTES 512u
@@ -38,8 +39,8 @@ struct journal_super { /* blocks 0 and 1, the same; written one after the other 
     uint64_t magic, journal_id, incarnation, ring_bytes;
     uint64_t checkpointed; /* 1: without a checkpoint this journal cannot be read */
     uint32_t crc;
-    uint32_t
-        filled; /* 1: every block of the ring has been written, the file has no reserved ones */
+    uint32_t filled; /* 2: every block of the ring has been written and flushed, none is only
+                      * reserved. 1 was: perhaps all, perhaps not flushed */
 };
 struct journal_header { /* first bytes of every journal write, and its last */
     uint64_t magic, journal_id, incarnation, seq, virtual_pos, durable_seq;

@@ -251,6 +251,7 @@ int recovery_replay(struct log_store *s, char *reason, size_t reason_size)
         log_info("journal %u: replayed %llu writes, %llu records, in %.3f s", s->journal.id,
                  (unsigned long long)r.writes, (unsigned long long)r.records,
                  (double)(env_now_ns(s->env) - began_ns) / 1e9);
+    journal_fill_begin(&s->journal);
     s->recovering = false;
     return 0;
 }

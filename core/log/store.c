@@ -403,8 +403,6 @@ int log_store_close(struct log_store *s)
         sync_rc = sync_data_dirs(s, failed_before, offline_before);
     if (sync_rc == 0)
         sync_rc = checkpoint_write_full(s);
-    if (sync_rc == 0)
-        sync_rc = journal_note_filled(s);
     store_free(s);
     return rc != 0 ? rc : sync_rc;
 }

@@ -137,8 +137,8 @@ static void on_asked(struct group_commit *m)
 
 static void commit_ask(struct asked *a, int64_t offset)
 {
-    *a = (struct asked){.item = {.topic = str_of(RIG_TOPIC),
-                                 .value = {.offset = offset, .metadata = str_of("")}}};
+    *a = (struct asked){
+        .item = {.topic = str_of(RIG_TOPIC), .value = {.offset = offset, .metadata = str_of("")}}};
     a->commit = (struct group_commit){.who = {str_of("g"), str_of(""), str_of(NULL), -1},
                                       .retention_ms = -1,
                                       .items = &a->item,
