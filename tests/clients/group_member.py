@@ -34,11 +34,10 @@ def say_got(records, uncommitted):
         uncommitted[partition] = offset + 1
 
 
-def say_committed(uncommitted, assigned):
-    """What was taken away meanwhile was not committed: somebody else reads it again."""
-    for partition, offset in uncommitted.items():
-        if partition in assigned:
-            say(f"committed {partition} {offset}")
+def say_committed(offsets, uncommitted):
+    """What the broker has taken of each partition, and nothing else."""
+    for partition, offset in offsets:
+        say(f"committed {partition} {offset}")
     uncommitted.clear()
 
 
@@ -59,8 +58,9 @@ def confluent(bootstrap, topic, group, instance=None):
                      if m.error() is None], uncommitted)
             if uncommitted:
                 try:
-                    done = consumer.commit(asynchronous=False)
-                    say_committed(uncommitted, {p.partition for p in done if p.error is None})
+                    done = consumer.commit(asynchronous=False)  # offset < 0: nothing of that one
+                    say_committed([(p.partition, p.offset) for p in done
+                                   if p.error is None and p.offset >= 0], uncommitted)
                 except KafkaException:
                     pass  # again, with what comes next
     except Stop:
@@ -68,14 +68,24 @@ def confluent(bootstrap, topic, group, instance=None):
 
 
 def kafka_python(bootstrap, topic, group, instance=None):
-    from kafka import KafkaConsumer
+    from kafka import ConsumerRebalanceListener, KafkaConsumer
     from kafka.errors import KafkaError
+    uncommitted = {}
+
+    class Listener(ConsumerRebalanceListener):
+        def on_partitions_revoked(self, revoked):
+            for taken in revoked:  # what comes back may have gone on elsewhere
+                uncommitted.pop(taken.partition, None)
+
+        def on_partitions_assigned(self, assigned):
+            pass
+
     consumer = KafkaConsumer(
-        topic, bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False,
+        bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False,
         auto_offset_reset="earliest", session_timeout_ms=session_ms(instance),
         heartbeat_interval_ms=HEARTBEAT_MS, max_poll_records=50, reconnect_backoff_max_ms=500,
         **({} if instance is None else {"group_instance_id": instance}))
-    uncommitted = {}
+    consumer.subscribe([topic], listener=Listener())
     try:
         while True:
             try:
@@ -83,9 +93,8 @@ def kafka_python(bootstrap, topic, group, instance=None):
                 say_got([(m.partition, m.offset) for ms in polled.values() for m in ms],
                         uncommitted)
                 if uncommitted:
-                    assigned = {p.partition for p in consumer.assignment()}
-                    consumer.commit()
-                    say_committed(uncommitted, assigned)
+                    consumer.commit()  # of all that are assigned, up to what was said
+                    say_committed(list(uncommitted.items()), uncommitted)
             except KafkaError:
                 time.sleep(0.1)  # again, with what comes next
     except Stop:

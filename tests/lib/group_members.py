@@ -5,7 +5,8 @@
     seats.wait_all_read({partition: end})
     seats.check()                     after a commit nothing is seen twice
 
-Each line of a member is "MICROS got PARTITION OFFSET" or "MICROS committed PARTITION NEXT".
+Each line of a member is "MICROS got PARTITION OFFSET" or "MICROS committed PARTITION NEXT". What two members
+said is put in order by MICROS, of the machine's one clock: they must be exact, and never go back within a member.
 """
 import os
 import signal
@@ -112,16 +113,22 @@ class Members:
         self.children[index].process.kill()
         self.children[index].process.wait()
 
-    def lines(self, index=None):
-        """(micros, what, partition, offset), by time."""
-        chosen = self.children if index is None else [self.children[index]]
+    def lines_of(self, index):
+        """(micros, what, partition, offset), as one member said it."""
         found = []
-        for child in chosen:
-            for line in child.output().splitlines():
-                words = line.split()
-                if len(words) == 4 and words[0].isdigit() and words[1] in ("got", "committed"):
-                    found.append((int(words[0]), words[1], int(words[2]), int(words[3])))
-        return sorted(found, key=lambda line: line[0])
+        for line in self.children[index].output().splitlines():
+            words = line.split()
+            if len(words) == 4 and words[0].isdigit() and words[1] in ("got", "committed"):
+                found.append((int(words[0]), words[1], int(words[2]), int(words[3])))
+        for before, after in zip(found, found[1:]):
+            if after[0] < before[0]:
+                self.fail(f"the clock of member {index} goes back: {before}, {after}")
+        return found
+
+    def lines(self, index=None):
+        """Those of one member or of all, by time; what one said stays in its order."""
+        chosen = range(len(self.children)) if index is None else [index]
+        return sorted(sum(map(self.lines_of, chosen), []), key=lambda line: line[0])
 
     def got(self, index=None):
         return {(p, o) for _, what, p, o in self.lines(index) if what == "got"}
