@@ -1,7 +1,8 @@
 """A member of a consumer group, for groups.py: group_member.py CLIENT BOOTSTRAP TOPIC GROUP [INSTANCE]
 
 CLIENT is confluent or kafka-python. "MICROS got PARTITION OFFSET" of each record, then "MICROS committed
-PARTITION NEXT" when the broker has taken the commit. SIGTERM: it leaves its group.
+PARTITION NEXT" when the broker has taken the commit, or "MICROS refused PARTITION NEXT" as from one who is no
+member any more. SIGTERM: it leaves its group.
 """
 import signal
 import sys
@@ -41,8 +42,13 @@ def say_committed(offsets, uncommitted):
     uncommitted.clear()
 
 
+def say_refused(uncommitted):
+    for partition, offset in uncommitted.items():
+        say(f"refused {partition} {offset}")
+
+
 def confluent(bootstrap, topic, group, instance=None):
-    from confluent_kafka import Consumer, KafkaException
+    from confluent_kafka import Consumer, KafkaError, KafkaException
     settings = {"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False,
                 "auto.offset.reset": "earliest", "session.timeout.ms": session_ms(instance),
                 "heartbeat.interval.ms": HEARTBEAT_MS, "reconnect.backoff.max.ms": 500,
@@ -61,15 +67,17 @@ def confluent(bootstrap, topic, group, instance=None):
                     done = consumer.commit(asynchronous=False)  # offset < 0: nothing of that one
                     say_committed([(p.partition, p.offset) for p in done
                                    if p.error is None and p.offset >= 0], uncommitted)
-                except KafkaException:
-                    pass  # again, with what comes next
+                except KafkaException as problem:  # again, with what comes next
+                    if problem.args[0].code() in (KafkaError.ILLEGAL_GENERATION,
+                                                  KafkaError.UNKNOWN_MEMBER_ID):
+                        say_refused(uncommitted)
     except Stop:
         consumer.close()
 
 
 def kafka_python(bootstrap, topic, group, instance=None):
     from kafka import ConsumerRebalanceListener, KafkaConsumer
-    from kafka.errors import KafkaError
+    from kafka.errors import CommitFailedError, KafkaError
     uncommitted = {}
 
     class Listener(ConsumerRebalanceListener):
@@ -95,7 +103,9 @@ def kafka_python(bootstrap, topic, group, instance=None):
                 if uncommitted:
                     consumer.commit()  # of all that are assigned, up to what was said
                     say_committed(list(uncommitted.items()), uncommitted)
-            except KafkaError:
+            except KafkaError as problem:
+                if isinstance(problem, CommitFailedError):
+                    say_refused(dict(uncommitted))
                 time.sleep(0.1)  # again, with what comes next
     except Stop:
         consumer.close()

@@ -24,7 +24,7 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
  * A member of a consumer group that says what it does, for tests/clients/groups.py.
  * Arguments: BOOTSTRAP TOPIC GROUP [INSTANCE [ASSIGNOR]], with "" for none
  * "MICROS got PARTITION OFFSET" of each record, then "MICROS committed PARTITION NEXT" when the broker
- * has taken the commit; "revoked N" when it had to give so many partitions back. On SIGTERM it leaves its
+ * has taken the commit, or "MICROS refused PARTITION NEXT" as from one who is no member any more; "revoked N" when it had to give so many partitions back. On SIGTERM it leaves its
  * group (a static member only goes).
  */
 public final class GroupMember {
@@ -48,11 +48,18 @@ public final class GroupMember {
             Map<TopicPartition, OffsetAndMetadata> next) {
         try {
             consumer.commitSync(next);
-        } catch (CommitFailedException | RetriableException late) {
+        } catch (CommitFailedException fenced) {
+            sayOfEach("refused", next);
+            return;
+        } catch (RetriableException late) {
             return; // again, with what comes next
         }
-        next.forEach((p, o) -> say("committed " + p.partition() + " " + o.offset()));
+        sayOfEach("committed", next);
         next.clear();
+    }
+
+    private static void sayOfEach(String what, Map<TopicPartition, OffsetAndMetadata> next) {
+        next.forEach((p, o) -> say(what + " " + p.partition() + " " + o.offset()));
     }
 
     private static Properties settings(String[] args) {
