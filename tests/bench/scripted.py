@@ -18,6 +18,7 @@ MOSTLY_WAITS = True
 
 MIB = 1 << 20
 TOPIC = "scripted"
+NOT_LEADER, OUT_OF_ORDER = 6, 45
 
 
 def produce_all(server, values, **settings):
@@ -119,6 +120,20 @@ def test_a_failed_request_is_sent_again(behaviour):
         saw = server.stop()
     assert saw["errored_requests" if behaviour == "error_request" else "closed_requests"] == 1
     assert saw["stored_records"] == 5 and saw["produce_requests"] >= 2, saw
+
+
+def test_an_idempotent_producer_keeps_its_order():
+    """What follows a batch that went wrong is refused until that one has come, as by any broker."""
+    def send(sequence, epoch=0):
+        return produce(connection, TOPIC, batch([b"x"], producer=(7, epoch, sequence)))
+    with ScriptedBroker(error_request=2) as server, Connection(server) as connection:
+        create_topics(connection, [TOPIC])
+        assert send(5) == (0, 0), "it may begin anywhere"
+        assert send(6)[0] == NOT_LEADER
+        assert send(7)[0] == OUT_OF_ORDER and send(4)[0] == OUT_OF_ORDER
+        assert [send(6), send(7), send(6)] == [(0, 1), (0, 2), (0, 1)], "the last is there already"
+        assert send(0, epoch=1) == (0, 3)
+        assert produce(connection, TOPIC, batch([b"of nobody"])) == (0, 4)
 
 
 def test_old_batches_make_room():
