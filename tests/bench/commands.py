@@ -53,12 +53,13 @@ def test_sweep_runs_every_combination():
 @alone
 @timeout(200)
 def test_saturate_finds_the_rate_of_a_bounded_server():
-    """The server takes 2,000 records a second; above that its queue grows, by any bound."""
+    """The server takes 2,000 records a second; above that its queue grows, by any bound. By the median,
+    which does not mind when a machine that is busy keeps some of a trial waiting."""
     def once():
         with ScriptedBroker(rate=2000) as server:
             result, _ = bench("saturate", "--bootstrap", server.bootstrap, "--kind", "produce",
                               "--linger-ms", "0", "--rate-min", 200, "--rate-max", 20000,
-                              "--bound-ms", 50, "--tolerance", "0.3", "--confidence", "0.9",
+                              "--percentile", 50, "--bound-ms", 30, "--tolerance", "0.3", "--confidence", "0.9",
                               *QUICK, "--warmup-max-s", "0", "--duration-s", "0.7",
                               timeout_s=190)
         search = result["search"]
@@ -69,8 +70,8 @@ def test_saturate_finds_the_rate_of_a_bounded_server():
         in_time(search["limited_by"] == "broker", search)
         in_time(search["stopped"].startswith("as narrow as the tolerance"), search["stopped"])
         assert search["high"] / search["low"] <= 1.3 * 1.01, search
-        in_time(search["low"] <= 2000 * 1.1 and search["high"] >= 2000 * 0.75, search)
-    best_of(once, 4)
+        in_time(search["low"] <= 2000 * 1.15 and search["high"] >= 2000 * 0.75, search)
+    best_of(once)
 
 
 def check_comparison(result):
