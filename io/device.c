@@ -3,14 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "core/base/bytes.h"
@@ -123,20 +121,6 @@ static void direct_find(const char *path, bool is_dir, struct device *ret)
         ret->dio_offset_align_bytes = stx.stx_dio_offset_align;
     }
     close(fd);
-}
-
-/* Not XFS: where a file shares blocks with a copy of it (reflink), a direct write goes elsewhere.
- * Nor ext4 where direct writes are not what they are called (data=journal, encryption), which it
- * says. */
-bool device_overwrites_in_place(int fd, uint64_t *ret_fs)
-{
-    struct statx stx;
-    struct statfs fs;
-    if (fstatfs(fd, &fs) != 0 || fs.f_type != EXT4_SUPER_MAGIC ||
-        statx(fd, "", AT_EMPTY_PATH, COMPAT_STATX_DIOALIGN, &stx) != 0)
-        return false;
-    *ret_fs = makedev(stx.stx_dev_major, stx.stx_dev_minor);
-    return (stx.stx_mask & COMPAT_STATX_DIOALIGN) != 0 && stx.stx_dio_offset_align != 0;
 }
 
 int device_describe(const char *path, struct device *ret)

@@ -29,10 +29,6 @@ struct device {
 /* The whole device of what st_dev names: of a partition its disk's number, else st_dev itself. */
 uint64_t device_disk(dev_t st_dev);
 
-/* Do direct writes to the open file replace written bytes where they lie, so that only the device's
- * cache is between them and the disk? ret_fs: the number of its file system. */
-bool device_overwrites_in_place(int fd, uint64_t *ret_fs);
-
 /* path: an existing directory or file. */
 int device_describe(const char *path, struct device *ret);
 

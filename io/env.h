@@ -52,7 +52,9 @@ struct env_extent {
     uint64_t offset_bytes, len_bytes;
 };
 
-#define ENV_DSYNC 1u /* write: durable when done (RWF_DSYNC) */
+#define ENV_DSYNC 1u    /* write: durable when done (RWF_DSYNC) */
+#define ENV_AWAITED 16u /* synced write: somebody waits, so the shard may stay awake for its end   \
+                         */
 
 /* One operation in flight. Zero it once; the fields below link are set by the env_* calls. */
 struct env_op {
@@ -147,10 +149,6 @@ struct env_ops {
     void (*submit)(struct env *, struct env_op *);
     void (*file_close)(struct env *, struct env_file *);
     int (*file_synced)(struct env *, struct env_file *);
-    /* NULL: none covers another file */
-    bool (*flush_covers)(struct env *, const struct env_file *flushed,
-                         const struct env_file *written);
-    int (*write_covered)(struct env *, const struct env_op *write);
     void (*recv_return)(struct env *, struct env_op *);
     void (*sock_shutdown)(struct env *, int sock);
     void (*sock_close)(struct env *, int sock);
@@ -223,20 +221,6 @@ static inline bool env_populate(struct env *env, void *memory, size_t len_bytes)
 static inline int env_file_synced(struct env *env, struct env_file *file)
 {
     return env->ops->file_synced(env, file);
-}
-/* Does a flush of `flushed` make durable what is written to `written`, too, where that replaces
- * bytes which have been written and flushed before? Both take direct writes and are of one file
- * system that overwrites in place, so that there is only the device's cache between. */
-static inline bool env_flush_covers(struct env *env, const struct env_file *flushed,
-                                    const struct env_file *written)
-{
-    return env->ops->flush_covers != NULL && env->ops->flush_covers(env, flushed, written);
-}
-/* As the end of such a flush, which began when the write was done, and has succeeded: 0, or -EIO
- * (see env_flush). */
-static inline int env_write_covered(struct env *env, const struct env_op *write)
-{
-    return env->ops->write_covered(env, write);
 }
 static inline void env_destroy(struct env *env)
 {

@@ -1934,19 +1934,6 @@ static int mem_file_synced(struct env *env, struct env_file *file)
     return losses_synced(&file->losses);
 }
 
-static bool mem_flush_covers(struct env *env, const struct env_file *flushed,
-                             const struct env_file *written)
-{
-    (void)env;
-    return flushed->inode->device == written->inode->device;
-}
-
-static int mem_write_covered(struct env *env, const struct env_op *write)
-{
-    (void)env;
-    return losses_write_covered(write, &write->file->losses);
-}
-
 static void mem_recv_return(struct env *env, struct env_op *op)
 {
     (void)env;
@@ -2000,8 +1987,6 @@ static const struct env_ops mem_ops = {
     .submit = mem_submit,
     .file_close = mem_file_close,
     .file_synced = mem_file_synced,
-    .flush_covers = mem_flush_covers,
-    .write_covered = mem_write_covered,
     .recv_return = mem_recv_return,
     .sock_shutdown = mem_sock_ignore,
     .sock_close = mem_sock_ignore,

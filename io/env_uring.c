@@ -148,19 +148,6 @@ static int uring_file_synced(struct env *env, struct env_file *file)
     return losses_synced(&file->losses);
 }
 
-static bool uring_flush_covers(struct env *env, const struct env_file *flushed,
-                               const struct env_file *written)
-{
-    (void)env;
-    return flushed->in_place && written->in_place && flushed->fs == written->fs;
-}
-
-static int uring_write_covered(struct env *env, const struct env_op *write)
-{
-    (void)env;
-    return losses_write_covered(write, &write->file->losses);
-}
-
 static void uring_recv_return(struct env *env, struct env_op *op)
 {
     struct uring_env *u = uring_env_of(env);
@@ -644,8 +631,6 @@ static const struct env_ops uring_ops = {
     .submit = uring_submit,
     .file_close = uring_file_close,
     .file_synced = uring_file_synced,
-    .flush_covers = uring_flush_covers,
-    .write_covered = uring_write_covered,
     .recv_return = uring_recv_return,
     .sock_shutdown = uring_sock_shutdown,
     .sock_close = uring_sock_close,

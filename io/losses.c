@@ -30,9 +30,8 @@ void losses_begin(struct env_op *op, struct file_losses *f)
     if (is_synced_write(op)) {
         op->failed_known = losses_counted(f->device);
     } else if (is_plain_write(op)) {
-        op->failed_known = losses_counted(f->device);
         if (!f->unflushed)
-            f->failed_known = op->failed_known;
+            f->failed_known = losses_counted(f->device);
         f->unflushed = true;
         f->writes_begun++;
         f->writes_in_flight++;
@@ -62,13 +61,6 @@ int losses_synced(struct file_losses *f)
     bool lost = f->unflushed && losses_counted(f->device) != f->failed_known;
     f->unflushed = false;
     return lost ? -EIO : 0;
-}
-
-/* By the flush of another file. That the file itself has not been flushed stays known. */
-int losses_write_covered(const struct env_op *op, const struct file_losses *f)
-{
-    ASSERT(is_plain_write(op));
-    return losses_counted(f->device) != op->failed_known ? -EIO : 0;
 }
 
 int losses_end(const struct env_op *op, struct file_losses *f, int res)

@@ -41,7 +41,6 @@ void losses_begin(struct env_op *op, struct file_losses *f);
 void losses_note(const struct env_op *op, struct file_losses *f, int res);
 int losses_end(const struct env_op *op, struct file_losses *f, int res);
 int losses_synced(struct file_losses *f); /* env_file_synced */
-int losses_write_covered(const struct env_op *op, const struct file_losses *f);
 
 void losses_count(struct device_losses *device); /* a flush of it has failed */
 uint64_t losses_counted(const struct device_losses *device);

@@ -37,8 +37,9 @@ enum uring_tag {
     URING_TAG_MASK = 7,
 };
 
-/* Synced writes: the shard stays awake while one is in flight, if they usually are done soon. What
- * is slow, on a hard disk or because the shard itself is busy, counts and ends that. */
+/* Synced writes that are awaited: the shard stays awake while one is in flight, if they usually are
+ * done soon. What is slow, on a hard disk or because the shard itself is busy, counts and ends
+ * that. */
 struct uring_flushes {
     uint64_t limit_ns;   /* 0: it sleeps */
     uint64_t usual_ns;   /* from submission to completion, of the last few */

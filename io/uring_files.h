@@ -22,8 +22,6 @@ struct env_file {
     int slot; /* in the table, or -1 */
     struct file_losses losses;
     bool buffered;           /* O_DIRECT was refused */
-    bool in_place;           /* direct writes overwrite; a flush goes to the device of ... */
-    uint64_t fs;             /* ... the whole file system, by its number */
     uint32_t poll_bytes_max; /* reads up to this go into uring_poll's ring; 0: none */
 };
 

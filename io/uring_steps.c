@@ -115,7 +115,6 @@ static int direct_open(const char *path, int flags, struct env_file **ret)
         free(file);
         return rc;
     }
-    file->in_place = !file->buffered && device_overwrites_in_place(file->fd, &file->fs);
     *ret = file;
     return 0;
 }

@@ -90,8 +90,6 @@ const struct metric metrics[] = {
               "From making a journal write until the shard sees that it is durable."),
     HISTOGRAM("segment_flush_seconds", true, log.flush_us,
               "From asking for a segment's flush until the shard sees its end."),
-    COUNTER("journal_writes_covered_total", log.groups_covered,
-            "Journal writes that were made durable by the flush of a direct write."),
     COUNTER("journal_batch_bytes_total", log.journal_bytes, "Bytes of batches in the journal."),
     COUNTER("direct_writes_total", log.runs, "Large runs written straight to their segment."),
     COUNTER("direct_write_bytes_total", log.run_bytes, "Bytes of these runs."),

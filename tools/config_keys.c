@@ -64,8 +64,8 @@
       "how long a shard looks for work before it sleeps, polling network cards and NVMe disks "    \
       "that can be polled; lower latency, and a core that is never idle under load; 0: never")     \
     X("flush.poll.us", false, CONFIG_NUMBER, flush_poll_us, "0", 0, 1000000, NULL,                 \
-      "a shard stays awake for a write to the journal that usually takes no longer than this "     \
-      "to be on stable storage; lower latency of acks=all; 0: it sleeps")                          \
+      "a shard stays awake for a write to the journal that a producer or consumer waits for and "  \
+      "that usually takes no longer than this; lower latency of acks=all; 0: it sleeps")           \
     X("memory.bytes", false, CONFIG_SIZE, memory_bytes, "0", 0, 64 * TIB, NULL,                    \
       "memory of all shards together; 0: a quarter of what is allowed, at most 256 MiB a shard")   \
     X("egress", false, CONFIG_WORD, egress, "auto", 0, 0, "auto|send|send_zc|splice",              \

@@ -24,7 +24,7 @@ static bool many_gather(const struct log_store *s)
            !s->stopping && s->failed == 0;
 }
 
-static bool plog_is_awaited(const struct plog *p)
+bool plog_is_awaited(const struct plog *p)
 {
     return !list_empty(&p->waiting) || !list_empty(&p->watches) ||
            (p->watched_ns != 0 && env_now_ns(p->store->env) - p->watched_ns < WATCHED_LATELY_NS);

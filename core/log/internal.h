@@ -160,7 +160,6 @@ struct seg_io { /* a segment write in flight: the one destage of a partition, or
     struct sync_waiter sync;
     struct segment *seg;
     struct group *group; /* of a run */
-    bool covers_group;   /* its flush is the group's, too */
     uint64_t from_pos, to_pos, flush_ns;
     bool busy; /* the destage */
     struct chunk *chunks[SEG_IO_IOV_MAX];
@@ -259,13 +258,10 @@ struct group { /* one journal write and the runs recorded in it */
     uint8_t *buf;
     uint32_t used_bytes, records_n;
     uint64_t seq, virtual_pos, submit_ns;
-    uint32_t len_bytes;
     uint32_t prev_crc;
     unsigned pending;
     int rc;
-    /* Its write is not synced: the flush of one of its runs, which begins behind it, is its own. */
-    bool covered, written, flushed;
-    struct list_node runs_waiting; /* for that write: seg_io */
+    bool awaited; /* somebody waits for what is in it */
     struct env_op op;
     struct extent *extents;
     uint32_t extents_n, extents_cap;
@@ -277,7 +273,7 @@ struct journal_fill { /* journal_fill.c */
     struct env_op op;
     struct span blank[2]; /* places in the ring that have not been written yet */
     struct span piece;    /* in flight */
-    uint64_t next_ns;     /* not before, while others write */
+    uint64_t next_ns;     /* when the next one is to begin */
     uint64_t behind_seq;  /* the flush comes behind all journal writes before this one */
     uint8_t *super;       /* a block */
 };
@@ -460,6 +456,7 @@ int plog_absence(const struct plog *p);
 
 /* due.c */
 void plog_mark_dirty(struct plog *p);
+bool plog_is_awaited(const struct plog *p);
 void plog_mark_settled(struct plog *p);
 void plog_mark_start(struct plog *p);
 void plog_unmark(struct plog *p);
@@ -483,6 +480,7 @@ void store_fail(struct log_store *s, int rc, const char *what);
 /* journal_fill.c */
 void journal_fill_begin(struct journal *j);
 void journal_fill_pump(struct log_store *s);
+uint64_t journal_fill_deadline_ns(const struct log_store *s);
 bool journal_fill_busy(const struct log_store *s);
 void journal_fill_written(struct journal *j, uint64_t virtual_pos, uint64_t len_bytes);
 bool journal_fill_in_the_way(const struct journal *j, uint64_t virtual_pos);
@@ -530,7 +528,6 @@ bool store_memory_is_short(const struct log_store *s);
 bool run_may_start(struct segment *seg);
 uint64_t run_from(const struct segment *seg);
 void run_start(struct segment *seg, struct group *g, uint64_t to_pos);
-void runs_group_written(struct group *g);
 void run_retired(struct segment *seg);
 void runs_fini(struct log_store *s);
 

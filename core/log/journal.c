@@ -71,7 +71,7 @@ static struct group *group_begin(struct log_store *s)
     g->extents_n = 0;
     g->pending = 0;
     g->rc = 0;
-    g->covered = g->written = g->flushed = false;
+    g->awaited = false;
     return g;
 }
 
@@ -132,9 +132,10 @@ static void record_finish(struct group *g, struct journal_record *rec, uint32_t 
     g->records_n++;
 }
 
-static void extent_fill(struct extent *e, struct segment *seg, const struct journal_record *rec,
-                        bool run)
+static void extent_fill(struct group *g, struct extent *e, struct segment *seg,
+                        const struct journal_record *rec, bool run)
 {
+    g->awaited |= plog_is_awaited(seg->plog);
     *e = (struct extent){seg->plog, seg, rec->pos + rec->data_bytes, rec->end_offset, run};
     seg->plog->store->fresh_bytes -= e->to_pos - seg->queued_pos;
     seg->queued_pos = e->to_pos;
@@ -176,7 +177,7 @@ static bool add_batches(struct group *g, struct segment *seg)
     ASSERT(copied);
     record_finish(g, &rec, (uint32_t)rec.data_bytes);
     segment_pin(seg, rec.pos, g->virtual_pos);
-    extent_fill(e, seg, &rec, false);
+    extent_fill(g, e, seg, &rec, false);
     counter_add(&g->store->counters.journal_bytes, rec.data_bytes);
     return true;
 }
@@ -239,7 +240,7 @@ static bool add_run(struct group *g, struct segment *seg)
     if (e == NULL)
         return false;
     run_record_finish(g, seg, &rec);
-    extent_fill(e, seg, &rec, true);
+    extent_fill(g, e, seg, &rec, true);
     run_start(seg, g, image_at);
     return true;
 }
@@ -257,7 +258,7 @@ static bool add_settled(struct group *g, struct segment *seg)
     if (e == NULL)
         return false;
     run_record_finish(g, seg, &rec);
-    extent_fill(e, seg, &rec, false);
+    extent_fill(g, e, seg, &rec, false);
     return true;
 }
 
@@ -425,41 +426,14 @@ static void journal_retire(struct log_store *s)
     }
 }
 
-static void group_write(struct group *g, unsigned flags);
-
-static void group_write_durable(struct group *g)
-{
-    struct log_store *s = g->store;
-    counter_hist_add(&s->counters.group_us, (env_now_ns(s->env) - g->submit_ns) / NS_PER_US);
-}
-
-/* Only the journal's own part is left of a group that counted on its runs' flushes. The same bytes
- * once more, where none succeeded: what became of them is not known. */
-static void covered_write_end(struct group *g)
-{
-    if (!g->written || g->pending > 1)
-        return;
-    g->covered = false;
-    if (!g->flushed) {
-        group_write(g, ENV_DSYNC);
-        return;
-    }
-    counter_add(&g->store->counters.groups_covered, 1);
-    group_write_durable(g);
-    group_part_done(g, 0);
-}
-
 void group_part_done(struct group *g, int rc)
 {
     ASSERT(g->state == GROUP_WRITING);
     ASSERT(g->pending > 0);
     if (rc < 0 && g->rc == 0)
         g->rc = rc;
-    if (--g->pending > 0) {
-        if (g->covered)
-            covered_write_end(g);
+    if (--g->pending > 0)
         return;
-    }
     g->state = GROUP_DONE;
     journal_retire(g->store);
 }
@@ -467,22 +441,9 @@ void group_part_done(struct group *g, int rc)
 static void on_group_written(struct env_op *op)
 {
     struct group *g = container_of(op, struct group, op);
-    g->written = true;
-    g->covered = g->covered && op->res >= 0;
-    runs_group_written(g);
-    if (g->covered) {
-        covered_write_end(g);
-        return;
-    }
-    group_write_durable(g);
+    struct log_store *s = g->store;
+    counter_hist_add(&s->counters.group_us, (env_now_ns(s->env) - g->submit_ns) / NS_PER_US);
     group_part_done(g, op->res);
-}
-
-static void group_write(struct group *g, unsigned flags)
-{
-    const struct journal *j = &g->store->journal;
-    env_write(g->store->env, &g->op, j->file, g->buf, g->len_bytes,
-              ring_position(j, g->virtual_pos), flags, on_group_written);
 }
 
 static void group_count(struct group *g, uint32_t len_bytes)
@@ -519,9 +480,9 @@ static void group_submit(struct group *g)
     j->head_pos = g->virtual_pos + len;
     j->groups_n++;
     group_count(g, len);
-    g->len_bytes = len;
     journal_fill_written(j, g->virtual_pos, len);
-    group_write(g, g->covered ? 0 : ENV_DSYNC);
+    env_write(s->env, &g->op, j->file, g->buf, len, ring_position(j, g->virtual_pos),
+              ENV_DSYNC | (g->awaited ? ENV_AWAITED : 0), on_group_written);
 }
 
 /* ---- marks ---- */
@@ -660,7 +621,6 @@ int journal_open(struct log_store *s, char *reason, size_t reason_size)
     uint8_t *buffers = store_alloc(s, GROUPS * (size_t)JOURNAL_WRITE_BYTES_MAX + BLOCK_BYTES);
     for (unsigned i = 0; i < GROUPS; i++) {
         j->groups[i].store = s;
-        list_init(&j->groups[i].runs_waiting);
         if (buffers != NULL)
             j->groups[i].buf = buffers + i * (size_t)JOURNAL_WRITE_BYTES_MAX;
     }

@@ -1,22 +1,21 @@
-/* journal_fill.c: writes a new journal's ring with zeros while there is nothing else to write.
+/* journal_fill.c: writes a new journal's ring with zeros, at leisure, behind the start.
  * The ring's space is reserved when the file is made, and reads as zeros from then on: what is
  * written here changes nothing but the price. The first write to a place that was only reserved
- * costs the file system a commit of its own, and each place is written again and again. Behind a
- * flush of all of it (j->filled) no write changes anything but the bytes themselves, so the flush
- * of another file makes it durable, too: see journal.c.
- * Happy path: journal_fill_pump(), once a turn, has the next blank piece written, one at a time,
- *   more slowly beside other work -> a flush -> filled -> both superblocks say so, so that the next
- *   start does not begin again.
- * Failure: what cannot be written is left to the journal itself to find out; filled stays false.
- * Relies on: nothing that counts lies in the ring when the store has been opened; no journal write
- *   begins where a piece is in flight (journal_fill_in_the_way); one goes where the one before it
- *   ends or to the start of the ring, so what it writes of a blank span is its start. */
+ * costs the file system a commit of its own, and each place is written again and again.
+ * Happy path: journal_fill_pump(), once a turn, has the next blank piece written when it is time,
+ *   more slowly beside other writes -> a flush -> filled -> both superblocks say so, so that the
+ * next start does not begin again. Failure: what cannot be written is left to the journal itself to
+ * find out; filled stays false. Relies on: nothing that counts lies in the ring when the store has
+ * been opened; no journal write begins where a piece is in flight (journal_fill_in_the_way); one
+ * goes where the one before it ends or to the start of the ring, so what it writes of a blank span
+ * is its start. */
 #include "core/log/internal.h"
 
 #include "core/base/logger.h"
 
 #define FILL_BYTES (512u * 1024u)
-#define FILL_PAUSE_NS 20000000ull /* between pieces, while others write */
+#define FILL_PAUSE_NS 4000000ull       /* from the start of one piece to that of the next ... */
+#define FILL_PAUSE_BUSY_NS 20000000ull /* ... and beside other writes */
 
 static uint8_t zeros[FILL_BYTES] __attribute__((aligned(BLOCK_BYTES)));
 
@@ -83,18 +82,12 @@ static const struct span *blank_span(const struct journal_fill *f)
     return NULL;
 }
 
-static bool fill_is_due(const struct log_store *s)
-{
-    const struct journal *j = &s->journal;
-    bool others = j->groups_n > 0 || !list_empty(&s->dirty);
-    return !others || env_now_ns(s->env) >= j->fill.next_ns;
-}
-
 static void piece_write(struct log_store *s, const struct span *blank)
 {
     struct journal *j = &s->journal;
     struct journal_fill *f = &j->fill;
-    f->next_ns = env_now_ns(s->env) + FILL_PAUSE_NS;
+    bool others = j->groups_n > 0 || !list_empty(&s->dirty);
+    f->next_ns = env_now_ns(s->env) + (others ? FILL_PAUSE_BUSY_NS : FILL_PAUSE_NS);
     f->piece = (struct span){blank->from, MIN(blank->from + FILL_BYTES, blank->to)};
     env_write(s->env, &f->op, j->file, zeros, f->piece.to - f->piece.from,
               JOURNAL_RING_START + f->piece.from, 0, on_done);
@@ -115,15 +108,31 @@ static bool writes_ended(const struct journal *j)
     return j->groups_n == 0 || j->groups[j->first_group].seq >= j->fill.behind_seq;
 }
 
+/* A stop does not wait for what is left. */
+static bool may_go_on(const struct log_store *s)
+{
+    const struct journal_fill *f = &s->journal.fill;
+    return f->state != FILL_ENDED && !f->op.busy && !s->unsettled && !s->stopping && !s->closing &&
+           s->failed == 0;
+}
+
+uint64_t journal_fill_deadline_ns(const struct log_store *s)
+{
+    const struct journal_fill *f = &s->journal.fill;
+    if (!may_go_on(s) || (f->state == FILL_FLUSHES && !writes_ended(&s->journal)))
+        return UINT64_MAX;
+    return f->state == FILL_WRITES ? f->next_ns : 0;
+}
+
 void journal_fill_pump(struct log_store *s)
 {
     struct journal *j = &s->journal;
     struct journal_fill *f = &j->fill;
-    if (f->state == FILL_ENDED || f->op.busy || s->unsettled || s->closing || s->failed != 0)
+    if (!may_go_on(s))
         return;
     const struct span *blank = blank_span(f);
     if (f->state == FILL_WRITES && blank != NULL) {
-        if (fill_is_due(s))
+        if (env_now_ns(s->env) >= f->next_ns)
             piece_write(s, blank);
         return;
     }

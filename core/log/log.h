@@ -71,8 +71,7 @@ struct log_counters {
     uint64_t groups;                         /* journal writes */
     uint64_t journal_bytes, runs, run_bytes; /* batches, by their way to disk */
     uint64_t destage_bytes, checkpoints;
-    uint64_t groups_covered; /* journal writes that a run's flush made durable, too */
-    uint64_t shared_syncs;   /* of a file system, for many files */
+    uint64_t shared_syncs;                    /* of a file system, for many files */
     uint64_t segments_trimmed, trimmed_bytes; /* given back, below the start of their log */
     uint64_t compacted_segments;              /* replaced by what compaction left of them */
     uint64_t pool_taken;                      /* files for segments that came from the pool */

@@ -3,9 +3,7 @@
  * it ends, so that the device has the next to write while it flushes.
  * Happy path: run_start() -> written -> a flush of its file, shared by all runs that were written
  *   when it began, one flush of a file at a time -> group_part_done(); the group retires behind
- *   those before it, so no run counts before its predecessor does. Where that flush also covers the
- *   journal (env_flush_covers, a journal that is filled), the group's own write needs none: the run
- *   waits for it, and flushes both.
+ *   those before it, so no run counts before its predecessor does.
  * Failure: the partition is fenced by the first one that fails, which may have been written before
  *   an earlier one; none that has not ended by then counts. At recovery each is asked whether it is
  *   there, and the first that is not is a hole.
@@ -53,13 +51,6 @@ static void run_failed(struct log_store *s, const struct group *g)
     store_want_cycle(s);
 }
 
-/* The group's write was done before the flush began. */
-static bool group_was_flushed(struct seg_io *io)
-{
-    struct group *g = io->group;
-    return io->covers_group && g->written && env_write_covered(g->store->env, &g->op) == 0;
-}
-
 /* What else the group holds can count, whatever became of the run. Once a flush of the file has
  * failed, a later one says nothing of what was written before (io/losses.h: it is told once). */
 static void run_end(struct seg_io *io, int rc)
@@ -68,8 +59,6 @@ static void run_end(struct seg_io *io, int rc)
     struct group *g = io->group;
     if (rc < 0)
         seg_io_failed(io, rc);
-    else
-        g->flushed |= group_was_flushed(io);
     if (io->seg->plog->fenced != 0)
         run_failed(s, g);
     seg_file_release(io->seg);
@@ -113,22 +102,8 @@ static void on_run_written(struct env_op *op)
         run_end(io, op->res);
         return;
     }
-    if (io->covers_group && !io->group->written) {
-        list_push_tail(&io->group->runs_waiting, &io->link);
-        return;
-    }
     list_push_tail(&io->seg->runs_written, &io->link);
     runs_flush(io->seg);
-}
-
-/* Its journal write has ended: a flush that begins now comes behind it. */
-void runs_group_written(struct group *g)
-{
-    for (struct list_node *it; (it = list_pop_head(&g->runs_waiting)) != NULL;) {
-        struct seg_io *io = container_of(it, struct seg_io, link);
-        list_push_tail(&io->seg->runs_written, &io->link);
-        runs_flush(io->seg);
-    }
 }
 
 /* Behind run_may_start(): writes from run_from() up to to_pos as a part of the group. */
@@ -139,8 +114,6 @@ void run_start(struct segment *seg, struct group *g, uint64_t to_pos)
     uint64_t end = seg_io_prepare(io, seg, run_from(seg), to_pos);
     ASSERT(end == to_pos);
     io->group = g;
-    io->covers_group = s->journal.filled && env_flush_covers(s->env, seg->file, s->journal.file);
-    g->covered |= io->covers_group;
     g->pending++;
     seg->run_pos = to_pos;
     seg->runs_n++;

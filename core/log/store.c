@@ -239,7 +239,7 @@ uint64_t log_store_deadline_ns(const struct log_store *s)
     uint64_t deadline = MIN(s->retry_ns, MIN(journal_deadline_ns(s), scrub_deadline_ns(s)));
     deadline = MIN(deadline, MIN(due_deadline_ns(s), retention_deadline_ns(s)));
     deadline = MIN(deadline, MIN(compact_deadline_ns(s), move_deadline_ns(s)));
-    deadline = MIN(deadline, park_run_deadline_ns(s));
+    deadline = MIN(deadline, MIN(park_run_deadline_ns(s), journal_fill_deadline_ns(s)));
     if (!list_empty(&s->disk_waiters))
         deadline = MIN(deadline, env_now_ns(s->env) + DISK_WAIT_NS);
     bool waits = !list_empty(&s->memory_waiters) || !list_empty(&s->dirty) || s->unsettled;

@@ -22,14 +22,8 @@ FOLDERS = ("core", "io", "numa", "net", "bench", "tools", "tests/sim")
 # name: [(file, text, broken text), ...]
 MUTATIONS = {
     "ack-before-flush": [
-        ("core/log/journal.c", "group_write(g, g->covered ? 0 : ENV_DSYNC);",
-         "group_write(g, 0);")],
-    "journal-filled-without-flush": [
-        ("core/log/journal_fill.c", "        env_flush(s->env, &f->op, j->file, on_done);",
-         "        super_write(s);")],
-    "run-flushed-before-its-journal-write": [
-        ("core/log/run.c", "if (io->covers_group && !io->group->written) {", "if (false) {"),
-        ("core/log/run.c", "io->covers_group && g->written && env", "io->covers_group && env")],
+        ("core/log/journal.c", "ENV_DSYNC | (g->awaited ? ENV_AWAITED : 0), on_group_written",
+         "0, on_group_written")],
     "run-without-flush": [
         ("core/log/run.c",
          "    if (op->res < 0) {\n        run_end(io, op->res);",

@@ -581,17 +581,6 @@ static int sim_file_synced(struct env *env, struct env_file *file)
     return env_file_synced(env_of(env)->mem, file);
 }
 
-static bool sim_flush_covers(struct env *env, const struct env_file *flushed,
-                             const struct env_file *written)
-{
-    return env_flush_covers(env_of(env)->mem, flushed, written);
-}
-
-static int sim_write_covered(struct env *env, const struct env_op *write)
-{
-    return env_write_covered(env_of(env)->mem, write);
-}
-
 static void sim_recv_return(struct env *env, struct env_op *op)
 {
     (void)env;
@@ -709,8 +698,6 @@ static const struct env_ops sim_ops = {
     .submit = sim_submit,
     .file_close = sim_file_close,
     .file_synced = sim_file_synced,
-    .flush_covers = sim_flush_covers,
-    .write_covered = sim_write_covered,
     .recv_return = sim_recv_return,
     .sock_shutdown = sim_sock_shutdown,
     .sock_close = sim_sock_close,

@@ -96,31 +96,6 @@ Test(losses, what_was_written_to_other_files_is_not_called_durable)
     machine_stop();
 }
 
-/* The flush of one file stands for that of another, of which written blocks were overwritten. */
-Test(losses, a_flush_that_covers_another_files_write_says_nothing_behind_a_failed_one)
-{
-    machine_start(9);
-    struct env_name_step dir = {.kind = ENV_STEP_MKDIR, .path = "/dev2"};
-    cr_assert_eq(env_names_wait(env[0], &dir, 1), 0);
-    struct env_file *f = make(0, "/f"), *g = make(0, "/g"), *h = make(0, "/dev2/h");
-    struct env_op covered = {0}, next = {0};
-    cr_assert(env_flush_covers(env[0], g, f));
-    cr_assert_not(env_flush_covers(env[0], h, f), "another device");
-    env_write(env[0], &covered, f, block, BLOCK_BYTES, 0, 0, on_done);
-    cr_assert_eq(wait_for(0, &covered), (int)BLOCK_BYTES);
-    write_block(0, g);
-    cr_assert_eq(env_flush_wait(env[0], g), 0);
-    cr_assert_eq(env_write_covered(env[0], &covered), 0);
-    fail_a_flush(0, g);
-    env_write(env[0], &next, f, block, BLOCK_BYTES, 0, 0, on_done);
-    cr_assert_eq(wait_for(0, &next), (int)BLOCK_BYTES);
-    write_block(0, g);
-    cr_assert_eq(env_flush_wait(env[0], g), 0);
-    cr_assert_eq(env_write_covered(env[0], &covered), -EIO, "begun before the one that failed");
-    cr_assert_eq(env_write_covered(env[0], &next), 0, "begun behind it");
-    machine_stop();
-}
-
 /* A sync of the file system stands for the flush of each file. */
 Test(losses, a_sync_of_the_file_system_says_of_each_file_what_its_flush_would)
 {

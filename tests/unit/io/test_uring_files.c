@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "core/base/bytes.h"
-#include "io/device.h"
 
 enum { MIB = 1 << 20 };
 
@@ -37,29 +36,6 @@ Test(uring_files, write_then_read_back)
     env_destroy(env);
     free(in);
     free(out);
-    dir_remove(&dir);
-}
-
-/* Where nothing else is known to, the flush of one file says nothing of another. */
-Test(uring_files, a_flush_covers_other_files_of_ext4_only)
-{
-    struct test_dir dir;
-    struct device device;
-    dir_make(&dir);
-    cr_assert_eq(device_describe(dir_name(&dir, ""), &device), 0);
-    bool in_place = strcmp(device.fs_type, "ext4") == 0 && device.dio_offset_align_bytes > 0;
-    struct env *env = env_make(NULL, 0);
-    struct env_file *a = file_make(env, dir_name(&dir, "a"), MIB),
-                    *b = file_make(env, dir_name(&dir, "b"), MIB),
-                    *c = file_make(env, "/dev/shm/penstock-covers", MIB);
-    unlink("/dev/shm/penstock-covers");
-    cr_assert_eq(env_flush_covers(env, a, b), in_place);
-    cr_assert_not(env_flush_covers(env, a, c));
-    cr_assert_not(env_flush_covers(env, c, c), "not in memory");
-    env_file_close(env, a);
-    env_file_close(env, b);
-    env_file_close(env, c);
-    env_destroy(env);
     dir_remove(&dir);
 }
 

@@ -1,5 +1,4 @@
-/* A new journal's space is written once, while nothing else is, and never over what counts; what
- * may rely on that, and what may not. */
+/* A new journal's space is written once, while nothing else is, and never over what counts. */
 #include <criterion/criterion.h>
 
 #include "core/base/bytes.h"
@@ -9,11 +8,6 @@
 enum { DIRECT_MIN = 1 << 20, NOTE_BYTES = 2 * BLOCK_BYTES };
 
 static struct log_fixture f;
-
-static const struct log_counters *counters(void)
-{
-    return log_store_counters(f.store);
-}
 
 static void open_store(void)
 {
@@ -63,73 +57,6 @@ Test(journal_fill, after_a_crash_it_begins_again)
     cr_assert_eq(idle_bytes(), f.config.journal_bytes + NOTE_BYTES, "also before the head");
     cr_assert(fixture_verify_all(&f), "%s", f.why);
     fixture_fini(&f);
-}
-
-static void write_run(void)
-{
-    cr_assert_eq(fixture_append(&f, 0, DIRECT_MIN, 1), 0);
-    fixture_settle(&f);
-}
-
-/* The first ones make the file. */
-static void write_runs(void)
-{
-    for (unsigned i = 0; i < 4; i++)
-        write_run();
-    cr_assert_gt(counters()->runs, 0u);
-}
-
-static void cut_and_verify(uint64_t seed)
-{
-    mem_world_power_off(f.world);
-    fixture_crash(&f);
-    open_store();
-    cr_assert(fixture_verify_all(&f), "seed %lu: %s", (unsigned long)seed, f.why);
-    fixture_fini(&f);
-}
-
-Test(journal_fill, only_behind_it_is_a_run_flushed_for_the_journal_too)
-{
-    for (uint64_t seed = 400; seed < 410; seed++) {
-        start(seed);
-        mem_world_fail_at(f.world, MEM_FAULT_WRITE_EIO, 1);
-        idle_bytes();
-        write_runs();
-        cr_assert_eq(counters()->groups_covered, 0u, "it could not be filled");
-        cut_and_verify(seed);
-    }
-    start(4);
-    idle_bytes();
-    write_runs();
-    cr_assert_gt(counters()->groups_covered, 0u);
-    uint64_t covered = counters()->groups_covered;
-    fixture_append(&f, 1, 1000, 1);
-    fixture_settle(&f);
-    cr_assert_eq(counters()->groups_covered, covered, "without a run it is synced itself");
-    cut_and_verify(4);
-}
-
-/* A flush that fails is the end of the run's partition alone, not of the others whose records are
- * in the same journal write: that is made again. */
-Test(journal_fill, a_failed_flush_does_not_take_the_journal_along)
-{
-    for (uint64_t seed = 500; seed < 520; seed++) {
-        start(seed);
-        idle_bytes();
-        write_runs();
-        mem_world_fail_at(f.world, MEM_FAULT_FLUSH_EIO, 1);
-        unsigned acked = f.acked;
-        uint64_t groups = counters()->groups;
-        cr_assert_eq(fixture_append(&f, 1, 1000, 1), 0);
-        cr_assert_eq(fixture_append(&f, 0, DIRECT_MIN, 1), 0);
-        fixture_turn(&f);
-        cr_assert_eq(counters()->groups, groups + 1);
-        fixture_settle(&f);
-        cr_assert_eq(mem_world_fault_hits(f.world, MEM_FAULT_FLUSH_EIO), 1u);
-        cr_assert_eq(f.acked, acked + 1);
-        cr_assert_eq(counters()->failed, 0u);
-        cut_and_verify(seed);
-    }
 }
 
 /* Several laps, with pieces in flight that take long, and the power cut anywhere. */
