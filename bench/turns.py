@@ -3,8 +3,8 @@
 
     bench/turns.py [--mib 192] [--binary build/penstock] [--only NAME]
 
-A broker of one shard on the lower half of the CPUs. For each row a topic of keyed 1 KiB records (values pack to
-about half): `compact` writes it, turns cleanup.policy=compact on and waits until nothing is left to do;
+A broker of one shard on the lower half of the CPUs. For each row a topic of keyed 1 KiB records (by default; values
+pack to about half): `compact` writes it, turns cleanup.policy=compact on and waits until nothing is left to do;
 `recode` writes it to a topic of another compression.type. A turn is from waking up to the next submission, as
 the broker's turn_seconds has it, in buckets of powers of two: "longest" is the bound of the last bucket that got
 one. Wall time: what else runs on the machine counts, so let nothing run. Needs 1 GiB of disk for a moment.
@@ -23,6 +23,7 @@ from where import MIB, ROOT, end, free_port, halves, start
 
 BEGIN_S = 30 # until the first segment is compacted
 QUIET_S = 2  # without another one: done
+SEGMENTS = 8 # at least: zstd packs a batch to a fortieth, since it finds the values again
 ROWS = {
     # name: what is done, of the producer, of the topic
     "compact, plain batches of 16 KiB": ("compact", {"batch.size": "16KiB"}, {}),
@@ -33,6 +34,7 @@ ROWS = {
     "compact, gzip batches of 1 MiB": ("compact", {"compression.type": "gzip"}, {}),
     "compact, zstd batches of 4 KiB": ("compact",
                                        {"batch.size": "4KiB", "compression.type": "zstd"}, {}),
+    "compact, 2,000,000 keys": ("compact", {"record.size": 100, "keys": 2000000}, {}),
     "recode, plain to zstd, 1 MiB": ("recode", {}, {"compression.type": "zstd"}),
     "recode, plain to zstd level 19, 1 MiB": ("recode", {}, {"compression.type": "zstd",
                                                              "compression.zstd.level": 19}),
@@ -40,7 +42,7 @@ ROWS = {
     "recode, zstd to gzip, 1 MiB": ("recode", {"compression.type": "zstd"},
                                     {"compression.type": "gzip"}),
 }
-PRODUCER = {"record.size": "1KiB", "keys": 2000, "value.entropy": 0.5, "batch.size": "1MiB",
+PRODUCER = {"record.size": 1024, "keys": 2000, "value.entropy": 0.5, "batch.size": "1MiB",
             "linger.ms": 50, "acks": "all", "topic.reuse": "true", "rate": "max",
             "buffer.memory": "8MiB"}
 TOPIC = {"segment.bytes": 2 * MIB, "min.cleanable.dirty.ratio": 0.01,
@@ -70,25 +72,30 @@ class Broker:
         if done.wait() != 0:
             sys.exit(f"turns: {' '.join(map(str, command))}: {self.log.name}")
 
-    def produce(self, topic, settings, mib):
-        """That much, or what ten seconds take."""
-        before = self.look()["append_records_total"]
+    def produce(self, topic, settings, mib, log_bytes=0):
+        """That much, and so long that the log grows by so many bytes, or what ten seconds take."""
+        before, records = self.look(), mib * MIB // settings["record.size"]
         options = [text for pair in settings.items() for text in ("-o", "=".join(map(str, pair)))]
         client = start([self.binary, "bench", "produce", "--bootstrap", self.bootstrap, "--topic",
                         topic, "--duration.s", "600", "--quiet", *options],
                        self.client_cpus, stdout=self.log, stderr=self.log)
         until = time.monotonic() + 10
-        while self.look()["append_records_total"] - before < mib * 1024 and \
-                time.monotonic() < until and client.poll() is None:
+        while time.monotonic() < until and client.poll() is None:
+            now = self.look()
+            grown = {name: now[name] - before[name] for name in
+                     ("append_records_total", "append_bytes_total")}
+            if grown["append_records_total"] >= records and \
+                    grown["append_bytes_total"] >= log_bytes:
+                break
             time.sleep(0.05)
         if client.poll() is not None:
             sys.exit(f"turns: the client ended too soon: {self.log.name}")
         end(client)
 
     def compact(self, topic):
+        first = seen = self.look()["compacted_segments_total"]
         self.client("config", "set", "-b", self.bootstrap, "--topic", topic,
                     "cleanup.policy=compact")
-        first = seen = self.look()["compacted_segments_total"]
         begun = since = time.monotonic()
         while time.monotonic() < (since + QUIET_S if seen > first else begun + BEGIN_S):
             time.sleep(0.1)
@@ -105,7 +112,7 @@ def measure(broker, number, what, producer, topic_configs, mib):
                for text in ("-c", "=".join(map(str, pair)))]
     broker.client("topic", "create", "-b", broker.bootstrap, topic, "-p", 1, *configs)
     if what == "compact":
-        broker.produce(topic, {**PRODUCER, **producer}, mib)
+        broker.produce(topic, {**PRODUCER, **producer}, mib, SEGMENTS * TOPIC["segment.bytes"])
     before, begun = broker.look(), time.monotonic()
     if what == "compact":
         broker.compact(topic)

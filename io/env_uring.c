@@ -21,6 +21,8 @@ enum {
     CQ_PER_SQ = 4, /* one op can bring several completions, and many wait long for theirs */
     RETRIES_MAX = 100,
     CANCEL_AGAIN_NS = 100 * 1000 * 1000,
+    AWAKE_NS = 10 * 1000 * 1000, /* while helpers compute: then they get a share of the core */
+    SHARE_NS = 500 * 1000,
     WORKERS_FILES = 16,
     WORKERS_OTHER = 4,
 };
@@ -363,11 +365,30 @@ static bool busy_poll(struct uring_env *u, uint64_t deadline_ns)
     return true;
 }
 
+static void gap_make(struct uring_env *u)
+{
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &(struct timespec){.tv_nsec = SHARE_NS}, NULL);
+    counter_add(&u->env.counters.syscalls, 1);
+    u->slept_ns = clock_now_ns();
+}
+
+/* Those that compute run while the shard sleeps (uring_names.h), and on the other cores of the
+ * process. A shard that does not sleep makes gaps for them, each shorter than a turn may be. */
+static void give_way(struct uring_env *u)
+{
+    if (!uring_names_busy(&u->work))
+        u->slept_ns = u->now_ns;
+    else if (clock_now_ns() - u->slept_ns >= AWAKE_NS)
+        gap_make(u);
+}
+
 /* The one system call of the turn; more only when the queue is too small for what is queued, or to
  * poll. */
 static void submit_and_wait(struct uring_env *u, uint64_t deadline_ns)
 {
     bool all = prepare(u);
+    uring_names_wake(&u->names);
+    uring_names_wake(&u->work);
     while (!all) {
         if (enter(u, 0, 0) < 0)
             break; /* -EBUSY, -EAGAIN: completions must be taken first, which comes next */
@@ -381,6 +402,7 @@ static void submit_and_wait(struct uring_env *u, uint64_t deadline_ns)
     if (wait) {
         enter(u, 1, deadline_ns == UINT64_MAX ? UINT64_MAX : deadline_ns - now_ns);
         uring_post_awake(u->group, u->env.index);
+        u->slept_ns = clock_now_ns();
     } else if (compat_sq_flush(&u->ring) > 0 || kernel_has_work(u)) {
         enter(u, 0, 0);
     }
@@ -530,6 +552,7 @@ static void uring_turn(struct env *env, uint64_t deadline_ns)
     counter_add(&env->counters.turns, 1);
     turn_ended(u);
     submit_and_wait(u, deadline_ns);
+    give_way(u);
     u->now_ns = clock_now_ns();
     uring_fixed_pump(&u->fixed);
     reap(u);

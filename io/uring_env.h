@@ -69,6 +69,7 @@ struct uring_env {
     bool populating;     /* a worker of the kernel makes pages present */
     uint64_t bell_value; /* where the bell's read goes */
     uint64_t busy_ns;    /* to look for work before it sleeps */
+    uint64_t slept_ns;   /* when it last did, or nobody computed */
     struct uring_flushes flushes;
 
     struct uring_files files;

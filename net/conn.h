@@ -64,7 +64,8 @@ struct conn {
     uint32_t stash_at, stash_n;
     uint64_t active_ns; /* last time that something moved */
     /* While memory is short: what its socket had moved when it was last seen to take part. */
-    uint64_t watch_bytes, watch_ns;
+    uint64_t watch_bytes;
+    unsigned watch_looks; /* since then without it moving */
     unsigned watch_round; /* net->pressed_round of these */
     struct env_op recv_op;
     struct conn_send *sending; /* on_done has not come */

@@ -3,15 +3,16 @@
  * moments and not minutes.
  * Happy path: nobody waits, and there is no timer. Else each connection that holds memory (of a
  *   frame that is arriving, or of replies that are leaving) is looked at twice a second: what has
- *   its socket moved? Who moves less than CONN_PRESSED_BYTES in CONN_PRESSED_MS is closed. Requests
- *   that wait, a long poll say, are answered now where others of the same connection are open:
- * those behind may be ready, hold memory, and cannot leave before. Failure: none of its own; a log
- * line for each. Threads: the shard's. */
+ *   its socket moved? Who moves less than CONN_PRESSED_BYTES in PRESSED_LOOKS is closed (not in so
+ *   much time: while the machine stood still nobody could move). Requests that wait, a long poll
+ *   say, are answered now where others of the same connection are open: those behind may be
+ *   ready, hold memory, and cannot leave before.
+ * Failure: none of its own; a log line for each. Threads: the shard's. */
 #include "core/base/bytes.h"
 #include "io/sock.h"
 #include "net/conn.h"
 
-#define CONN_PRESSED_MS 2000u
+#define PRESSED_LOOKS 4u
 #define CONN_PRESSED_BYTES (16u << 10)
 #define CHECK_MS 500u
 #define NS_PER_MS UINT64_C(1000000)
@@ -29,11 +30,11 @@ static bool holds_memory(const struct conn *c)
     return c->sends > 0 || (x != NULL && (x->block != NULL || x->r.place.block != NULL));
 }
 
-static void watch_restart(struct conn *c, uint64_t moved_bytes, uint64_t now)
+static void watch_restart(struct conn *c, uint64_t moved_bytes)
 {
     c->watch_round = c->net->pressed_round;
     c->watch_bytes = moved_bytes;
-    c->watch_ns = now;
+    c->watch_looks = 0;
 }
 
 static void requests_hurry(struct conn *c)
@@ -44,7 +45,7 @@ static void requests_hurry(struct conn *c)
         request_cancel(container_of(node, struct request, link));
 }
 
-static void conn_watch(struct conn *c, uint64_t now)
+static void conn_watch(struct conn *c)
 {
     struct net *net = c->net;
     requests_hurry(c);
@@ -54,10 +55,10 @@ static void conn_watch(struct conn *c, uint64_t now)
     }
     uint64_t moved = env_sock_moved_bytes(net->shard->env, c->sock);
     if (c->watch_round != net->pressed_round || moved - c->watch_bytes >= CONN_PRESSED_BYTES) {
-        watch_restart(c, moved, now);
+        watch_restart(c, moved);
         return;
     }
-    if (now - c->watch_ns < CONN_PRESSED_MS * NS_PER_MS)
+    if (++c->watch_looks < PRESSED_LOOKS)
         return;
     if (c->state == CONN_CLOSED) {
         conn_abandon(c);
@@ -77,9 +78,8 @@ static void on_pressed_timer(struct shard_timer *t)
         net->pressed_round++; /* what was seen does not count the next time */
         return;
     }
-    uint64_t now = env_now_ns(net->shard->env);
     list_for_each_safe(node, next, &net->conns)
-        conn_watch(container_of(node, struct conn, link), now);
+        conn_watch(container_of(node, struct conn, link));
 }
 
 void pressure_arm(struct net *net)

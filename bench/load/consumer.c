@@ -45,6 +45,14 @@ static void on_link_open(struct rpc_conn *conn)
     k->fetching = false;
 }
 
+static void parts_lose_touch(struct fetch_link *k)
+{
+    struct intake *in = &k->c->intake;
+    for (unsigned i = 0; i < in->parts_n; i++)
+        if (k->c->l->cluster.leaders[in->parts[i].verify.partition] == (int16_t)k->node)
+            in->parts[i].out_of_touch = true;
+}
+
 static void on_link_closed(struct rpc_conn *conn, int rc)
 {
     struct fetch_link *k = container_of(conn, struct fetch_link, conn);
@@ -52,6 +60,7 @@ static void on_link_closed(struct rpc_conn *conn, int rc)
     k->fetching = false;
     if (l->closing)
         return;
+    parts_lose_touch(k);
     course_counts(&l->course)->reconnects++;
     l->course.out.connection_rc = rc;
     k->not_before_ns = env_now_ns(l->env) + RETRY_NS;
@@ -165,6 +174,7 @@ static int answer_take(struct fetch_link *k, uint8_t *body, uint32_t len)
                 error_take(k, part, data);
                 continue;
             }
+            part->out_of_touch = false;
             if (!records_take(c, part, &data->records, now_ns))
                 k->not_before_ns = now_ns + RETRY_NS; /* asked again it may be the same */
             part_advance(c, part, data->high_watermark);

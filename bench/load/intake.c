@@ -131,14 +131,17 @@ void intake_part_rewind(struct intake_part *part, int64_t offset)
 }
 
 /* A tailing consumer should have got all that was produced. What it has not fetched is not lost: of
- * the log's end nothing is known then. */
+ * the log's end nothing is known then, nor when its broker has gone, after the last
+ * acknowledgements perhaps. */
 static void part_verify(const struct intake *in, struct intake_part *part,
                         const struct produced *all)
 {
     bool tailing = in->role == INTAKE_TAILING, unread = part->offset < part->high_watermark;
     if (tailing && unread)
         part->verify.log->unread += (uint64_t)(part->high_watermark - part->offset);
-    if (tailing && !unread)
+    if (tailing && !unread && part->out_of_touch)
+        part->verify.log->unread += verify_part_unseen(&part->verify, all);
+    else if (tailing && !unread)
         verify_part_expect(&part->verify, all);
     verify_part_finish(&part->verify, all);
 }

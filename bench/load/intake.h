@@ -27,6 +27,7 @@ struct intake_part {
     int64_t high_watermark; /* as last seen; 0: the library does not tell */
     int64_t start_offset;
     bool finished;
+    bool out_of_touch; /* its broker went away, and has not answered since */
     /* Rewound, and the last round's records are still coming, which begin here: rdk_consumer.c */
     bool rewinding;
     int64_t stale_offset;

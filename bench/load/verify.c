@@ -253,19 +253,6 @@ static size_t ends_of(const struct produced *p, int32_t partition)
     return low;
 }
 
-void verify_part_expect(struct verify_part *v, const struct produced *all)
-{
-    for (size_t i = ends_of(all, v->partition);
-         i < all->ends_n && all->ends[i].partition == v->partition; i++) {
-        const struct produced_end *e = &all->ends[i];
-        uint64_t *next = e->end > 0 ? next_of(v, e->producer) : NULL;
-        if (next == NULL || *next >= e->end)
-            continue;
-        missing_add(v, &(struct sequence_range){e->producer, *next, e->end - *next, -1});
-        *next = e->end;
-    }
-}
-
 /* Index of the first failure that is not less than the key. */
 static size_t failures_of(const struct produced *p, const struct produced_failure *key)
 {
@@ -295,6 +282,39 @@ static uint64_t failed_within(const struct produced *all, int32_t partition,
         sum += to > from ? to - from : 0;
     }
     return sum;
+}
+
+/* What one producer sent and is not seen yet. False: there is nothing. */
+static bool unseen_of(struct verify_part *v, const struct produced_end *e,
+                      struct sequence_range *ret)
+{
+    uint64_t *next = e->end > 0 ? next_of(v, e->producer) : NULL;
+    if (next == NULL || *next >= e->end)
+        return false;
+    *ret = (struct sequence_range){e->producer, *next, e->end - *next, -1};
+    return true;
+}
+
+uint64_t verify_part_unseen(struct verify_part *v, const struct produced *all)
+{
+    struct sequence_range r;
+    uint64_t sum = 0;
+    for (size_t i = ends_of(all, v->partition);
+         i < all->ends_n && all->ends[i].partition == v->partition; i++)
+        if (unseen_of(v, &all->ends[i], &r))
+            sum += r.count - MIN(r.count, failed_within(all, v->partition, &r));
+    return sum;
+}
+
+void verify_part_expect(struct verify_part *v, const struct produced *all)
+{
+    struct sequence_range r;
+    for (size_t i = ends_of(all, v->partition);
+         i < all->ends_n && all->ends[i].partition == v->partition; i++)
+        if (unseen_of(v, &all->ends[i], &r)) {
+            missing_add(v, &r);
+            *next_of(v, r.producer) = all->ends[i].end;
+        }
 }
 
 void verify_part_finish(struct verify_part *v, const struct produced *all)

@@ -99,6 +99,8 @@ int produced_add_failed(struct produced *p, int32_t partition, const struct sequ
 void produced_sort(struct produced *p); /* once, before it is looked into */
 void produced_fini(struct produced *p);
 
+/* How much was produced, has not failed and is behind all that has been seen. */
+uint64_t verify_part_unseen(struct verify_part *v, const struct produced *all);
 /* What was produced and has not been seen is missing. */
 void verify_part_expect(struct verify_part *v, const struct produced *all);
 /* What is missing now is lost, but for what failed. all: NULL if nothing is known of that. */

@@ -43,6 +43,15 @@ void compact_names(struct compactor *c, env_done_fn on_done)
     env_names(c->s->env, &c->op, c->steps, c->steps_n, on_done);
 }
 
+void compact_run(struct compactor *c, int (*run)(void *arg), env_done_fn on_done)
+{
+    c->steps_n = 0;
+    struct env_name_step *step = compact_step(c, ENV_STEP_RUN, NULL);
+    step->run = run;
+    step->arg = c;
+    compact_names(c, on_done);
+}
+
 /* ---- what may be compacted, and whether it is worth it ---- */
 
 struct candidate {
@@ -128,14 +137,50 @@ static void group_let_go(struct compactor *c)
     c->group_n = 0;
 }
 
+static void partition_let_go(struct compactor *c)
+{
+    struct plog *p = c->p;
+    c->p = NULL;
+    c->state = COMPACT_IDLE;
+    plog_trim(p);
+    plog_unhold(p);
+}
+
 static void on_leftover_gone(struct env_op *op)
 {
     struct compactor *c = container_of(op, struct compactor, op);
-    struct plog *p = c->p;
     c->busy = false;
-    c->p = NULL;
-    c->state = COMPACT_IDLE;
-    plog_unhold(p);
+    partition_let_go(c);
+}
+
+static void leftover_remove(struct compactor *c)
+{
+    c->steps_n = 0;
+    compact_step(c, ENV_STEP_UNLINK, c->paths[0]);
+    compact_names(c, on_leftover_gone);
+}
+
+/* Some 100 MiB: on a helper. Twice does nothing. */
+static int memory_free(void *arg)
+{
+    struct compactor *c = arg;
+    key_map_fini(&c->map);
+    free(c->in.buf);
+    free(c->out.buf);
+    c->in = (struct compact_input){0};
+    c->out = (struct compact_output){0};
+    return 0;
+}
+
+static void on_memory_freed(struct env_op *op)
+{
+    struct compactor *c = container_of(op, struct compactor, op);
+    c->busy = false;
+    memory_free(c); /* where there was no helper */
+    if (c->leftover && !c->s->abandoned)
+        leftover_remove(c);
+    else
+        partition_let_go(c);
 }
 
 /* done: all of the pass; else it is given up, and so is the file in the making. */
@@ -155,33 +200,38 @@ void compact_end(struct compactor *c, bool done)
         c->placed->holds--;
     c->placed = NULL;
     /* Where the record may be durable all the same, the next start needs the file. */
-    bool leftover = c->out.seg != NULL && p->fenced == 0 && c->s->failed == 0;
-    c->steps_n = 0;
-    if (leftover) {
+    c->leftover = c->out.seg != NULL && p->fenced == 0 && c->s->failed == 0;
+    if (c->leftover)
         cleaned_path(c->out.seg, c->paths[0], PATH_MAX);
-        compact_step(c, ENV_STEP_UNLINK, c->paths[0]);
-    }
     compact_output_discard(c);
-    key_map_fini(&c->map);
-    free(c->in.buf);
-    c->in = (struct compact_input){0};
+    compact_index_free(c);
     if (done)
         p->clean_offset = MAX(p->clean_offset, c->clean_to);
     c->numbers_at++;
-    if (leftover && !c->s->abandoned && !c->s->closing) {
-        compact_names(c, on_leftover_gone);
+    if (c->s->abandoned || c->s->closing) {
+        memory_free(c);
+        partition_let_go(c);
         return;
     }
-    c->p = NULL;
-    c->state = COMPACT_IDLE;
-    plog_trim(p);
-    plog_unhold(p);
+    compact_run(c, memory_free, on_memory_freed);
+}
+
+/* On a helper: else many turns would stop for pages. */
+static int map_populate(void *arg)
+{
+    key_map_populate(&((struct compactor *)arg)->map);
+    return 0;
+}
+
+static void on_map_populated(struct env_op *op)
+{
+    container_of(op, struct compactor, op)->busy = false;
 }
 
 static int begin(struct compactor *c, struct plog *p, const struct candidate *a)
 {
     uint64_t secret[2] = {env_random(c->s->env), env_random(c->s->env)};
-    /* No more keys than offsets: memory that is not touched need not be given back, either. */
+    /* No more keys than offsets. */
     uint64_t enough = (uint64_t)(a->end - a->dirty_from) * 2 * sizeof(struct key_map_entry);
     int rc = key_map_init(&c->map, MIN(c->s->config.compact_memory_bytes, enough), secret);
     if (rc != 0)
@@ -193,6 +243,7 @@ static int begin(struct compactor *c, struct plog *p, const struct candidate *a)
     c->group_n = 0;
     c->state = COMPACT_MAP;
     plog_hold(p);
+    compact_run(c, map_populate, on_map_populated);
     return 0;
 }
 
@@ -299,13 +350,18 @@ static void on_unchanged_gone(struct env_op *op)
     c->busy = false;
 }
 
+static void on_index_made(struct env_op *op)
+{
+    struct compactor *c = container_of(op, struct compactor, op);
+    c->op = (struct env_op){0};
+    env_flush(c->s->env, &c->op, c->out.file, on_output_flushed);
+}
+
 /* All of the group has been written. */
 static void group_written(struct compactor *c)
 {
     if (c->out.changed) {
-        c->busy = true;
-        c->op = (struct env_op){0};
-        env_flush(c->s->env, &c->op, c->out.file, on_output_flushed);
+        compact_run(c, compact_index_make, on_index_made);
         return;
     }
     c->steps_n = 0;

@@ -63,11 +63,13 @@ struct compactor {
     struct batch_header batch;
     const uint8_t *batch_data; /* in in.buf, while a helper works on it */
     bool left_empty;           /* out, of a helper: nothing is left of it */
+    bool leftover;             /* at the end: the file in the making is still there */
     struct env_op op;
     struct env_name_step steps[COMPACT_STEPS_MAX];
     unsigned steps_n;
     char (*paths)[PATH_MAX];
-    uint8_t *index_data[2];
+    uint8_t *index_data[2]; /* of the group that is being swapped in; NULL: could not be made */
+    size_t index_len[2];
 };
 
 /* compact.c */
@@ -75,6 +77,8 @@ void compact_end(struct compactor *c, bool clean);
 struct env_name_step *compact_step(struct compactor *c, enum env_step_kind kind, const char *path);
 const char *compact_path(struct compactor *c, const struct segment *seg, const char *suffix);
 void compact_names(struct compactor *c, env_done_fn on_done);
+/* On a helper thread, run(c): the compactor is its until on_done. */
+void compact_run(struct compactor *c, int (*run)(void *arg), env_done_fn on_done);
 
 /* compact_copy.c: 1: go on in this turn; 0: it is over for this turn; < 0: give up */
 #define COMPACT_DONE 2
@@ -88,6 +92,8 @@ void compact_output_discard(struct compactor *c);
 /* compact_swap.c */
 void compact_drain(struct compactor *c);
 void compact_rename(struct compactor *c);
+void compact_index_free(struct compactor *c);
+int compact_index_make(void *compactor); /* for compact_run(): of the group that was written */
 void cleaned_path(const struct segment *seg, char *buf, size_t size);
 
 #endif

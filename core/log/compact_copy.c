@@ -129,11 +129,7 @@ static void helper_run(struct compactor *c, const uint8_t *data, int (*run)(void
                        env_done_fn on_done)
 {
     c->batch_data = data;
-    c->steps_n = 0;
-    struct env_name_step *step = compact_step(c, ENV_STEP_RUN, NULL);
-    step->run = run;
-    step->arg = c;
-    compact_names(c, on_done);
+    compact_run(c, run, on_done);
 }
 
 static void input_pass(struct compactor *c)
@@ -505,8 +501,9 @@ int compact_output_open(struct compactor *c)
         bytes += c->group[i]->end_pos;
         generation = MAX(generation, c->group[i]->generation);
     }
-    free(o->buf); /* of the group before */
-    *o = (struct compact_output){.gap = {.last_offset_delta = -1},
+    *o = (struct compact_output){.buf = o->buf, /* of the group before */
+                                 .buf_bytes = o->buf_bytes,
+                                 .gap = {.last_offset_delta = -1},
                                  .changed = c->group_n > 1,
                                  .file_bytes = block_ceil(bytes + BLOCK_BYTES)};
     o->seg = segment_alloc(c->p, first->base_offset);
@@ -523,13 +520,13 @@ int compact_output_open(struct compactor *c)
     return 0;
 }
 
+/* But for its buffer, which the next group can use. */
 void compact_output_discard(struct compactor *c)
 {
     struct compact_output *o = &c->out;
     if (o->file != NULL)
         env_file_close(c->s->env, o->file);
-    free(o->buf);
     if (o->seg != NULL)
         segment_destroy(o->seg);
-    *o = (struct compact_output){0};
+    *o = (struct compact_output){.buf = o->buf, .buf_bytes = o->buf_bytes};
 }

@@ -115,6 +115,26 @@ void compact_recorded(struct plog *p)
 
 /* ---- names ---- */
 
+int compact_index_make(void *compactor)
+{
+    struct compactor *c = compactor;
+    struct segment *seg = c->out.seg;
+    int rc = seg_index_encode(seg, &c->index_data[0], &c->index_len[0], &c->index_data[1],
+                              &c->index_len[1]);
+    for (unsigned i = 0; rc == 0 && i < 2; i++)
+        seg->index_crc[i] = crc32c(c->index_data[i], c->index_len[i]);
+    return rc;
+}
+
+void compact_index_free(struct compactor *c)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        free(c->index_data[i]);
+        c->index_data[i] = NULL;
+        c->index_len[i] = 0;
+    }
+}
+
 static void placed_let_go(struct compactor *c)
 {
     c->placed->replacing = false;
@@ -139,14 +159,12 @@ static void on_renamed(struct env_op *op)
     struct segment *seg = c->placed;
     c->busy = false;
     c->renamed |= op->res == 0 || op->failed_step > 0;
-    seg->index_crc_known = op->res == 0 && c->index_data[0] != NULL;
-    free(c->index_data[0]);
-    free(c->index_data[1]);
-    c->index_data[0] = c->index_data[1] = NULL;
     if (op->res < 0) {
         names_failed(c, op->res);
         return;
     }
+    seg->index_crc_known = c->index_data[0] != NULL;
+    compact_index_free(c);
     seg->swap_pending = false;
     placed_let_go(c);
     c->state = COMPACT_COPY; /* the next group */
@@ -155,15 +173,12 @@ static void on_renamed(struct env_op *op)
 static void index_steps(struct compactor *c, struct segment *seg)
 {
     static const char *const suffix[2] = {".index", ".timeindex"};
-    size_t len[2];
-    bool made = seg_index_encode(seg, &c->index_data[0], &len[0], &c->index_data[1], &len[1]) == 0;
+    bool made = c->index_data[0] != NULL;
     for (unsigned i = 0; i < 2; i++) {
         const char *path = compact_path(c, seg, suffix[i]);
         struct env_name_step *step = compact_step(c, made ? ENV_STEP_PUT : ENV_STEP_UNLINK, path);
         step->data = c->index_data[i];
-        step->data_len = made ? len[i] : 0;
-        if (made)
-            seg->index_crc[i] = crc32c(c->index_data[i], len[i]);
+        step->data_len = c->index_len[i];
     }
 }
 

@@ -8,6 +8,7 @@
 #include "core/base/bytes.h"
 
 #define ENTRIES_MIN 64u
+#define PAGE_BYTES_MIN 4096u
 
 int key_map_init(struct key_map *m, uint64_t memory_bytes, const uint64_t secret[2])
 {
@@ -21,6 +22,13 @@ void key_map_fini(struct key_map *m)
 {
     free(m->entries);
     *m = (struct key_map){0};
+}
+
+void key_map_populate(struct key_map *m)
+{
+    volatile char *memory = (volatile char *)m->entries;
+    for (size_t i = 0; i < m->entries_n * sizeof(*m->entries); i += PAGE_BYTES_MIN)
+        memory[i] = 0;
 }
 
 size_t key_map_room(const struct key_map *m)

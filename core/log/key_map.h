@@ -18,6 +18,8 @@ struct key_map {
 };
 
 int key_map_init(struct key_map *m, uint64_t memory_bytes, const uint64_t secret[2]);
+/* Takes the page faults of all of it, of an empty one: 0.4 ms a MiB, and 0.04 for key_map_fini. */
+void key_map_populate(struct key_map *m);
 void key_map_fini(struct key_map *m);
 size_t key_map_room(const struct key_map *m); /* for so many more keys */
 void key_map_put(struct key_map *m, const uint8_t *key, size_t len, int64_t offset);

@@ -217,14 +217,14 @@ void log_store_pump(struct log_store *s)
     move_pump(s);
     destage_pump(s);
     checkpoint_pump(s);
+    retention_pump(s); /* these two before the journal, which their records go to: */
+    compact_pump(s);   /* nothing else need happen for a long time */
     due_pump(s);
     journal_pump(s);
     journal_fill_pump(s);
     load_pump(s);
     fetch_pump(s);
     scrub_pump(s);
-    retention_pump(s);
-    compact_pump(s);
     trim_pump(s);
     park_run_pump(s);
 }

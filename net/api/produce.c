@@ -6,8 +6,9 @@
  * Failure: each partition has its own error; with acks=0 any error closes the connection, the only
  *   signal there is. Nothing of a request with a transactional batch is appended (error 53): there
  *   are no transactions yet.
- * Packing: what a topic wants in another compression is packed again on a helper thread; later
- *   calls of the same connection wait behind it, those of others do not.
+ * Packing: what a topic wants in another compression is packed again on a helper thread, which also
+ *   validates what comes packed; later calls of the same connection wait behind it, those of others
+ *   do not.
  * Memory: an append that finds no room waits, and everything that comes to that shard after it
  *   waits behind it, so that no batch of a partition overtakes another. timeout_ms is for the
  *   answers of followers, which there are none of; the disk takes the time that it takes.
@@ -40,7 +41,7 @@ struct produce_item {
     struct fanout_item fan;
     const asked_topic *topic;
     const asked_partition *asked;
-    const char *refused_by; /* the topic's name, where its records were refused */
+    const char *refused_by; /* the topic's name, where its records were refused, or may be */
     told_partition *told;
     struct fanout_group *group;
     uint8_t *batch; /* as it is appended */
@@ -48,10 +49,11 @@ struct produce_item {
     struct batch_error why; /* message NULL: the error code says it all */
     struct log_append append;
     struct list_node link; /* data_shard.appends_waiting, or appends_leaving */
-    bool packs;            /* to this: */
+    struct batch_limits limits;
+    bool unseen; /* not validated yet: a helper does, before it packs */
+    bool packs;  /* to this: */
     enum batch_codec codec;
     int level;
-    uint32_t max_bytes;
 };
 
 struct produce_call {
@@ -320,19 +322,18 @@ static int codec_wanted(const struct topic_config *config, int *ret_level)
 
 /* What has the compression that the topic asks for already stays, whatever its level. */
 static void item_pack_later(struct produce_item *item, const struct topic_config *config,
-                            uint32_t max_bytes)
+                            uint16_t attributes)
 {
     int codec = codec_wanted(config, &item->level);
-    item->packs = codec >= 0 && codec != (int)batch_codec_of(item->header.attributes);
+    item->packs = codec >= 0 && codec != (int)batch_codec_of(attributes);
     item->codec = (enum batch_codec)codec;
-    item->max_bytes = max_bytes;
 }
 
 static int item_pack(struct produce_item *item, struct request *r)
 {
     uint8_t *made;
-    int rc = batch_recode(item->batch, &item->header, item->codec, item->level, item->max_bytes,
-                          &made, &item->header);
+    int rc = batch_recode(item->batch, &item->header, item->codec, item->level,
+                          item->limits.max_bytes, &made, &item->header);
     if (rc < 0)
         return rc;
     item->batch = arena_alloc(&r->arena, item->header.len_bytes);
@@ -351,37 +352,51 @@ static const struct batch_arrival *arrival_of(const struct request *r,
     return same ? &a->seen : NULL;
 }
 
-static void item_validate(struct produce_item *item, const struct meta_topic *topic,
-                          struct request *r)
+static struct batch_limits limits_of(const struct topic_config *config, struct shard *s)
 {
-    const struct topic_config *config = &topic->config;
-    const struct wire_records *records = &item->asked->records;
-    if (records->len <= 0) {
-        item_refuse(item, KAFKA_INVALID_RECORD, "there is no batch");
-        return;
-    }
-    struct batch_limits limits = {
+    return (struct batch_limits){
         .max_bytes = (uint32_t)MIN(config->max_message_bytes, (int64_t)UINT32_MAX),
-        .now_ms = env_wall_ms(r->shard->env),
+        .now_ms = env_wall_ms(s->env),
         .timestamp_before_max_ms = config->timestamp_before_max_ms,
         .timestamp_after_max_ms = config->timestamp_after_max_ms,
         .log_append_time = config->timestamp_type == TOPIC_LOG_APPEND_TIME,
         .compacted = (config->cleanup_policy & TOPIC_CLEANUP_COMPACT) != 0,
         .deep = true,
     };
-    item->batch = records->data;
-    int rc = batch_validate(records->data, (size_t)records->len, &limits, arrival_of(r, records),
-                            &item->header, &item->why);
-    if (rc < 0)
-        item->refused_by = arena_strdup(&r->arena, topic->name);
+}
+
+/* On a helper, too. */
+static void item_validate(struct produce_item *item, const struct request *r)
+{
+    const struct wire_records *records = &item->asked->records;
+    int rc = batch_validate(records->data, (size_t)records->len, &item->limits,
+                            arrival_of(r, records), &item->header, &item->why);
     if (rc == 0 && r->version < VERSION_ZSTD &&
         batch_codec_of(item->header.attributes) == BATCH_ZSTD) {
         item_refuse(item, KAFKA_UNSUPPORTED_COMPRESSION_TYPE, "zstd needs Produce version 7");
         return;
     }
-    if (rc == 0)
-        item_pack_later(item, config, limits.max_bytes);
     item->fan.error = kafka_error_of(rc);
+}
+
+/* What is packed takes long to look into; a helper that unpacks it anyway does that, too. */
+static void item_begin(struct produce_item *item, const struct meta_topic *topic, struct request *r)
+{
+    const struct wire_records *records = &item->asked->records;
+    struct batch_header h = {0};
+    if (records->len <= 0) {
+        item_refuse(item, KAFKA_INVALID_RECORD, "there is no batch");
+        return;
+    }
+    item->batch = records->data;
+    item->limits = limits_of(&topic->config, r->shard);
+    if (batch_peek(records->data, (size_t)records->len, &h) == 0)
+        item_pack_later(item, &topic->config, h.attributes);
+    item->unseen = item->packs && batch_codec_of(h.attributes) != BATCH_NONE;
+    if (!item->unseen)
+        item_validate(item, r);
+    if (item->unseen || item->fan.error != KAFKA_NONE)
+        item->refused_by = arena_strdup(&r->arena, topic->name);
 }
 
 static bool topic_is_internal(const struct request *r, const struct meta_topic *topic)
@@ -420,7 +435,7 @@ static int item_prepare(struct produce_call *c, const struct meta_topic *topic,
         item->fan.error = KAFKA_INVALID_TOPIC_EXCEPTION;
         return 0;
     }
-    item_validate(item, topic, r);
+    item_begin(item, topic, r);
     return fanout_add(&c->fan, &item->fan, KAFKA_INVALID_RECORD);
 }
 
@@ -487,6 +502,8 @@ static int call_pack(void *arg)
     struct produce_call *c = arg;
     for (uint32_t i = 0; i < c->items_n; i++) {
         struct produce_item *item = &c->items[i];
+        if (item->unseen && item->fan.error == KAFKA_NONE)
+            item_validate(item, c->fan.r);
         if (item->packs && item->fan.error == KAFKA_NONE)
             item->fan.error = kafka_error_of(item_pack(item, c->fan.r));
     }

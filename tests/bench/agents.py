@@ -192,10 +192,9 @@ def test_an_agent_that_dies_ends_the_run():
         two.await_log("a run for")
         time.sleep(2)
         two.kill9()
-        begin = time.monotonic()
         _, said = conductor.communicate(timeout=30)
-        assert time.monotonic() - begin < 10
         assert conductor.returncode == 1 and f"agent {two.address}: ".encode() in said, said
+        assert b"silent" not in said, said  # that it died is known at once
         assert not os.path.exists(path)
         # The other one has stopped its load, and is free for the next run.
         one.await_log("is broken off")

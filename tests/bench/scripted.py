@@ -12,11 +12,13 @@ from lib.kafka_wire import Connection, batch, batch_values, create_topics, fetch
 from lib.scripted import BINARY, ScriptedBroker
 from lib.testcase import alone, params
 from lib.text import sha256, text_file
+from lib.timing import best_of, in_time
 
 MOSTLY_WAITS = True
 
 MIB = 1 << 20
 TOPIC = "scripted"
+NOT_LEADER, OUT_OF_ORDER = 6, 45
 
 
 def produce_all(server, values, **settings):
@@ -120,6 +122,20 @@ def test_a_failed_request_is_sent_again(behaviour):
     assert saw["stored_records"] == 5 and saw["produce_requests"] >= 2, saw
 
 
+def test_an_idempotent_producer_keeps_its_order():
+    """What follows a batch that went wrong is refused until that one has come, as by any broker."""
+    def send(sequence, epoch=0):
+        return produce(connection, TOPIC, batch([b"x"], producer=(7, epoch, sequence)))
+    with ScriptedBroker(error_request=2) as server, Connection(server) as connection:
+        create_topics(connection, [TOPIC])
+        assert send(5) == (0, 0), "it may begin anywhere"
+        assert send(6)[0] == NOT_LEADER
+        assert send(7)[0] == OUT_OF_ORDER and send(4)[0] == OUT_OF_ORDER
+        assert [send(6), send(7), send(6)] == [(0, 1), (0, 2), (0, 1)], "the last is there already"
+        assert send(0, epoch=1) == (0, 3)
+        assert produce(connection, TOPIC, batch([b"of nobody"])) == (0, 4)
+
+
 def test_old_batches_make_room():
     with ScriptedBroker(max_records=100) as server, Connection(server) as connection:
         create_topics(connection, [TOPIC])
@@ -144,9 +160,8 @@ def timed_produce(connection):
     return begin, time.monotonic()
 
 
-@alone
-def test_requests_are_served_one_after_another():
-    """Ten connections at once: the answers come 20 ms apart."""
+def ten_at_once():
+    """Of ten requests on connections of their own: when each began and was answered."""
     with ScriptedBroker(service_us=20_000) as server:
         connections = [Connection(server) for _ in range(10)]
         create_topics(connections[0], [TOPIC])
@@ -157,44 +172,64 @@ def test_requests_are_served_one_after_another():
             thread.start()
         for thread in threads:
             thread.join()
-        saw = server.stop()
-    begin, ends = min(begin for begin, _ in took), sorted(end for _, end in took)
-    for number, end in enumerate(ends, 1):
-        assert 0 <= end - begin - 0.02 * number < LATE_S, (number, end - begin)
-    assert saw["busy_ns"] == 200_000_000
+        assert server.stop()["busy_ns"] == 200_000_000
+    return took
+
+
+@alone
+def test_requests_are_served_one_after_another():
+    """Ten connections at once: the answers come 20 ms apart."""
+    def once():
+        took = ten_at_once()
+        begin, ends = min(begin for begin, _ in took), sorted(end for _, end in took)
+        for number, end in enumerate(ends, 1):
+            late = end - begin - 0.02 * number
+            assert late >= 0, (number, late)
+            in_time(late < LATE_S, (number, late))
+    best_of(once)
+
+
+def check_freeze(begin, end):
+    """Whether a freeze was met by a request that was under way from begin to end."""
+    freeze = next((f for f in (0.3, 1.3) if begin < f + 0.2 and f < end), None)
+    if freeze is None or end - begin <= 0.1:
+        assert 0.001 <= end - begin
+        in_time(end - begin < LATE_S, (begin, end))
+        return False
+    # The first request came to the server a little after the clock here began.
+    in_time(0 < end - freeze - 0.2 < LATE_S, (begin, end))
+    return True
 
 
 @alone
 def test_a_freeze_delays_what_it_meets():
-    with ScriptedBroker(service_us=1000, freeze_first_ms=300, freeze_every_ms=1000,
-                        freeze_ms=200) as server, Connection(server) as connection:
-        create_topics(connection, [TOPIC])
-        first, _ = timed_produce(connection)
-        met = 0
-        while time.monotonic() < first + 2.2:
-            begin, end = timed_produce(connection)
-            begin, end = begin - first, end - first
-            freeze = next((f for f in (0.3, 1.3) if begin < f + 0.2 and f < end), None)
-            if freeze is not None and end - begin > 0.1:
-                met += 1
-                # The first request came to the server a little after `first`.
-                assert 0 < end - freeze - 0.2 < LATE_S, (begin, end)
-            else:
-                assert 0.001 <= end - begin < LATE_S, (begin, end)
-        assert met == 2, f"{met} of 2 freezes met"
+    def once():
+        with ScriptedBroker(service_us=1000, freeze_first_ms=300, freeze_every_ms=1000,
+                            freeze_ms=200) as server, Connection(server) as connection:
+            create_topics(connection, [TOPIC])
+            first, _ = timed_produce(connection)
+            met = 0
+            while time.monotonic() < first + 2.2:
+                begin, end = timed_produce(connection)
+                met += check_freeze(begin - first, end - first)
+        in_time(met == 2, f"{met} of 2 freezes met")
+    best_of(once)
 
 
 @alone
 def test_a_bounded_rate():
     """2000 records in batches of 100 at 4000 a second."""
-    with ScriptedBroker(rate=4000) as server, Connection(server) as connection:
-        create_topics(connection, [TOPIC])
-        data = batch(numbered(1, 100))
-        begin = time.monotonic()
-        for _ in range(20):
-            assert produce(connection, TOPIC, data)[0] == 0
-        took = time.monotonic() - begin
-    assert 0.5 <= took < 1, took
+    def once():
+        with ScriptedBroker(rate=4000) as server, Connection(server) as connection:
+            create_topics(connection, [TOPIC])
+            data = batch(numbered(1, 100))
+            begin = time.monotonic()
+            for _ in range(20):
+                assert produce(connection, TOPIC, data)[0] == 0
+            took = time.monotonic() - begin
+        assert took >= 0.5, took
+        in_time(took < 1, took)
+    best_of(once)
 
 
 # -- the program

@@ -14,6 +14,7 @@ import sys
 import xml.etree.ElementTree
 
 from lib.broker import BINARY, temp_dir
+from lib.timing import best_of, in_time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "bench"))
@@ -201,7 +202,8 @@ class Short(table_brokers.Penstock):
         super().__init__("stage-test-penstock")
 
 
-def test_a_row_that_fails_says_why_and_the_rest_goes_on():
+def a_row_dies():
+    """What is said of a row whose broker is killed and of the one after it; the pids of their brokers."""
     figures, produce = table_measures.load(
         "produce", {"rate": "1000", "record-size": "100"}, [table_figures.RECORD_RATE])
     pids = []
@@ -221,14 +223,21 @@ def test_a_row_that_fails_says_why_and_the_rest_goes_on():
     lives = table_rows.Row("lives", "another", figures, counted)
     with replaced(table_stage, settle=lambda: None), \
             table_stage.Stage(options(pairs=2), "stage-test", {"penstock": Short}) as stage:
-        first, second = stage.measure(dies), stage.measure(lives)
-    assert first["figures"][0]["penstock"] == [None, None]
-    why, = first["invalid"] # it is not tried again
-    assert why["code"] == "no-result" and why["broker"] == "penstock" and why["pair"] == 1, why
-    assert "bench produce: exit 1" in why["text"], why
-    assert [abs(rate - 1000) < 100 for rate in second["figures"][0]["penstock"]] == [True, True], second
-    assert "no-result" not in {doubt["code"] for doubt in second["invalid"]}, second
-    assert len(pids) == 3 and pids[0] != pids[1] == pids[2], pids
+        return stage.measure(dies), stage.measure(lives), pids
+
+
+def test_a_row_that_fails_says_why_and_the_rest_goes_on():
+    def once():
+        first, second, pids = a_row_dies()
+        assert first["figures"][0]["penstock"] == [None, None]
+        why, = first["invalid"] # it is not tried again
+        assert why["code"] == "no-result" and why["broker"] == "penstock" and why["pair"] == 1, why
+        assert "bench produce: exit 1" in why["text"], why
+        assert "no-result" not in {doubt["code"] for doubt in second["invalid"]}, second
+        assert len(pids) == 3 and pids[0] != pids[1] == pids[2], pids
+        rates = second["figures"][0]["penstock"]
+        in_time([abs(rate - 1000) < 100 for rate in rates] == [True, True], second)
+    best_of(once)
 
 
 # -- the curve

@@ -188,9 +188,10 @@ def test_directory_in_use():
     with Broker(options=SMALL_JOURNAL) as broker, Place() as place:
         begin = time.monotonic()
         done = Done("serve", "--data", broker.data[0], "--listen",
-                    f"127.0.0.1:{place.ports.first}", "--shards", "1")
+                    f"127.0.0.1:{place.ports.first}", "--shards", "1", timeout_s=60)
         done.refused(1, broker.data[0], "in use")
-        assert time.monotonic() - begin < 10, "it waited for a process that is alive"
+        # For one that is being killed it waits for a minute.
+        assert time.monotonic() - begin < 30, "it waited for a process that is alive"
         assert broker.is_running()
         with Connection(broker) as connection:
             metadata(connection)
@@ -214,7 +215,7 @@ def test_ready_lines():
     with Broker(options=SMALL_JOURNAL) as broker:
         assert broker.ready_line == (f"penstock ready 127.0.0.1:{broker.port} shards=2 "
                                      f"data={os.path.realpath(broker.data[0])}")
-        end = time.monotonic() + 5
+        end = time.monotonic() + 30
         while len(broker.stdout_lines) < 3 and time.monotonic() < end:
             time.sleep(0.01)
         ready, produce, consume = broker.stdout_lines
@@ -238,7 +239,7 @@ def test_stop_and_start_again():
         idle = [Connection(broker, broker.port + n % 2) for n in range(20)]
         begin = time.monotonic()
         broker.stop()
-        assert time.monotonic() - begin < 10, "idle connections held it up"
+        assert time.monotonic() - begin < 30, "idle connections held it up"  # for ten minutes
         for connection in idle:
             assert connection.is_closed()
             connection.close()
@@ -269,7 +270,7 @@ def test_stop_while_a_consumer_waits():
         seconds = time.monotonic() - begin
         waiting.kill()
         waiting.wait()
-        assert seconds < 3, f"{seconds:.1f} s"
+        assert seconds < 30, f"{seconds:.1f} s"
 
 
 # -- configuration
@@ -326,7 +327,7 @@ def test_config_file_and_precedence():
 
 def metadata_with_creation(connection, topic):
     """The first answer may say that the topic is not there yet."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while True:
         try:
             return metadata(connection, [topic])

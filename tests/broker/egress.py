@@ -16,6 +16,7 @@ from lib.kafka_wire import (FETCH, Connection, batch, batch_values, create_topic
 from lib.metrics import metrics_broker, scrape
 from lib.testcase import params, sanitized
 from lib.text import MIB, sha256, text_file
+from lib.timing import best_of, in_time
 
 TOPIC = "text"
 SEGMENT_BYTES = 2 * MIB
@@ -71,12 +72,15 @@ def check_small_window(broker):
         reader.socket = socket.socket()
         reader.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         reader.socket.connect(address)
-        started = time.monotonic()
-        for _ in range(6):
-            _, _, data = fetch(reader, TOPIC, 0, max_bytes=4 * MIB, version=VERSION)
-            assert len(data) > MIB // 2
-        took_s = time.monotonic() - started
-    assert took_s < 5, f"6 replies took {took_s:.1f} s"
+
+        def once():
+            started = time.monotonic()
+            for _ in range(6):
+                _, _, data = fetch(reader, TOPIC, 0, max_bytes=4 * MIB, version=VERSION)
+                assert len(data) > MIB // 2
+            took_s = time.monotonic() - started
+            in_time(took_s < 5, f"6 replies took {took_s:.1f} s")
+        best_of(once)
 
 
 def check_deletion(broker, cold):
@@ -97,7 +101,7 @@ def check_deletion(broker, cold):
         reader.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
         reader.send(frame(header(FETCH, VERSION) +
                           fetch_body("goes", 0, max_bytes=4 * MIB, version=VERSION)))
-        time.sleep(0.1)
+        assert reader.socket.recv(1, socket.MSG_PEEK), "closed"  # the reply is under way
         delete_topics(connection, ["goes"])
         create_topics(connection, ["comes"], 1, [("segment.bytes", str(MIB))])
         with leader_connection(broker, "comes") as other:

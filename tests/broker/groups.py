@@ -1,6 +1,4 @@
 """Requests about groups, made by hand: the wrong node, connections that go away, old versions."""
-import time
-
 from lib.broker import Broker
 from lib.group_members import coordinator, listed, members_described, wait_for
 from lib.kafka_wire import (Connection, array, batch, create_topics, frame, header, i32, i64,
@@ -56,13 +54,13 @@ def test_clients_that_go_away_while_they_wait(advertise):
         names = groups_of_all_nodes(broker, 6)
         for name in names:
             connection = coordinator(broker, name)
-            connection.send(frame(header(JOIN_GROUP, 2) + join_body(name)))
-            time.sleep(0.05)
+            connection.send(frame(header(JOIN_GROUP, 2) + join_body(name, session_ms=5_000)))
+            wait_for(lambda n=name: len(members_described(broker, n)[1]) == 1)
             connection.close()
         for name in names:
             assert len(members_described(broker, name)[1]) == 1, name
         for name in names:
-            wait_for(lambda n=name: members_described(broker, n) == ("Empty", []), 20)
+            wait_for(lambda n=name: members_described(broker, n) == ("Empty", []))
         # and one who stays, in each group
         for name in names:
             with coordinator(broker, name) as connection:
@@ -82,7 +80,8 @@ def test_stop_while_members_wait(advertise):
         for name in groups_of_all_nodes(broker, 6):
             waiting.append(coordinator(broker, name))
             waiting[-1].send(frame(header(JOIN_GROUP, 2) + join_body(name)))
-        time.sleep(0.3)
+        for name in groups_of_all_nodes(broker, 6):
+            wait_for(lambda n=name: len(members_described(broker, n)[1]) == 1)
         broker.stop()
         for connection in waiting:
             connection.close()

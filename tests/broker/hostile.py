@@ -93,10 +93,11 @@ def receive_some(connection, most):
         return 0
 
 
-def hold(seconds=HOLD_S, step_s=0.05):
-    """Turns of an attack: the number of each, until the time is over."""
+def hold(seconds=HOLD_S, step_s=0.05, turns_min=10):
+    """Turns of an attack: the number of each, until the time is over, and there were some: on a machine
+    that stands still nobody attacks."""
     end, turn = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or turn < turns_min:
         yield turn
         turn += 1
         time.sleep(step_s)
@@ -165,7 +166,7 @@ def attack_behind_a_long_poll(broker, seconds):
             error, _, data = fetch(reader, topic, offset)
             offset += 1000 * (len(data) // len(LARGE_BATCH))
             assert error == 0
-            assert time.monotonic() - begin < 15, f"nothing behind offset {offset} for 15 s"
+            assert time.monotonic() - begin < 60, f"nothing behind offset {offset} for a minute"
     print(f"20 MiB read from disk in {time.monotonic() - begin:.1f} s meanwhile")
     for _ in hold(seconds):
         pass
@@ -236,7 +237,7 @@ def attack_by_churn(broker, seconds):
     """Connections opened and dropped as fast as one process can, some with a request, half or
     whole, under way."""
     opened = 0
-    for turn in hold(seconds, step_s=0):
+    for turn in hold(seconds, step_s=0, turns_min=200):
         connection = Connection(broker, broker.pulse.port)
         if turn % 3 > 0:
             connection.send(VERSIONS if turn % 3 == 1 else VERSIONS[:7])

@@ -11,6 +11,7 @@ from lib.kafka_wire import (API_VERSIONS, FETCH, Connection, batch, create_topic
                             frame, header, leader_connection, produce)
 from lib.metrics import metrics_broker, scrape
 from lib.testcase import alone, mostly_waits, params, timeout
+from lib.timing import best_of, in_time
 
 MIB = 1 << 20
 IDLE_S = 5
@@ -29,18 +30,24 @@ def wait_until_it_writes_nothing(broker):
         time.sleep(0.5)
 
 
-def ticks_of_idling(broker):
+def check_that_it_idles(broker):
+    """At most one tick in five seconds; a machine that is busy with others may add some to one look,
+    not to each."""
     wait_until_it_writes_nothing(broker)
-    begin = broker.cpu_seconds()
-    time.sleep(IDLE_S)
-    return round((broker.cpu_seconds() - begin) * CLOCK_TICKS)
+
+    def once():
+        begin = broker.cpu_seconds()
+        time.sleep(IDLE_S)
+        ticks = round((broker.cpu_seconds() - begin) * CLOCK_TICKS)
+        in_time(ticks <= 1, f"{ticks} ticks of 1/{CLOCK_TICKS} s in {IDLE_S} s")
+    best_of(once)
 
 
 @mostly_waits
 @params("nobody", "consumers")
 def test_idle_broker_uses_no_cpu(who):
-    """At most one tick in five seconds: alone, and with 50 connections, a long poll waiting on each;
-    and metrics that somebody has asked for once."""
+    """Alone, and with 50 connections, a long poll waiting on each; and metrics that somebody has asked
+    for once."""
     with metrics_broker() as broker:
         with Connection(broker) as connection:
             create_topics(connection, ["quiet"], 4)
@@ -52,9 +59,7 @@ def test_idle_broker_uses_no_cpu(who):
                 "quiet", 0, number % 4, wait_ms=60_000, min_bytes=1)))
             connections.append(connection)
         assert scrape(broker).total("connections") >= len(connections)
-        ticks = ticks_of_idling(broker)
-        print(f"{ticks} ticks of CPU in {IDLE_S} s")
-        assert ticks <= 1, f"{ticks} ticks of 1/{CLOCK_TICKS} s in {IDLE_S} s"
+        check_that_it_idles(broker)
         for connection in connections:
             connection.close()
 
@@ -68,8 +73,7 @@ def test_idle_after_work():
         with leader_connection(broker, "busy") as connection:
             for _ in range(300):
                 assert produce(connection, "busy", batch([b"x" * 1000]))[0] == 0
-            ticks = ticks_of_idling(broker)
-        assert ticks <= 1, f"{ticks} ticks of 1/{CLOCK_TICKS} s in {IDLE_S} s"
+            check_that_it_idles(broker)
 
 
 def first_answer_s(begin, broker):
@@ -92,16 +96,22 @@ def restart_s(broker):
     return first_answer_s(begin, broker)
 
 
+def check_start(start_s, what):
+    def once():
+        took_s = start_s()
+        in_time(took_s <= 0.2, f"{what}: {took_s:.3f} s")
+        print(f"{what}: {took_s:.3f} s")
+    best_of(once, 10)
+
+
 @alone
 def test_start_to_first_answer():
-    """The best of three: in an empty directory, and with 100 partitions after a clean stop."""
-    fresh = min(fresh_start_s() for _ in range(3))
+    """In an empty directory, and with 100 partitions after a clean stop."""
+    check_start(fresh_start_s, "fresh")
     with Broker() as broker:
         with Connection(broker) as connection:
             create_topics(connection, ["many"], 100)
-        again = min(restart_s(broker) for _ in range(3))
-    print(f"{fresh:.3f} s, with 100 partitions {again:.3f} s")
-    assert max(fresh, again) <= 0.2
+        check_start(lambda: restart_s(broker), "with 100 partitions")
 
 
 def resident_mib(broker):

@@ -66,10 +66,16 @@ class SizeWatch:
             self.problems.append(f"{path}: {before} bytes became {now}")
         self.cut[path] = f"{path}: {before} bytes became {now}"
 
+    def _unsealed(self):
+        return [said for path, said in self.cut.items()
+                if not os.path.exists(path[:-len("log")] + "index")]
+
     def _check(self):
-        """Those that were cut are sealed by now: they have their index."""
-        self.problems += [said for path, said in self.cut.items()
-                          if not os.path.exists(path[:-len("log")] + "index")]
+        """Those that were cut get sealed: they have their index then."""
+        end = time.monotonic() + 30
+        while self._unsealed() and time.monotonic() < end:
+            time.sleep(0.05)
+        self.problems += self._unsealed()
         assert not self.problems, self.problems[:5]
         assert self.samples > 10, f"only {self.samples} samples"
 

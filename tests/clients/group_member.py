@@ -1,7 +1,8 @@
 """A member of a consumer group, for groups.py: group_member.py CLIENT BOOTSTRAP TOPIC GROUP [INSTANCE]
 
 CLIENT is confluent or kafka-python. "MICROS got PARTITION OFFSET" of each record, then "MICROS committed
-PARTITION NEXT" when the broker has taken the commit. SIGTERM: it leaves its group.
+PARTITION NEXT" when the broker has taken the commit, or "MICROS refused PARTITION NEXT" as from one who is no
+member any more. SIGTERM: it leaves its group.
 """
 import signal
 import sys
@@ -34,16 +35,20 @@ def say_got(records, uncommitted):
         uncommitted[partition] = offset + 1
 
 
-def say_committed(uncommitted, assigned):
-    """What was taken away meanwhile was not committed: somebody else reads it again."""
-    for partition, offset in uncommitted.items():
-        if partition in assigned:
-            say(f"committed {partition} {offset}")
+def say_committed(offsets, uncommitted):
+    """What the broker has taken of each partition, and nothing else."""
+    for partition, offset in offsets:
+        say(f"committed {partition} {offset}")
     uncommitted.clear()
 
 
+def say_refused(uncommitted):
+    for partition, offset in uncommitted.items():
+        say(f"refused {partition} {offset}")
+
+
 def confluent(bootstrap, topic, group, instance=None):
-    from confluent_kafka import Consumer, KafkaException
+    from confluent_kafka import Consumer, KafkaError, KafkaException
     settings = {"bootstrap.servers": bootstrap, "group.id": group, "enable.auto.commit": False,
                 "auto.offset.reset": "earliest", "session.timeout.ms": session_ms(instance),
                 "heartbeat.interval.ms": HEARTBEAT_MS, "reconnect.backoff.max.ms": 500,
@@ -59,23 +64,36 @@ def confluent(bootstrap, topic, group, instance=None):
                      if m.error() is None], uncommitted)
             if uncommitted:
                 try:
-                    done = consumer.commit(asynchronous=False)
-                    say_committed(uncommitted, {p.partition for p in done if p.error is None})
-                except KafkaException:
-                    pass  # again, with what comes next
+                    done = consumer.commit(asynchronous=False)  # offset < 0: nothing of that one
+                    say_committed([(p.partition, p.offset) for p in done
+                                   if p.error is None and p.offset >= 0], uncommitted)
+                except KafkaException as problem:  # again, with what comes next
+                    if problem.args[0].code() in (KafkaError.ILLEGAL_GENERATION,
+                                                  KafkaError.UNKNOWN_MEMBER_ID):
+                        say_refused(uncommitted)
     except Stop:
         consumer.close()
 
 
 def kafka_python(bootstrap, topic, group, instance=None):
-    from kafka import KafkaConsumer
-    from kafka.errors import KafkaError
+    from kafka import ConsumerRebalanceListener, KafkaConsumer
+    from kafka.errors import CommitFailedError, KafkaError
+    uncommitted = {}
+
+    class Listener(ConsumerRebalanceListener):
+        def on_partitions_revoked(self, revoked):
+            for taken in revoked:  # what comes back may have gone on elsewhere
+                uncommitted.pop(taken.partition, None)
+
+        def on_partitions_assigned(self, assigned):
+            pass
+
     consumer = KafkaConsumer(
-        topic, bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False,
+        bootstrap_servers=bootstrap, group_id=group, enable_auto_commit=False,
         auto_offset_reset="earliest", session_timeout_ms=session_ms(instance),
         heartbeat_interval_ms=HEARTBEAT_MS, max_poll_records=50, reconnect_backoff_max_ms=500,
         **({} if instance is None else {"group_instance_id": instance}))
-    uncommitted = {}
+    consumer.subscribe([topic], listener=Listener())
     try:
         while True:
             try:
@@ -83,10 +101,11 @@ def kafka_python(bootstrap, topic, group, instance=None):
                 say_got([(m.partition, m.offset) for ms in polled.values() for m in ms],
                         uncommitted)
                 if uncommitted:
-                    assigned = {p.partition for p in consumer.assignment()}
-                    consumer.commit()
-                    say_committed(uncommitted, assigned)
-            except KafkaError:
+                    consumer.commit()  # of all that are assigned, up to what was said
+                    say_committed(list(uncommitted.items()), uncommitted)
+            except KafkaError as problem:
+                if isinstance(problem, CommitFailedError):
+                    say_refused(dict(uncommitted))
                 time.sleep(0.1)  # again, with what comes next
     except Stop:
         consumer.close()

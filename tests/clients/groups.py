@@ -1,6 +1,7 @@
 """Consumer groups of each client: members come, go and die, the broker is killed; what is read, and
 what is read again."""
 import os
+import signal
 import threading
 
 from lib.broker import Broker
@@ -204,6 +205,47 @@ def test_static_members_restart_without_a_rebalance():
 @params("java", "kafka-python")
 def test_static_members_of_others(client):
     restart_static(client)
+
+
+def pause(client):
+    """One of two members is stopped with records in hand until its session is over, and goes on when the other one
+    has read and committed all of them: what it commits of them is refused, and it joins again."""
+    with Broker(options=OPTIONS) as broker:
+        with Connection(broker) as connection:
+            create_topics(connection, ["much"], PARTITIONS)
+        records = Records(broker, "much")
+        members = members_of(broker, client, "much", "g")
+        try:
+            paused = members.add().process
+            members.add()
+            wait_for(lambda: stable_members(broker, "g") == 2)
+            records.add(5)
+            members.wait_all_read(records.ends)
+            before = members.got(0)
+            records.add(400)
+            wait_for(lambda: members.got(0) > before)
+            paused.send_signal(signal.SIGSTOP)
+            wait_for(lambda: stable_members(broker, "g") == 1)
+            members.wait_all_read(records.ends)
+            paused.send_signal(signal.SIGCONT)
+            wait_for(lambda: stable_members(broker, "g") == 2)
+            records.add(20)
+            members.wait_all_read(records.ends)
+            print(f"{client}: {len(members.read_in_vain())} records read in vain")
+            members.check()
+            members.stop()
+        finally:
+            members.close()
+
+
+def test_a_member_that_was_paused_commits_nothing():
+    pause("java")
+
+
+@slow
+@params(*[client for client in CLIENT_KINDS if client != "java"])
+def test_others_that_were_paused_commit_nothing(client):
+    pause(client)
 
 
 @slow

@@ -44,7 +44,7 @@ def kp_produce(broker, topic, records, codec, **settings):
         answers.append(producer.send(topic, value, key, headers, i % PARTITIONS, timestamp))
     producer.flush(60)
     for i, answer in enumerate(answers):
-        at = answer.get(timeout=10)
+        at = answer.get(timeout=30)
         assert (at.partition, at.offset) == (i % PARTITIONS, i // PARTITIONS), (i, at)
     producer.close()
 
@@ -214,9 +214,9 @@ def test_confluent_watermarks(advertise):
         consumer = ck_consumer(broker)
         for p in range(PARTITIONS):
             part = from_module.TopicPartition("marks", p)
-            assert consumer.get_watermark_offsets(part, timeout=10) == (0, 1_000)
+            assert consumer.get_watermark_offsets(part, timeout=30) == (0, 1_000)
             wanted = from_module.TopicPartition("marks", p, TIME_BASE_MS + 600)
-            assert consumer.offsets_for_times([wanted], timeout=10)[0].offset == 100
+            assert consumer.offsets_for_times([wanted], timeout=30)[0].offset == 100
         consumer.close()
 
 
@@ -245,12 +245,12 @@ def test_confluent_admin():
         fewer = admin.create_partitions([NewPartitions("wide", 3)])
         assert ck_error_name(fewer["wide"]) == "INVALID_PARTITIONS"
         ck_produce(broker, "wide", 6_000, "zstd")
-        metadata = admin.list_topics(timeout=10).topics
+        metadata = admin.list_topics(timeout=30).topics
         assert sorted(metadata) == ["wide"] and len(metadata["wide"].partitions) == PARTITIONS
         ck_wait(admin.delete_topics(["wide"]))
         assert ck_error_name(admin.delete_topics(["wide"])["wide"]) == "UNKNOWN_TOPIC_OR_PART"
         end = time.monotonic() + 10
-        while admin.list_topics(timeout=10).topics:
+        while admin.list_topics(timeout=30).topics:
             assert time.monotonic() < end, "still listed 10 s after its deletion"
 
 

@@ -11,6 +11,7 @@ import time
 from lib.broker import Broker, temp_dir
 from lib.clients import kcat_consume
 from lib.kafka_wire import Connection, batch, create_topics, leader_connection, produce
+from lib.metrics import metrics_broker, scrape
 from lib.testcase import params, slow, timeout
 
 TOPIC = "damage"
@@ -24,13 +25,22 @@ LOST = re.compile(r" " + TOPIC + r"-(\d+): offsets (\d+) to (\d+) are lost")
 KINDS = ("flip", "zeros", "garbage")
 
 
+def wait_for_another_write(broker):
+    """To the journal. It may have been before the first look: then nothing comes any more."""
+    def writes():
+        return scrape(broker).total("journal_write_seconds")
+    before, end = writes(), time.monotonic() + 5
+    while writes() == before and time.monotonic() < end:
+        time.sleep(0.01)
+
+
 class Directory:
     """A data directory as it was when the broker stopped, and all that was acknowledged in it."""
 
     def __init__(self, path, clean):
         self.random = random.Random(31)
         self.path, self.batches = path, []  # (partition, base offset, values, bytes)
-        with Broker(shards=1, memory="64m", options=OPTIONS, data=[path]) as broker:
+        with metrics_broker(shards=1, memory="64m", options=dict(OPTIONS), data=[path]) as broker:
             with Connection(broker) as connection:
                 create_topics(connection, [TOPIC], PARTITIONS)
             self._fill(broker, 15, 30)
@@ -38,7 +48,7 @@ class Directory:
             broker.restart()
             self._fill(broker, 8, 10)
             self._fill(broker, 8, 0)
-            time.sleep(0.5)  # the journal says of its last write that it is durable
+            wait_for_another_write(broker)  # it says of the last one that it is durable
             if not clean:
                 broker.kill9()
         self.files = {}

@@ -269,7 +269,7 @@ class Broker:
         """[client, API, version, requests] of this life, for broker/claims.py."""
         url = f"http://127.0.0.1:{self.port + API_USE_PORT}/metrics.json"
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=30) as answer:
                 shards = json.load(answer)["shards"]
         except OSError as error:
             print(f"not recorded what clients asked for: {error}", flush=True)

@@ -5,7 +5,9 @@
     seats.wait_all_read({partition: end})
     seats.check()                     after a commit nothing is seen twice
 
-Each line of a member is "MICROS got PARTITION OFFSET" or "MICROS committed PARTITION NEXT".
+Each line of a member is "MICROS got PARTITION OFFSET", and then "MICROS committed PARTITION NEXT", or "MICROS
+refused PARTITION NEXT" when its commit was refused as that of one who is no member any more. What two members said
+is put in order by MICROS, of the machine's one clock: they must be exact, and never go back within a member.
 """
 import os
 import signal
@@ -15,6 +17,7 @@ from lib.kafka_wire import Connection, array, i32, metadata, string
 
 OFFSET_FETCH, FIND_COORDINATOR, HEARTBEAT, DESCRIBE_GROUPS, LIST_GROUPS = 9, 10, 12, 15, 16
 ILLEGAL_GENERATION = 22
+SAID = ("got", "committed", "refused")
 
 
 def coordinator(broker, group):
@@ -112,16 +115,22 @@ class Members:
         self.children[index].process.kill()
         self.children[index].process.wait()
 
-    def lines(self, index=None):
-        """(micros, what, partition, offset), by time."""
-        chosen = self.children if index is None else [self.children[index]]
+    def lines_of(self, index):
+        """(micros, what, partition, offset), as one member said it."""
         found = []
-        for child in chosen:
-            for line in child.output().splitlines():
-                words = line.split()
-                if len(words) == 4 and words[0].isdigit() and words[1] in ("got", "committed"):
-                    found.append((int(words[0]), words[1], int(words[2]), int(words[3])))
-        return sorted(found, key=lambda line: line[0])
+        for line in self.children[index].output().splitlines():
+            words = line.split()
+            if len(words) == 4 and words[0].isdigit() and words[1] in SAID:
+                found.append((int(words[0]), words[1], int(words[2]), int(words[3])))
+        for before, after in zip(found, found[1:]):
+            if after[0] < before[0]:
+                self.fail(f"the clock of member {index} goes back: {before}, {after}")
+        return found
+
+    def lines(self, index=None):
+        """Those of one member or of all, by time; what one said stays in its order."""
+        chosen = range(len(self.children)) if index is None else [index]
+        return sorted(sum(map(self.lines_of, chosen), []), key=lambda line: line[0])
 
     def got(self, index=None):
         return {(p, o) for _, what, p, o in self.lines(index) if what == "got"}
@@ -145,13 +154,29 @@ class Members:
                           f"committed: {there} of {ends}")
             time.sleep(0.1)
 
+    def read_in_vain(self):
+        """What members read and could not commit, being none any more: a member that was away for longer
+        than its session still hands out what it had fetched, until it knows."""
+        found = set()
+        for index in range(len(self.children)):
+            refused = {}  # by partition: up to where, by what is said next of it
+            for line in reversed(self.lines_of(index)):
+                _, what, partition, offset = line
+                if what != "got":
+                    refused[partition] = offset if what == "refused" else 0
+                elif offset < refused.get(partition, 0):
+                    found.add(line)
+        return found
+
     def check(self):
-        """Nobody sees what somebody has committed before."""
+        """Nobody sees what somebody has committed before, and commits it again."""
+        in_vain = self.read_in_vain()
         ends = {}
-        for micros, what, partition, offset in self.lines():
+        for line in self.lines():
+            micros, what, partition, offset = line
             if what == "committed":
                 ends[partition] = max(offset, ends.get(partition, 0))
-            elif offset < ends.get(partition, 0):
+            elif what == "got" and offset < ends.get(partition, 0) and line not in in_vain:
                 self.fail(f"partition {partition} offset {offset} at {micros}, "
                           f"committed up to {ends[partition]} before")
 

@@ -16,6 +16,7 @@ enum {
     ERROR_INVALID_REQUIRED_ACKS = 21,
     ERROR_UNSUPPORTED_VERSION = 35,
     ERROR_TOPIC_ALREADY_EXISTS = 36,
+    ERROR_OUT_OF_ORDER_SEQUENCE_NUMBER = 45,
     ERROR_UNKNOWN_TOPIC_ID = 100,
     TOPIC_NAME_BYTES_MAX = 249,
 };
@@ -255,9 +256,10 @@ static int16_t produce_partition(struct script_broker *s, const struct script_re
         return ERROR_INVALID_REQUIRED_ACKS;
     if (p == NULL)
         return ERROR_UNKNOWN_TOPIC_OR_PARTITION;
-    if (script_partition_append(&s->log, p, from->records.data, (size_t)MAX(from->records.len, 0),
-                                &to->base_offset) < 0)
-        return ERROR_CORRUPT_MESSAGE;
+    int rc = script_partition_append(&s->log, p, from->records.data,
+                                     (size_t)MAX(from->records.len, 0), &to->base_offset);
+    if (rc < 0)
+        return rc == -EILSEQ ? ERROR_OUT_OF_ORDER_SEQUENCE_NUMBER : ERROR_CORRUPT_MESSAGE;
     to->log_start_offset = p->start_offset;
     return 0;
 }

@@ -49,6 +49,8 @@ struct script_topic *script_topic_add(struct script_log *log, struct wire_str na
     be_store64(t->id.b + 8, ++log->topics_made);
     t->partitions_n = partitions < 1 ? log->config->partitions : partitions;
     t->partitions = alloc_zeroed((size_t)t->partitions_n * sizeof(t->partitions[0]));
+    for (int32_t i = 0; i < t->partitions_n; i++)
+        list_init(&t->partitions[i].producers);
     list_push_tail(&log->topics, &t->link);
     return t;
 }
@@ -65,8 +67,11 @@ void script_topic_remove(struct script_log *log, struct script_topic *t)
 {
     for (int32_t i = 0; i < t->partitions_n; i++) {
         struct script_partition *p = &t->partitions[i];
+        struct list_node *node;
         for (size_t k = p->first; k < p->n; k++)
             batch_free(log, p->batches[k]);
+        while ((node = list_pop_head(&p->producers)) != NULL)
+            free(container_of(node, struct script_producer, link));
         free(p->batches);
     }
     list_remove(&t->link);
@@ -330,6 +335,28 @@ static const struct script_batch *duplicate_of(const struct script_partition *p,
     return NULL;
 }
 
+/* Notes what comes next. False: another one has to come first, that of a request that went wrong. A
+ * producer, or an epoch, that is new may begin anywhere. */
+static bool sequence_take(struct script_partition *p, const struct batch_header *h)
+{
+    struct script_producer *known = NULL;
+    int32_t next = (int32_t)(((uint32_t)h->base_sequence + (uint32_t)h->record_count) & INT32_MAX);
+    list_for_each(node, &p->producers) {
+        struct script_producer *each = container_of(node, struct script_producer, link);
+        known = each->id == h->producer_id ? each : known;
+    }
+    if (known == NULL) {
+        known = alloc_zeroed(sizeof(*known));
+        *known = (struct script_producer){.id = h->producer_id, .epoch = -1};
+        list_push_tail(&p->producers, &known->link);
+    }
+    if (known->epoch == h->producer_epoch && known->next_sequence != h->base_sequence)
+        return false;
+    known->epoch = h->producer_epoch;
+    known->next_sequence = next;
+    return true;
+}
+
 int script_partition_append(struct script_log *log, struct script_partition *p, const uint8_t *data,
                             size_t len_bytes, int64_t *ret_base_offset)
 {
@@ -343,6 +370,8 @@ int script_partition_append(struct script_log *log, struct script_partition *p, 
         *ret_base_offset = duplicate->base_offset;
         return 0;
     }
+    if (h.producer_id >= 0 && !sequence_take(p, &h))
+        return -EILSEQ;
     uint64_t first = log->records_seen + 1, end = first + (uint64_t)h.record_count;
     int64_t base_offset = p->end_offset;
     if (!batch_is_hit(log, end))

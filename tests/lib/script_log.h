@@ -27,7 +27,15 @@ struct script_batch { /* one stored batch */
     struct list_node age; /* script_log.ages, oldest first */
 };
 
+struct script_producer { /* what a partition knows of an idempotent one */
+    struct list_node link;
+    int64_t id;
+    int16_t epoch;
+    int32_t next_sequence;
+};
+
 struct script_partition {
+    struct list_node producers;
     struct script_batch **batches; /* [first, n) are there */
     size_t first, n, cap;
     int64_t start_offset, end_offset;
@@ -66,7 +74,8 @@ struct script_partition *script_partition_find(const struct script_log *log, str
                                                int32_t index);
 
 /* Check one producer's batch, damage it as the script wants, store it. 0, *ret_base_offset being
- * the answer's; -EBADMSG: it is no batch or its CRC is wrong. */
+ * the answer's; -EBADMSG: it is no batch or its CRC is wrong; -EILSEQ: an idempotent producer's
+ * batch is not the one after its last. */
 int script_partition_append(struct script_log *log, struct script_partition *p, const uint8_t *data,
                             size_t len_bytes, int64_t *ret_base_offset);
 

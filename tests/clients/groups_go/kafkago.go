@@ -55,9 +55,22 @@ func kafkaGoPartition(ctx context.Context, generation *kafka.Generation, dialer 
 			continue
 		}
 		say("got %d %d", m.Partition, m.Offset)
-		next := map[string]map[int]int64{topic: {m.Partition: m.Offset + 1}}
-		if generation.CommitOffsets(next) == nil {
-			say("committed %d %d", m.Partition, m.Offset+1)
+		kafkaGoCommit(ctx, generation, topic, m.Partition, m.Offset+1)
+	}
+}
+
+// Until it is taken, or refused: nothing that was read in a generation is committed when that has ended.
+func kafkaGoCommit(ctx context.Context, generation *kafka.Generation, topic string, partition int, next int64) {
+	for {
+		err := generation.CommitOffsets(map[string]map[int]int64{topic: {partition: next}})
+		if err == nil {
+			say("committed %d %d", partition, next)
+			return
 		}
+		if ctx.Err() != nil || errors.Is(err, kafka.IllegalGeneration) || errors.Is(err, kafka.UnknownMemberId) {
+			say("refused %d %d", partition, next)
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
 }

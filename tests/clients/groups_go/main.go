@@ -3,7 +3,8 @@
 // Usage: groups CLIENT BOOTSTRAP TOPIC GROUP
 //        groups many BOOTSTRAP TOPIC GROUPS MEMBERS RECORDS
 // A member says "MICROS got PARTITION OFFSET" of each record, and then "MICROS committed PARTITION NEXT"
-// when the broker has taken the commit. SIGTERM: it leaves its group. `many`: see many.go.
+// when the broker has taken the commit, or "MICROS refused PARTITION NEXT" as from one who is no member any
+// more. SIGTERM: it leaves its group. `many`: see many.go.
 package main
 
 import (

@@ -16,15 +16,18 @@ type saramaHandler struct {
 func (saramaHandler) Setup(sarama.ConsumerGroupSession) error   { return nil }
 func (saramaHandler) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 
-// Commit says nothing about its success, so the broker is asked; again, when it was away.
-func (h saramaHandler) commit(s sarama.ConsumerGroupSession, partition int32) {
+// Commit says nothing about its success, so the broker is asked; again, when it was away. What is behind next
+// was not taken yet; beyond it somebody else has gone on, and it was refused.
+func (h saramaHandler) commit(s sarama.ConsumerGroupSession, partition int32, next int64) {
 	s.Commit()
 	for try := 0; try < 3; try++ {
 		answer, err := h.admin.ListConsumerGroupOffsets(h.group, map[string][]int32{h.topic: {partition}})
 		if err == nil {
 			block := answer.GetBlock(h.topic, partition)
-			if block != nil && block.Err == sarama.ErrNoError && block.Offset >= 0 {
-				say("committed %d %d", partition, block.Offset)
+			if block != nil && block.Err == sarama.ErrNoError && block.Offset == next {
+				say("committed %d %d", partition, next)
+			} else if block != nil && block.Err == sarama.ErrNoError && block.Offset > next {
+				say("refused %d %d", partition, next)
 			}
 			return
 		}
@@ -44,7 +47,7 @@ func (h saramaHandler) ConsumeClaim(s sarama.ConsumerGroupSession, c sarama.Cons
 			say("got %d %d", m.Partition, m.Offset)
 			s.MarkMessage(m, "")
 			if len(c.Messages()) == 0 {
-				h.commit(s, m.Partition)
+				h.commit(s, m.Partition, m.Offset+1)
 			}
 		}
 	}

@@ -1,4 +1,6 @@
 import java.time.Duration;
+import java.time.Instant;
+import java.time.temporal.ChronoUnit;
 import java.util.Collection;
 import java.util.HashMap;
 import java.util.List;
@@ -22,15 +24,15 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
  * A member of a consumer group that says what it does, for tests/clients/groups.py.
  * Arguments: BOOTSTRAP TOPIC GROUP [INSTANCE [ASSIGNOR]], with "" for none
  * "MICROS got PARTITION OFFSET" of each record, then "MICROS committed PARTITION NEXT" when the broker
- * has taken the commit; "revoked N" when it had to give so many partitions back. On SIGTERM it leaves its
+ * has taken the commit, or "MICROS refused PARTITION NEXT" as from one who is no member any more; "revoked N" when it had to give so many partitions back. On SIGTERM it leaves its
  * group (a static member only goes).
  */
 public final class GroupMember {
     private static volatile boolean stops;
 
+    /** From one clock: milliseconds of one with microseconds of another go back within each millisecond. */
     private static void say(String what) {
-        System.out.println(System.currentTimeMillis() * 1000 + System.nanoTime() / 1000 % 1000
-            + " " + what);
+        System.out.println(ChronoUnit.MICROS.between(Instant.EPOCH, Instant.now()) + " " + what);
     }
 
     private static void take(ConsumerRecords<byte[], byte[]> records,
@@ -44,14 +46,20 @@ public final class GroupMember {
 
     private static void commit(KafkaConsumer<byte[], byte[]> consumer,
             Map<TopicPartition, OffsetAndMetadata> next) {
-        next.keySet().retainAll(consumer.assignment());
         try {
             consumer.commitSync(next);
-        } catch (CommitFailedException | RetriableException late) {
+        } catch (CommitFailedException fenced) {
+            sayOfEach("refused", next);
+            return;
+        } catch (RetriableException late) {
             return; // again, with what comes next
         }
-        next.forEach((p, o) -> say("committed " + p.partition() + " " + o.offset()));
+        sayOfEach("committed", next);
         next.clear();
+    }
+
+    private static void sayOfEach(String what, Map<TopicPartition, OffsetAndMetadata> next) {
+        next.forEach((p, o) -> say(what + " " + p.partition() + " " + o.offset()));
     }
 
     private static Properties settings(String[] args) {
@@ -77,8 +85,8 @@ public final class GroupMember {
         return settings;
     }
 
-    private static void run(KafkaConsumer<byte[], byte[]> consumer) {
-        Map<TopicPartition, OffsetAndMetadata> next = new HashMap<>();
+    private static void run(KafkaConsumer<byte[], byte[]> consumer,
+            Map<TopicPartition, OffsetAndMetadata> next) {
         while (!stops) {
             try {
                 take(consumer.poll(Duration.ofMillis(200)), next);
@@ -103,9 +111,11 @@ public final class GroupMember {
                 Thread.currentThread().interrupt();
             }
         }));
+        Map<TopicPartition, OffsetAndMetadata> next = new HashMap<>();
         consumer.subscribe(List.of(args[1]), new ConsumerRebalanceListener() {
             @Override
             public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
+                next.keySet().removeAll(partitions); // what comes back may have gone on elsewhere
                 if (!partitions.isEmpty()) {
                     System.out.println("revoked " + partitions.size());
                 }
@@ -116,7 +126,7 @@ public final class GroupMember {
             }
         });
         try {
-            run(consumer);
+            run(consumer, next);
         } catch (KafkaException problem) {
             problem.printStackTrace();
             Runtime.getRuntime().halt(1);

@@ -2,7 +2,8 @@
 //
 // Usage: node member.js BOOTSTRAP TOPIC GROUP
 // "MICROS got PARTITION OFFSET" of each record, then "MICROS committed PARTITION NEXT" when the broker has
-// taken the commit. SIGTERM: it leaves its group. NODE_PATH says where kafkajs is.
+// taken the commit, or "MICROS refused PARTITION NEXT" as from one who is no member any more. SIGTERM: it leaves
+// its group. NODE_PATH says where kafkajs is.
 'use strict';
 const { Kafka, logLevel } = require('kafkajs');
 
@@ -22,7 +23,12 @@ async function eachBatch({ batch, isRunning, isStale }) {
   if (!isRunning() || isStale()) return;
   for (const m of batch.messages) say(`got ${batch.partition} ${m.offset}`);
   const next = String(BigInt(batch.lastOffset()) + 1n);
-  await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next }]);
+  try {
+    await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next }]);
+  } catch (problem) {
+    if (['ILLEGAL_GENERATION', 'UNKNOWN_MEMBER_ID'].includes(problem.type)) say(`refused ${batch.partition} ${next}`);
+    throw problem;
+  }
   say(`committed ${batch.partition} ${next}`);
 }
 

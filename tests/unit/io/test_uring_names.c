@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "core/base/bytes.h"
+#include "core/base/clock.h"
 
 enum { MIB = 1 << 20 };
 
@@ -25,7 +27,7 @@ static uint64_t blocks_of(const char *path)
 }
 
 struct computed {
-    int rc, tid, priority;
+    int rc, tid, policy;
     cpu_set_t cpus;
 };
 
@@ -33,7 +35,7 @@ static int compute(void *arg)
 {
     struct computed *c = arg;
     c->tid = gettid();
-    c->priority = getpriority(PRIO_PROCESS, (id_t)c->tid);
+    c->policy = sched_getscheduler(0);
     sched_getaffinity(0, sizeof(c->cpus), &c->cpus);
     return c->rc;
 }
@@ -61,15 +63,53 @@ Test(uring_names, what_computes_for_long_runs_beside_the_shard)
 {
     cpu_set_t all;
     sched_getaffinity(0, sizeof(all), &all);
-    int before = getpriority(PRIO_PROCESS, 0);
     for (int rc = 0; rc >= -EIO; rc -= EIO) {
         struct computed c = {.rc = rc};
         pthread_t thread;
         cr_assert_eq(pthread_create(&thread, NULL, pinned_main, &c), 0);
         pthread_join(thread, NULL);
         cr_assert(CPU_EQUAL(&c.cpus, &all), "wherever the process may run");
-        cr_assert_gt(c.priority, before, "what is at work for clients goes first");
+        cr_assert_eq(c.policy, SCHED_IDLE, "what is at work for clients goes first");
     }
+}
+
+static int compute_until(void *arg)
+{
+    while (!atomic_load((_Atomic bool *)arg))
+        usleep(1000);
+    return 0;
+}
+
+static long slept_in(struct env *env, uint64_t ns)
+{
+    struct rusage before, after;
+    uint64_t begun = clock_now_ns();
+    getrusage(RUSAGE_THREAD, &before);
+    while (clock_now_ns() - begun < ns)
+        env_turn(env, 0);
+    getrusage(RUSAGE_THREAD, &after);
+    return after.ru_nvcsw - before.ru_nvcsw;
+}
+
+static void on_computed(struct env_op *op)
+{
+    (void)op;
+}
+
+Test(uring_names, a_shard_that_never_sleeps_makes_gaps_for_what_computes)
+{
+    struct env *env = env_make(NULL, 0);
+    _Atomic bool over = false;
+    struct env_name_step step = {.kind = ENV_STEP_RUN, .run = compute_until, .arg = &over};
+    struct env_op op = {0};
+    slept_in(env, 20 * 1000000);
+    cr_assert_eq(slept_in(env, 50 * 1000000), 0, "for nobody");
+    env_names(env, &op, &step, 1, on_computed);
+    cr_assert_geq(slept_in(env, 100 * 1000000), 2);
+    atomic_store(&over, true);
+    while (op.busy)
+        env_turn(env, UINT64_MAX);
+    env_destroy(env);
 }
 
 Test(uring_names, directories)

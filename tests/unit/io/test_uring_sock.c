@@ -290,7 +290,9 @@ Test(uring_sock, recv_any_keeps_a_stream_in_order, .init = setup_all, .fini = te
     free(data);
 }
 
-/* 10 MiB to a reader that dawdles: all arrives, done before released, the shard never blocked. */
+/* 10 MiB to a reader that dawdles: all arrives, done before released, the shard never blocked. It
+ * does not read at all until the shard has made some turns: one that waited for it would wait for
+ * ever. */
 struct reader {
     int fd;
     size_t expect;
@@ -327,19 +329,21 @@ Test(uring_sock, send_to_a_slow_reader, .init = setup_all, .fini = teardown, .ti
     }
     struct reader reader = {.fd = client, .expect = BYTES, .got = calloc(1, BYTES)};
     pthread_t thread;
-    pthread_create(&thread, NULL, read_main, &reader);
-    uint64_t longest_ns = 0, limit_ns = now_ns() + UINT64_C(20000000000);
+    uint64_t limit_ns = now_ns() + UINT64_C(20000000000);
     env_sendv(env, &w.op, server, iov, PIECES, on_waited, on_waited_released);
-    while (w.released_n == 0 && now_ns() < limit_ns) {
-        uint64_t start_ns = now_ns();
+    for (unsigned i = 0; i < 100; i++) {
         env_turn(env, 0);
-        longest_ns = MAX(longest_ns, now_ns() - start_ns);
+        usleep(100);
+    }
+    cr_assert_eq(w.done_n, 0, "10 MiB fit into the sockets");
+    pthread_create(&thread, NULL, read_main, &reader);
+    while (w.released_n == 0 && now_ns() < limit_ns) {
+        env_turn(env, 0);
         usleep(100);
     }
     cr_assert_eq(w.done_n, 1);
     cr_assert_eq(w.released_n, 1);
     cr_assert_eq(w.op.res, BYTES);
-    cr_assert_lt(longest_ns, 500000000u, "a turn took %lu ns", (unsigned long)longest_ns);
     pthread_join(thread, NULL);
     cr_assert(pattern_is(reader.got, BYTES, 11));
     cr_assert_eq(env->counters.egress_bytes[ENV_EGRESS_SEND], BYTES);
@@ -403,7 +407,8 @@ static void on_no_callback(struct env_op *op)
     cr_assert_fail("called back by env_destroy");
 }
 
-Test(uring_sock, destroy_cancels_what_waits_for_peers, .init = setup_all)
+/* What is not cancelled waits for peers that never come: then this ends by its timeout. */
+Test(uring_sock, destroy_cancels_what_waits_for_peers, .init = setup_all, .timeout = 30)
 {
     int client[3], server[3];
     char buf[8];
@@ -416,9 +421,7 @@ Test(uring_sock, destroy_cancels_what_waits_for_peers, .init = setup_all)
     env_recv(env, &w[1].op, server[1], buf, sizeof(buf), 0, on_no_callback);
     env_sendv(env, &w[2].op, server[2], &iov, 1, on_no_callback, on_no_callback);
     env_turn(env, 0);
-    uint64_t start_ns = now_ns();
     teardown();
-    cr_assert_lt(now_ns() - start_ns, 2000000000u);
     free(data);
     free(w);
 }

@@ -165,6 +165,9 @@ Test(uring_splice, nobody_reads_and_nobody_waits, .init = setup, .fini = teardow
     struct waited w = {0}, other = {0};
     struct env_extent extent = {.file = file, .len_bytes = FILE_BYTES};
     env_splice(env, &w.op, server, &extent, 0, on_waited, on_waited_released);
+    uint64_t limit_ns = now_ns() + UINT64_C(10000000000);
+    while (env->counters.egress_bytes[ENV_EGRESS_SPLICE] == 0 && now_ns() < limit_ns)
+        env_turn(env, limit_ns);
     uint64_t end_ns = now_ns() + 100000000;
     while (now_ns() < end_ns)
         env_turn(env, end_ns);

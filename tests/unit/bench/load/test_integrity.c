@@ -348,6 +348,27 @@ Test(integrity, what_was_not_read_is_unread_and_not_lost)
     rig_stop();
 }
 
+/* Nor are the last ones that were acknowledged, when the server is gone before they are fetched. */
+Test(integrity, what_cannot_be_read_any_more_is_unread_and_not_lost)
+{
+    rig_start(&(struct rig_config){
+        .settings = "rate=2000 linger.ms=0 batch.size=1 request.timeout.ms=300",
+        .net = {.latency_ns = 5 * MS},
+        .script = {.lose_record = 100, .freeze_first_ns = 507 * MS, .freeze_ns = 100 * SECOND},
+        .consume = CONSUME_TAIL});
+    rig_begin();
+    rig_run(600 * MS);
+    net_sim_refuse(rig.env, true);
+    rig_run(400 * MS);
+    rig_drain(SECOND);
+    rig_end();
+    uint64_t unread = rig.loader.course.out.verify.unread;
+    cr_assert_gt(unread, 0);
+    cr_assert_eq(rig.intervals.n.consumed_new + unread + 1, rig.intervals.n.acked);
+    assert_totals(1, 0, 0, 0);
+    rig_stop();
+}
+
 /* But what was acknowledged and is not there is, also then. */
 Test(integrity, a_loss_among_unfinished_records_is_seen)
 {

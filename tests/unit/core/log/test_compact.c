@@ -215,6 +215,26 @@ Test(compact, of_each_key_the_last_record_stays)
     fixture_fini(&f);
 }
 
+/* The shard sleeps until the store or an operation wants it: no step waits for what others do. */
+Test(compact, goes_on_where_nothing_else_happens)
+{
+    configure(5);
+    f.config.compact_backoff_ms = 5000;
+    open_or_fail();
+    write_some(1500);
+    const struct log_counters *c = log_store_counters(f.store);
+    uint64_t begun = 0, now;
+    while (c->compacted_segments < 6) {
+        now = env_now_ns(f.env);
+        begun = c->compacted_segments == 0 ? now : begun;
+        cr_assert_lt(now - begun, UINT64_C(1000000000), "%llu segments",
+                     (unsigned long long)c->compacted_segments);
+        env_turn(f.env, MIN(log_store_deadline_ns(f.store), now + UINT64_C(10000000000)));
+        log_store_pump(f.store);
+    }
+    fixture_fini(&f);
+}
+
 Test(compact, tombstones_go_when_their_time_is_over)
 {
     configure(2);

@@ -412,12 +412,20 @@ Test(controller, changes_survive_a_crash_and_epochs_rise)
     cluster_close(c);
 }
 
-/* New journals are written through while nothing else is: after that no write but ours comes. */
+/* New journals are written through while nothing else is, flushed, and their superblocks say so:
+ * after that no write but ours comes. */
 static void journals_fill(struct cluster *c)
 {
-    for (unsigned i = 0; i < SHARDS; i++)
-        while (c->envs[i]->counters.write_bytes < c->broker.log.journal_bytes)
+    enum { STILL = 100 };
+    for (unsigned i = 0; i < SHARDS; i++) {
+        const uint64_t *written = &c->envs[i]->counters.write_bytes;
+        uint64_t before = *written;
+        for (unsigned still = 0; *written < c->broker.log.journal_bytes || still < STILL; still++) {
             shard_turn(&c->shards[i]);
+            still = *written == before ? still : 0;
+            before = *written;
+        }
+    }
 }
 
 static int64_t retention_on(struct cluster *c, unsigned shard, const char *name)
