@@ -180,8 +180,9 @@ static void on_file_done(struct env_op *op)
     if (rc == 0) {
         file_ready(seg, job);
         plog_space_found(p);
-    } else if (rc == -ENOENT && p->store->recovering) {
-        /* Trimmed, as a later record will say; or lost, as readers will find. */
+    } else if (rc == -ENOENT && p->store->recovering && !seg->known_missing) {
+        /* Trimmed, as a later record will say; or lost, as readers will find. Not a second time:
+         * then there is no directory to make it in. */
         seg->file_state = SEGMENT_FILE_NONE;
         seg->on_disk = seg->resize_file = false;
         seg->known_missing = true;

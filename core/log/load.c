@@ -356,7 +356,8 @@ static bool load_begin(struct segment *seg)
     seg->load = load;
     plog_hold(seg->plog);
     seg_file_hold(seg);
-    if (seg->file == NULL && seg->on_disk)
+    /* Also one that was missing at the start, until there is another: that says so. */
+    if (seg->file == NULL && (seg->on_disk || seg->destaged_pos > 0))
         load_open_sealed(load);
     else
         walk_start(load);

@@ -229,13 +229,17 @@ static int write_back(struct replay *r, uint64_t identity, const uint8_t **p, co
     return rc;
 }
 
-/* Only what nothing newer has spoken of. */
+/* Only what nothing newer has spoken of. Of a partition without an entry here, writes from before
+ * that checkpoint are of an earlier stay: what there is of it is elsewhere. */
 static int section_back(struct log_store *s, const struct park_section *head, const uint8_t *p,
                         unsigned dir)
 {
     struct plog *plog;
-    for (size_t it = 0; (plog = map_next(&s->plogs, &it)) != NULL;)
+    for (size_t it = 0; (plog = map_next(&s->plogs, &it)) != NULL;) {
         plog->unparking = plog->dir == dir && !plog->loaded;
+        if (plog->unparking)
+            plog->void_seq = head->checkpoint_seq; /* an entry says otherwise */
+    }
     struct replay r = {.s = s, .unparks = true, .checkpoint_seq = head->checkpoint_seq};
     int rc = checkpoint_load_entries(s, p, head->plogs_bytes, head->plogs_n, head->checkpoint_seq);
     const uint8_t *at = p + head->plogs_bytes, *end = at + head->writes_bytes;

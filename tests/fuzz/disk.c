@@ -63,6 +63,13 @@ void disk_take(struct disk *d, struct mem_world *world, struct env *env, const c
     }
 }
 
+void disk_hot_add(struct disk *d, unsigned file, uint32_t at, uint64_t len_bytes)
+{
+    ASSERT(d->hot_n < DISK_HOT_MAX && len_bytes > 0);
+    ASSERT(at + len_bytes <= d->files[file].used_bytes);
+    d->hot[d->hot_n++] = (struct disk_place){(uint8_t)file, at, (uint32_t)len_bytes};
+}
+
 void disk_copy(struct disk *d, const struct disk *from)
 {
     *d = *from;

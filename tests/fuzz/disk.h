@@ -24,6 +24,7 @@
 
 #define DISK_FILES_MAX 48u
 #define DISK_PATH_BYTES 300u
+#define DISK_HOT_MAX 128u
 
 enum disk_patch_kind {
     DISK_WRITE,
@@ -43,13 +44,21 @@ struct disk_file {
     uint32_t used_bytes; /* behind them all is zero up to size_bytes */
     uint8_t *bytes;      /* used_bytes */
 };
+struct disk_place {
+    uint8_t file;
+    uint32_t at, len_bytes;
+};
 struct disk {
     struct disk_file files[DISK_FILES_MAX]; /* a directory comes before what is in it */
     unsigned files_n;
+    struct disk_place hot[DISK_HOT_MAX]; /* structures that few inputs would meet by chance */
+    unsigned hot_n;
 };
 
 /* Everything in and under dir, as reads would see it now. */
 void disk_take(struct disk *d, struct mem_world *world, struct env *env, const char *dir);
+/* hot ones beyond DISK_HOT_MAX are an ASSERT. */
+void disk_hot_add(struct disk *d, unsigned file, uint32_t at, uint64_t len_bytes);
 void disk_copy(struct disk *d, const struct disk *from);
 void disk_fini(struct disk *d);
 void disk_patch(struct disk *d, const uint8_t *patches, size_t len_bytes);

@@ -32,12 +32,12 @@ static uint64_t hurt(struct rng *rng, uint64_t was)
 }
 
 /* Structures are full of zeros; most of what matters is not. */
-static uint32_t place_find(const struct disk_file *f, struct rng *rng)
+static uint32_t place_find(const struct disk_file *f, const struct disk_place *in, struct rng *rng)
 {
     uint32_t at = 0;
     for (unsigned tries = 0; tries < 16; tries++) {
-        at = (uint32_t)rng_below(rng, f->used_bytes);
-        if (f->bytes[at] != 0)
+        at = (uint32_t)rng_below(rng, in->len_bytes);
+        if (f->bytes[in->at + at] != 0)
             break;
     }
     return at;
@@ -49,15 +49,17 @@ static void offset_put(uint8_t *out, uint32_t at)
     out[2] = (uint8_t)(at >> 16);
 }
 
-static size_t number_change(const struct disk *made, unsigned file, struct rng *rng, uint8_t *out)
+static size_t number_change(const struct disk *made, const struct disk_place *place,
+                            struct rng *rng, uint8_t *out)
 {
-    const struct disk_file *f = &made->files[file];
-    uint32_t len = 1u << rng_below(rng, 4), at = place_find(f, rng) / len * len;
+    const struct disk_file *f = &made->files[place->file];
+    uint32_t len = 1u << rng_below(rng, 4);
+    uint32_t at = place->at + place_find(f, place, rng) / len * len;
     uint64_t was = 0;
     memcpy(&was, f->bytes + at, MIN(len, f->used_bytes - at));
     uint64_t now = hurt(rng, was);
     out[0] = DISK_WRITE;
-    out[1] = (uint8_t)file;
+    out[1] = place->file;
     offset_put(out + 2, at);
     out[5] = (uint8_t)len;
     memcpy(out + 6, &now, len);
@@ -94,11 +96,15 @@ static unsigned file_pick(const struct disk *made, struct rng *rng)
 
 static size_t patch_make(const struct disk *made, struct rng *rng, uint8_t out[PATCH_BYTES_MAX])
 {
+    if (made->hot_n > 0 && rng_below(rng, 2) == 0)
+        return number_change(made, &made->hot[rng_below(rng, made->hot_n)], rng, out);
     unsigned file = file_pick(made, rng);
     uint64_t kind = rng_below(rng, 12);
     const struct disk_file *f = &made->files[file];
-    if (!f->is_dir && f->used_bytes > 0 && kind < 10)
-        return number_change(made, file, rng, out);
+    if (!f->is_dir && f->used_bytes > 0 && kind < 10) {
+        const struct disk_place all = {(uint8_t)file, 0, f->used_bytes};
+        return number_change(made, &all, rng, out);
+    }
     if (kind < 11)
         return piece_copy(made, file, rng, out);
     out[0] = rng_below(rng, 4) == 0 ? DISK_REMOVE : DISK_SIZE;

@@ -2,8 +2,9 @@
  * Input: one byte of enum fuzz_flag, then patches (disk.h) of a small directory made by the real
  *   code. The real store opens it on a modelled machine, whose own assertions count as well, is
  * read, looked up, appended to and closed. Holds: nothing but whole batches is read, of right
- * checksum, in the order of their offsets and inside the log; appends finish; all memory is given
- * back. */
+ * checksum, in the order of their offsets and inside the log; appends finish; what a
+ * parcel says is what there was; damage of side files and parcels loses nothing that is served; a
+ * start that refuses says why; all memory is given back. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -18,12 +19,17 @@ enum fuzz_flag {
     FUZZ_REOPEN = 0x04,
     FUZZ_ABANDON = 0x08, /* instead of a clean stop */
     FUZZ_TIGHT = 0x10,   /* memory for less than the journal holds */
+    FUZZ_ASIDE = 0x20,   /* a directory with side file and parcels; FUZZ_CLEAN: the other one */
+    FUZZ_AWAY = 0x40,    /* without the far directory; FUZZ_CLEAN: it fails on the way; then it is
+                            there again with FUZZ_REOPEN */
+    FUZZ_MOVE = 0x80,    /* partitions leave and come back */
 };
 
 #define TIGHT_BYTES (304u << 10)
 
 #define READS_MAX 64u
-#define TURNS_MAX 20000u
+#define TURNS_MAX 40000u /* a departure may take 30 s */
+#define SIDE_TURNS 100u  /* until a side file is written */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t len_bytes, size_t max_bytes, unsigned seed);
@@ -32,6 +38,8 @@ static struct log_fixture f;
 static struct buddy tight; /* a part of f.memory's region */
 static struct disk made[LOG_DIR_STATES];
 static uint8_t flags;
+static struct log_dir_damage damage;
+static int64_t ends[LOG_DIR_PARTITIONS_MAX]; /* of the logs, when they were last there */
 
 static void turn_until(bool (*done)(void *arg), void *arg)
 {
@@ -60,6 +68,14 @@ static bool is_verified(const struct plog_read *r)
     return r->job != NULL || !(flags & FUZZ_MEND);
 }
 
+/* A record that claims to begin a few bytes before the end of what is known continues inside a
+ * batch, as one may behind an image; that these bytes are other ones only its checksum tells. So
+ * with those mended it can cut a batch: found with side files, known of no other directory. */
+static bool is_whole(const struct plog_read *r)
+{
+    return is_verified(r) || !(flags & FUZZ_ASIDE);
+}
+
 /* One answer to a read at `asked`: whole batches in order, from the one that holds it or the first
  * behind what is lost. Returns the offset behind them. */
 static int64_t batches_check(const struct plog *p, const struct plog_read *r, int64_t asked)
@@ -75,8 +91,10 @@ static int64_t batches_check(const struct plog *p, const struct plog_read *r, in
     }
     ASSERT(len == r->len_bytes);
     for (size_t at = 0; at < len; at += h.len_bytes) {
-        ASSERT(batch_peek(joined + at, len - at, &h) == 0);
-        ASSERT(h.len_bytes <= len - at);
+        bool whole = batch_peek(joined + at, len - at, &h) == 0 && h.len_bytes <= len - at;
+        if (!whole && !is_whole(r))
+            break;
+        ASSERT(whole);
         if (!is_verified(r))
             continue;
         ASSERT(batch_crc_ok(joined + at, &h));
@@ -96,6 +114,7 @@ static void read_all(struct plog *p)
         if (plog_read(p, &r, on_read) == 0)
             turn_until(read_done, &r);
         ASSERT(r.rc == 0 || r.rc == -EIO || r.rc == -ERANGE);
+        ASSERT(!damage.none_lost || r.rc == 0 || plog_is_offline(p));
         int64_t next = r.rc == 0 ? batches_check(p, &r, offset) : offset;
         plog_read_release(&r);
         plog_available_bytes(p, offset);
@@ -145,7 +164,7 @@ static bool all_stable(void *arg)
     struct plog *p = arg;
     const struct log_counters *counters = log_store_counters(f.store);
     return plog_high_watermark(p) == plog_end_offset(p) || counters->failed != 0 ||
-           counters->partitions_fenced > 0;
+           plog_is_offline(p) || counters->partitions_fenced > counters->partitions_offline;
 }
 
 static void append(int32_t partition)
@@ -162,17 +181,130 @@ static void append(int32_t partition)
         turn_until(all_stable, p);
 }
 
+/* ---- moving ---- */
+
+struct move {
+    struct log_departure departure;
+    struct log_arrival arrival;
+    bool told, arrived;
+    int rc;
+};
+
+static void on_departed(struct log_departure *d, int rc)
+{
+    struct move *m = container_of(d, struct move, departure);
+    m->told = true;
+    m->rc = rc;
+}
+
+static void on_arrived(struct log_arrival *a, int rc)
+{
+    struct move *m = container_of(a, struct move, arrival);
+    m->arrived = true;
+    m->rc = rc;
+}
+
+static bool is_told(void *arg)
+{
+    return ((struct move *)arg)->told;
+}
+
+static bool has_arrived(void *arg)
+{
+    return ((struct move *)arg)->arrived;
+}
+
+/* It has left, for good or, as every other one, not after all. */
+static void come_back(struct move *m)
+{
+    bool gone = m->arrival.index % 2 == 0;
+    log_departure_end(&m->departure, gone);
+    if (!gone)
+        return;
+    m->arrival.parcel = m->departure.parcel;
+    m->arrival.parcel_bytes = m->departure.parcel_bytes;
+    log_store_arrive(f.store, &m->arrival, on_arrived);
+    turn_until(has_arrived, m);
+    ASSERT(m->rc == 0);
+}
+
+/* What a parcel says is what there was. */
+static void move(int32_t partition)
+{
+    struct plog *p = fixture_plog(&f, partition);
+    int64_t start = plog_start_offset(p);
+    struct move m = {.arrival = {.topic = &f.topic, .index = partition}};
+    log_departure_begin(p, &m.departure, on_departed);
+    turn_until(is_told, &m);
+    if (m.rc == 0) {
+        int64_t end = plog_end_offset(log_store_peek(f.store, f.partitions[partition].number));
+        come_back(&m);
+        p = fixture_plog(&f, partition);
+        ASSERT(plog_start_offset(p) >= start);
+        ASSERT(plog_high_watermark(p) == end && plog_end_offset(p) == end);
+    }
+    free(m.departure.parcel);
+}
+
 /* ---- the whole ---- */
 
-static void use(void)
+static enum log_dir_state state_of(uint8_t with_flags)
 {
-    for (int32_t i = 0; i < LOG_DIR_PARTITIONS; i++) {
+    bool clean = with_flags & FUZZ_CLEAN;
+    if (with_flags & FUZZ_ASIDE)
+        return clean ? LOG_DIR_FAILED : LOG_DIR_KEPT;
+    return clean ? LOG_DIR_CLEAN : LOG_DIR_DIRTY;
+}
+
+static bool open_as(bool away)
+{
+    log_dir_away(away);
+    int rc = fixture_open(&f);
+    ASSERT(rc == 0 || f.why[0] != '\0'); /* a start that refuses says why */
+    ASSERT(rc == 0 || !damage.must_open);
+    return rc == 0;
+}
+
+/* What was there is there again. */
+static void ends_check(void)
+{
+    for (int32_t i = 0; i < f.topic.partitions_n; i++) {
+        const struct plog *p = fixture_plog(&f, i);
+        ASSERT(!damage.none_lost || plog_is_offline(p) || plog_high_watermark(p) >= ends[i]);
+    }
+}
+
+static void ends_note(void)
+{
+    for (int32_t i = 0; i < f.topic.partitions_n; i++) {
+        const struct plog *p = fixture_plog(&f, i);
+        if (!plog_is_offline(p))
+            ends[i] = plog_high_watermark(p);
+    }
+}
+
+static void far_fails(void)
+{
+    log_dir_away(true);
+    for (unsigned i = 0; i < SIDE_TURNS; i++)
+        fixture_turn(&f);
+}
+
+static void use(bool fails)
+{
+    ends_check();
+    for (int32_t i = 0; i < f.topic.partitions_n; i++) {
         read_all(fixture_plog(&f, i));
         look_up(fixture_plog(&f, i));
     }
-    for (int32_t i = 0; i < LOG_DIR_PARTITIONS; i++)
+    for (int32_t i = 0; i < f.topic.partitions_n; i++)
         append(i);
-    for (int32_t i = 0; i < LOG_DIR_PARTITIONS; i++)
+    for (int32_t i = 0; (flags & FUZZ_MOVE) && i < f.topic.partitions_n; i++)
+        move(i);
+    ends_note();
+    if (fails)
+        far_fails();
+    for (int32_t i = 0; i < f.topic.partitions_n; i++)
         read_all(fixture_plog(&f, i));
 }
 
@@ -184,17 +316,13 @@ static void stop(void)
         fixture_close(&f);
 }
 
-static const struct disk *disk_of(uint8_t with_flags)
-{
-    return &made[with_flags & FUZZ_CLEAN ? LOG_DIR_CLEAN : LOG_DIR_DIRTY];
-}
-
 static void world_make(const uint8_t *patches, size_t len_bytes)
 {
-    const struct disk *from = disk_of(flags);
+    const struct disk *from = &made[state_of(flags)];
     static struct disk patched;
     disk_copy(&patched, from);
     disk_patch(&patched, patches, len_bytes);
+    log_dir_look(&patched, from, flags & FUZZ_MEND, &damage);
     if (flags & FUZZ_MEND)
         log_dir_mend(&patched, from);
     f.world = mem_world_create(1);
@@ -215,15 +343,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
     if (len_bytes == 0)
         return 0;
     flags = data[0];
+    log_dir_config(&f, state_of(flags));
+    for (int32_t i = 0; i < LOG_DIR_PARTITIONS_MAX; i++)
+        ends[i] = log_dir_end(state_of(flags), i);
     struct buddy *memory = flags & FUZZ_TIGHT ? &tight : &f.memory;
     ASSERT(buddy_init(memory, f.memory_base, memory->size_bytes) == 0);
     f.config.memory = memory;
     world_make(data + 1, len_bytes - 1);
-    if (fixture_open(&f) == 0) {
-        use();
+    bool clean = flags & FUZZ_CLEAN, away = flags & FUZZ_AWAY;
+    if (open_as(away && !clean)) {
+        use(away && clean);
         stop();
-        if ((flags & FUZZ_REOPEN) && fixture_open(&f) == 0) {
-            use();
+        if ((flags & FUZZ_REOPEN) && open_as(false)) {
+            use(false);
             fixture_close(&f);
         }
     }
@@ -237,5 +369,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len_bytes)
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t len_bytes, size_t max_bytes, unsigned seed)
 {
-    return disk_mutate(disk_of(len_bytes > 0 ? data[0] : 0), data, len_bytes, max_bytes, seed);
+    return disk_mutate(&made[state_of(len_bytes > 0 ? data[0] : 0)], data, len_bytes, max_bytes,
+                       seed);
 }

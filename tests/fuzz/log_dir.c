@@ -1,16 +1,60 @@
 #include "tests/fuzz/log_dir.h"
 
-#include <string.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 #include "core/base/assert.h"
 #include "core/base/bytes.h"
-#include "core/base/crc32c.h"
 #include "core/batch/builder.h"
-#include "core/log/checkpoint_format.h"
-#include "core/log/internal.h"
 #include "core/log/journal_format.h"
 
 #define LARGE 3000u
+
+static _Atomic uint64_t dirs_offline;
+static int64_t ends[LOG_DIR_STATES][LOG_DIR_PARTITIONS_MAX];
+static int32_t epoch_behind[LOG_DIR_STATES]; /* the crash that it was left by */
+
+int64_t log_dir_end(enum log_dir_state state, int32_t partition)
+{
+    return ends[state][partition];
+}
+
+/* ---- configuration ---- */
+
+static void partitions_set(struct log_fixture *f, int32_t n, const uint8_t *dirs,
+                           int32_t leader_epoch)
+{
+    f->topic.partitions_n = n;
+    for (int32_t i = 0; i < n; i++)
+        f->partitions[i] = (struct meta_partition){
+            .number = (uint64_t)i + 100, .dir = dirs[i], .leader_epoch = leader_epoch};
+}
+
+void log_dir_config(struct log_fixture *f, enum log_dir_state state)
+{
+    static const char *const data_dirs[] = {"/data", "/data/far"};
+    static const struct {
+        int32_t partitions_n;
+        uint8_t dirs[LOG_DIR_PARTITIONS_MAX];
+    } of[LOG_DIR_STATES] = {
+        [LOG_DIR_DIRTY] = {2, {0}},
+        [LOG_DIR_CLEAN] = {2, {0}},
+        [LOG_DIR_KEPT] = {6, {0, LOG_DIR_FAR, LOG_DIR_FAR, 0, LOG_DIR_FAR, LOG_DIR_FAR}},
+        [LOG_DIR_FAILED] = {5, {0, LOG_DIR_FAR, LOG_DIR_FAR, 0, 0}},
+    };
+    bool two = of[state].partitions_n > 2;
+    partitions_set(f, of[state].partitions_n, of[state].dirs, epoch_behind[state]);
+    f->config.data_dirs = data_dirs;
+    f->config.data_dirs_n = two ? 2 : 1;
+    f->config.dirs_offline = two ? &dirs_offline : NULL;
+    log_dir_away(false);
+}
+
+void log_dir_away(bool away)
+{
+    dirs_offline = away ? UINT64_C(1) << LOG_DIR_FAR : 0;
+}
 
 /* ---- making ---- */
 
@@ -66,256 +110,169 @@ static void journal_fill(struct log_fixture *f)
     }
 }
 
-void log_dir_make(struct log_fixture *f, struct disk made[static LOG_DIR_STATES])
+static void take(struct log_fixture *f, struct disk *made, struct env *env)
 {
-    static const uint32_t before[] = {100, LARGE, LARGE, LARGE, 300, LARGE, LARGE, 300},
-                          after[] = {LARGE, LARGE, 100, LARGE};
-    fixture_init(f, 1, LOG_DIR_PARTITIONS, 8u << 20, LARGE);
-    f->config.journal_bytes = 3 * JOURNAL_WRITE_BYTES_MAX;
-    f->topic.config.segment_bytes = 13000;
-    f->topic.config.index_interval_bytes = 500;
-    ASSERT(fixture_open(f) == 0);
-    journal_fill(f);
-    history(f, before, ARRAY_LEN(before), 0);
-    ASSERT(fixture_close(f) == 0);
-    struct env *env = env_mem_create(f->world, 0, 1, NULL);
-    disk_take(&made[LOG_DIR_CLEAN], f->world, env, "/data");
-    env_destroy(env);
-    ASSERT(fixture_open(f) == 0);
-    history(f, after, ARRAY_LEN(after), ARRAY_LEN(before));
-    disk_take(&made[LOG_DIR_DIRTY], f->world, f->env, "/data");
+    disk_take(made, f->world, env, "/data");
+    log_dir_hot(made);
+}
+
+static void ends_note(const struct log_fixture *f, enum log_dir_state state)
+{
+    for (int32_t i = 0; i < f->topic.partitions_n; i++) {
+        const struct plog *p = log_store_find(f->store, f->partitions[i].number);
+        if (p != NULL && !plog_is_offline(p))
+            ends[state][i] = plog_high_watermark(p);
+    }
+}
+
+static void world_end(struct log_fixture *f, enum log_dir_state state)
+{
     fixture_crash(f);
+    epoch_behind[state] = f->partitions[0].leader_epoch;
     mem_world_destroy(f->world);
     f->world = NULL;
 }
 
-/* ---- mending ---- */
-
-static bool is_journal(const struct disk_file *f)
+static void dirty_and_clean_make(struct log_fixture *f, struct disk *made)
 {
-    return !f->is_dir && strcmp(f->path, "/data/journal.0") == 0;
+    static const uint32_t before[] = {100, LARGE, LARGE, LARGE, 300, LARGE, LARGE, 300},
+                          after[] = {LARGE, LARGE, 100, LARGE};
+    ASSERT(fixture_open(f) == 0);
+    journal_fill(f);
+    history(f, before, ARRAY_LEN(before), 0);
+    ends_note(f, LOG_DIR_CLEAN);
+    ASSERT(fixture_close(f) == 0);
+    struct env *env = env_mem_create(f->world, 0, 1, NULL);
+    take(f, &made[LOG_DIR_CLEAN], env);
+    env_destroy(env);
+    ASSERT(fixture_open(f) == 0);
+    history(f, after, ARRAY_LEN(after), ARRAY_LEN(before));
+    ends_note(f, LOG_DIR_DIRTY);
+    take(f, &made[LOG_DIR_DIRTY], f->env);
+    world_end(f, LOG_DIR_DIRTY);
+    epoch_behind[LOG_DIR_CLEAN] = epoch_behind[LOG_DIR_DIRTY];
 }
 
-static bool is_checkpoint(const struct disk_file *f)
+/* ---- what was put aside ---- */
+
+static void far_world_make(struct log_fixture *f, enum log_dir_state state)
 {
-    return !f->is_dir && strncmp(f->path, "/data/journal.0.checkpoint.", 27) == 0;
+    f->world = mem_world_create(2 + (uint64_t)state);
+    log_dir_config(f, state);
+    struct env *env = env_mem_create(f->world, 0, 1, NULL);
+    struct env_name_step make[] = {{.kind = ENV_STEP_MKDIR, .path = "/data"},
+                                   {.kind = ENV_STEP_MKDIR, .path = "/data/far"},
+                                   {.kind = ENV_STEP_SYNC_FS, .path = "/"}};
+    ASSERT(env_names_wait(env, make, ARRAY_LEN(make)) == 0);
+    env_destroy(env);
 }
 
-static bool is_batch(const struct disk_file *f, uint32_t at)
+static void fill(struct log_fixture *f, const uint32_t *sizes, unsigned n, int32_t sequence)
 {
-    struct batch_header h;
-    return batch_peek(f->bytes + at, f->used_bytes - at, &h) == 0 &&
-           h.len_bytes <= f->used_bytes - at && batch_crc_ok(f->bytes + at, &h);
-}
-
-static struct journal_header header_of(const struct disk_file *f, uint32_t at)
-{
-    struct journal_header h;
-    memcpy(&h, f->bytes + at, sizeof(h));
-    return h;
-}
-
-/* A later round of the ring may have overwritten its end. */
-static bool is_write(const struct disk_file *f, uint32_t at)
-{
-    struct journal_header h = header_of(f, at);
-    return h.magic == JOURNAL_MAGIC && h.len_bytes <= f->used_bytes - at &&
-           journal_write_intact(f->bytes + at, &h);
-}
-
-/* Where the real code has put what has checksums: found once for each disk made. */
-struct places {
-    const struct disk *made;
-    unsigned batches_n, writes_n;
-    struct {
-        unsigned file;
-        uint32_t at;
-    } batch[256];
-    uint32_t write[64]; /* in the journal, in the order of the chain */
-};
-
-static void write_add(struct places *p, const struct disk_file *journal, uint32_t at)
-{
-    uint64_t seq = header_of(journal, at).seq;
-    ASSERT(p->writes_n < ARRAY_LEN(p->write));
-    unsigned i = p->writes_n++;
-    for (; i > 0 && header_of(journal, p->write[i - 1]).seq > seq; i--)
-        p->write[i] = p->write[i - 1];
-    p->write[i] = at;
-}
-
-static void places_find(struct places *p, const struct disk *made)
-{
-    *p = (struct places){.made = made};
-    for (unsigned i = 0; i < made->files_n; i++) {
-        const struct disk_file *f = &made->files[i];
-        for (uint32_t at = 0; at + BATCH_HEADER_BYTES <= f->used_bytes; at++) {
-            if (!is_batch(f, at))
-                continue;
-            ASSERT(p->batches_n < ARRAY_LEN(p->batch));
-            p->batch[p->batches_n].file = i;
-            p->batch[p->batches_n++].at = at;
-        }
-        if (!is_journal(f))
-            continue;
-        for (uint32_t at = JOURNAL_RING_START; at + BLOCK_BYTES <= f->used_bytes; at += BLOCK_BYTES)
-            if (is_write(f, at))
-                write_add(p, f, at);
+    for (unsigned i = 0; i < n; i++) {
+        mem_world_advance(f->world, 1000000000);
+        for (int32_t k = 0; k < f->topic.partitions_n; k++)
+            if (log_store_find(f->store, f->partitions[k].number) != NULL)
+                ASSERT(log_dir_append(f, k, sizes[i], sequence + (int32_t)i) == 1);
+        turns(f, 20);
     }
-    ASSERT(p->batches_n > 0 && p->writes_n > 0);
+    turns(f, 200);
 }
 
-static const struct places *places_of(const struct disk *made)
+static void on_departed(struct log_departure *d, int rc)
 {
-    static struct places known[LOG_DIR_STATES];
-    for (unsigned i = 0; i < LOG_DIR_STATES; i++) {
-        if (known[i].made == NULL)
-            places_find(&known[i], made);
-        if (known[i].made == made)
-            return &known[i];
-    }
-    ASSERT(!"more disks than states");
-    return NULL;
+    (void)d;
+    ASSERT(rc == 0);
 }
 
-/* Wherever a batch was, its bytes as they are now get their checksum, over the length that they
- * claim. */
-static void batches_mend(struct disk *d, const struct places *p)
+/* From now on it is another shard's, or on its way there. */
+static void leave(struct log_fixture *f, int32_t partition)
 {
-    struct batch_header h;
-    for (unsigned i = 0; i < p->batches_n; i++) {
-        struct disk_file *f = &d->files[p->batch[i].file];
-        uint32_t at = p->batch[i].at, have = at < f->used_bytes ? f->used_bytes - at : 0;
-        if (batch_peek(f->bytes + at, have, &h) == 0 && h.len_bytes <= have)
-            be_store32(f->bytes + at + 17, crc32c(f->bytes + at + 21, h.len_bytes - 21));
-    }
+    struct log_departure d;
+    log_departure_begin(fixture_plog(f, partition), &d, on_departed);
+    while (log_store_departed(f->store, f->partitions[partition].number) == NULL)
+        turns(f, 1);
+    log_departure_end(&d, true);
+    free(d.parcel);
+    f->partitions[partition].shard = 1;
 }
 
-/* What is there twice says the same again: what the copy that was changed says. */
-static void copies_join(struct disk_file *f, const struct disk_file *made, uint64_t a, uint64_t b,
-                        uint64_t len)
+static bool there_is(const struct log_fixture *f, const char *path)
 {
-    uint64_t end = MAX(a, b) + len;
-    if (end > f->used_bytes || end > made->used_bytes)
-        return;
-    if (memcmp(f->bytes + a, made->bytes + a, len) != 0)
-        memcpy(f->bytes + b, f->bytes + a, len);
-    else if (memcmp(f->bytes + b, made->bytes + b, len) != 0)
-        memcpy(f->bytes + a, f->bytes + b, len);
+    return mem_world_file_size(f->world, path) >= 0;
 }
 
-static void superblocks_mend(struct disk_file *f, const struct disk_file *made)
+static void start_without(struct log_fixture *f)
 {
-    copies_join(f, made, 0, BLOCK_BYTES, sizeof(struct journal_super));
-    for (uint32_t at = 0; at < JOURNAL_RING_START && at + BLOCK_BYTES <= f->used_bytes;
-         at += BLOCK_BYTES) {
-        struct journal_super super;
-        memcpy(&super, f->bytes + at, sizeof(super));
-        journal_super_encode(&super, f->bytes + at);
-    }
+    fixture_crash(f);
+    log_dir_away(true);
+    ASSERT(fixture_open(f) == 0);
+    ASSERT(there_is(f, "/data/journal.0.parked.1"));
 }
 
-/* A write's checksum changes what the one behind it, and checkpoints, say of it. */
-struct renamed_crc {
-    uint32_t before, now;
-};
-struct renamed {
-    struct renamed_crc crc[64];
-    unsigned n;
-};
-
-static uint32_t renamed_crc(const struct renamed *r, uint32_t before)
+static void create(struct log_fixture *f, int32_t partition)
 {
-    for (unsigned i = 0; i < r->n; i++)
-        if (r->crc[i].before == before)
-            return r->crc[i].now;
-    return before;
+    struct plog *p;
+    f->partitions[partition].shard = 0;
+    ASSERT(log_store_attach(f->store, &f->topic, partition, &p) == 0);
 }
 
-static void record_mend(uint8_t *write, uint32_t len, const struct journal_header *h, uint64_t at)
+/* Partition 1 has something in checkpoint and journal, 5 in the journal only: the first start puts
+ * that aside. The second one does so with what the parcel of 2 says. 3 and 4 have parcels; writes
+ * in the side file still hold what 4 had before it left. */
+static void kept_make(struct log_fixture *f, struct disk *made)
 {
-    struct journal_record rec;
-    if (at + sizeof(rec) > len)
-        return;
-    memcpy(&rec, write + at, sizeof(rec));
-    if (rec.len_bytes >= sizeof(rec) && (uint64_t)rec.at_bytes + rec.len_bytes <= len)
-        rec.data_crc = crc32c(journal_record_body(write, &rec), rec.len_bytes - sizeof(rec));
-    rec.crc = journal_record_crc(h, rec);
-    memcpy(write + at, &rec, sizeof(rec));
+    static const uint32_t early[] = {100, LARGE, LARGE, LARGE, 300, 2800},
+                          late[] = {100, 2000, LARGE, 50};
+    far_world_make(f, LOG_DIR_KEPT);
+    f->partitions[5].shard = 1;
+    ASSERT(fixture_open(f) == 0);
+    fill(f, early, ARRAY_LEN(early), 0);
+    ends_note(f, LOG_DIR_KEPT);
+    for (int32_t i = 2; i < 5; i++)
+        leave(f, i);
+    create(f, 5);
+    fill(f, late, ARRAY_LEN(late), ARRAY_LEN(early));
+    ends_note(f, LOG_DIR_KEPT);
+    start_without(f);
+    f->partitions[2].shard = 0;
+    start_without(f);
+    ASSERT(log_dir_append(f, 0, 200, -1) == 1);
+    turns(f, 50);
+    ends_note(f, LOG_DIR_KEPT);
+    ASSERT(there_is(f, "/data/partition.103.moved") && there_is(f, "/data/partition.104.moved"));
+    take(f, made, f->env);
+    world_end(f, LOG_DIR_KEPT);
 }
 
-/* The records where the write was made to have them, and where its header now says they are. */
-static void records_mend(struct disk_file *f, const struct disk_file *made, uint32_t at,
-                         const struct journal_header *h)
+static void failed_make(struct log_fixture *f, struct disk *made)
 {
-    struct journal_header was = header_of(made, at);
-    struct journal_record_iter it;
-    struct journal_record rec;
-    journal_records_begin(&it, made->bytes + at, &was);
-    while (journal_record_next(&it, &rec)) {
-        uint32_t again = was.table_at + (it.index - 1) * (uint32_t)sizeof(rec);
-        copies_join(f, made, at + rec.at_bytes, at + again, sizeof(rec));
-        record_mend(f->bytes + at, was.len_bytes, h, rec.at_bytes);
-    }
-    for (uint64_t i = 0; i < MIN(h->records_n, was.len_bytes / sizeof(rec)); i++)
-        record_mend(f->bytes + at, was.len_bytes, h, h->table_at + i * sizeof(rec));
+    static const uint32_t sizes[] = {100, LARGE, LARGE, LARGE, LARGE, 2600, 300};
+    static struct log_departure unfinished; /* and its world ends */
+    far_world_make(f, LOG_DIR_FAILED);
+    ASSERT(fixture_open(f) == 0);
+    fill(f, sizes, ARRAY_LEN(sizes), 0);
+    ends_note(f, LOG_DIR_FAILED);
+    log_dir_away(true);
+    while (!there_is(f, "/data/journal.0.parked.1"))
+        turns(f, 1);
+    leave(f, 3); /* behind a checkpoint: from then on the side file counts */
+    log_departure_begin(fixture_plog(f, 4), &unfinished, on_departed);
+    while (!there_is(f, "/data/partition.104.moved"))
+        turns(f, 1);
+    take(f, made, f->env);
+    world_end(f, LOG_DIR_FAILED);
+    free(unfinished.parcel);
+    free(unfinished.path);
 }
 
-static void write_mend(struct disk_file *f, const struct disk_file *made, uint32_t at,
-                       struct renamed *renamed)
+void log_dir_make(struct log_fixture *f, struct disk made[static LOG_DIR_STATES])
 {
-    struct journal_header was = header_of(made, at);
-    if (was.len_bytes > f->used_bytes - MIN(at, f->used_bytes))
-        return;
-    uint32_t again = at + was.len_bytes - (uint32_t)sizeof(was);
-    copies_join(f, made, at, again, sizeof(was));
-    struct journal_header h = header_of(f, at);
-    h.prev_crc = renamed_crc(renamed, h.prev_crc);
-    h.crc = journal_header_crc(h);
-    memcpy(f->bytes + at, &h, sizeof(h));
-    memcpy(f->bytes + again, &h, sizeof(h));
-    records_mend(f, made, at, &h);
-    renamed->crc[renamed->n++] = (struct renamed_crc){was.crc, h.crc};
-}
-
-static void checkpoint_copy_mend(struct disk_file *f, uint64_t at, const struct renamed *renamed)
-{
-    struct checkpoint_header h;
-    if (at + sizeof(h) > f->used_bytes)
-        return;
-    memcpy(&h, f->bytes + at, sizeof(h));
-    h.durable_crc = renamed_crc(renamed, h.durable_crc);
-    if (h.body_bytes <= f->used_bytes - at - sizeof(h))
-        h.crc = checkpoint_crc(f->bytes + at, &h);
-    memcpy(f->bytes + at, &h, sizeof(h));
-}
-
-static void checkpoint_mend(struct disk_file *f, const struct disk_file *made,
-                            const struct renamed *renamed)
-{
-    struct checkpoint_header was;
-    uint64_t at = checkpoint_copy_at(made->size_bytes);
-    ASSERT(checkpoint_copy_open(made->bytes, at, &was));
-    if (f->size_bytes == made->size_bytes)
-        copies_join(f, made, 0, at, sizeof(was) + was.body_bytes);
-    checkpoint_copy_mend(f, 0, renamed);
-    checkpoint_copy_mend(f, checkpoint_copy_at(f->size_bytes), renamed);
-}
-
-void log_dir_mend(struct disk *d, const struct disk *made)
-{
-    const struct places *p = places_of(made);
-    struct renamed renamed = {0};
-    batches_mend(d, p);
-    for (unsigned i = 0; i < made->files_n; i++) {
-        struct disk_file *f = &d->files[i];
-        if (!is_journal(f))
-            continue;
-        superblocks_mend(f, &made->files[i]);
-        for (unsigned k = 0; k < p->writes_n; k++)
-            write_mend(f, &made->files[i], p->write[k], &renamed);
-    }
-    for (unsigned i = 0; i < made->files_n; i++)
-        if (is_checkpoint(&d->files[i]))
-            checkpoint_mend(&d->files[i], &made->files[i], &renamed);
+    fixture_init(f, 1, 2, 8u << 20, LARGE);
+    f->config.journal_bytes = 3 * JOURNAL_WRITE_BYTES_MAX;
+    f->topic.config.segment_bytes = 13000;
+    f->topic.config.index_interval_bytes = 500;
+    dirty_and_clean_make(f, made);
+    kept_make(f, &made[LOG_DIR_KEPT]);
+    failed_make(f, &made[LOG_DIR_FAILED]);
 }

@@ -78,6 +78,7 @@ int fixture_open(struct log_fixture *f)
     struct env_name_step make[] = {{.kind = ENV_STEP_MKDIR, .path = "/data"},
                                    {.kind = ENV_STEP_SYNC_DIR, .path = "/"}};
     int rc = env_names_wait(f->env, make, 2);
+    reason[0] = '\0';
     if (rc == 0)
         rc = log_store_open(f->env, 0, &f->config, &f->image, &f->store, reason, sizeof(reason));
     f->why = reason;
