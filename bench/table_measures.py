@@ -15,8 +15,8 @@ import table_brokers
 from scale import OUT, ROOT
 from table_brokers import Failed, Penstock, settle
 from table_figures import (ACK_LATENCY, CONSUME_CPU, CONSUME_RATE, FROM_DEVICE, HELD_RECORDS,
-                           LATENCIES, MIB, PRODUCE_RATE, REQUEST_RATE, Figure, latency, measured, raw_loopback_mib_s,
-                           raw_write_mib_s, share, synced_write_us, taken)
+                           LATENCIES, MIB, PRODUCE_RATE, REQUEST_CPU, REQUEST_RATE, Figure, latency,
+                           measured, raw_loopback_mib_s, raw_write_mib_s, share, synced_write_us, taken)
 
 BIG = {"rate": "max", "batch-size": "1MiB", "linger-ms": "20"}
 SINGLE = {"batch-size": "1", "linger-ms": "0"} # one record a request
@@ -106,6 +106,7 @@ def consume_cold(settings):
 # -- one durable request in flight, beside the device and the loopback alone
 
 ROUND_TRIPS = 5000
+STAY_AWAKE = ("-o", "flush.poll.us=200")
 ONE_WRITE = Figure("one 4 KiB synced write, alone", "us", None)
 ONE_TRIP = Figure("one loopback round trip, alone", "us", None)
 ONE_SHARE = Figure("of what these two add up to", "%", "more")
@@ -137,19 +138,26 @@ def round_trip_us():
     return statistics.median(times) / 1e3
 
 
-def one_in_flight():
+def one_in_flight(options=()):
+    """options: of penstock, for a broker of its own."""
     settings = {**SINGLE, "rate": "max", "record-size": "100", "buffer-memory": "64KiB",
                 "max-in-flight-requests-per-connection": "1", "limits": OUT,
                 "limits-seconds": "0.3"}
 
+    def run_of(stage, name):
+        if name != Penstock.name or not options:
+            return run_once(stage, stage.broker(name), "produce", settings, True)
+        with Penstock("table-penstock-one", options) as broker:
+            return run_once(stage, broker, "produce", settings, True)
+
     def measure(stage, name):
         trip_us = round_trip_us()
-        run = run_once(stage, stage.broker(name), "produce", settings, True)
+        run = run_of(stage, name)
         rate, write_us = REQUEST_RATE.of(run), synced_write_us(run)
         shared = share(rate * (write_us + trip_us), 1e6) if rate and write_us else None
         return {REQUEST_RATE.title: rate, ONE_WRITE.title: write_us, ONE_TRIP.title: trip_us,
-                ONE_SHARE.title: shared}, run["invalid"]
-    return [REQUEST_RATE, ONE_WRITE, ONE_TRIP, ONE_SHARE], measure
+                ONE_SHARE.title: shared, REQUEST_CPU.title: REQUEST_CPU.of(run)}, run["invalid"]
+    return [REQUEST_RATE, ONE_WRITE, ONE_TRIP, ONE_SHARE, REQUEST_CPU], measure
 
 
 # -- share of what the device and the loopback carry

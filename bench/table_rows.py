@@ -7,7 +7,7 @@ from collections import namedtuple
 from scale import OUT
 from table_figures import (ACK_LATENCY, FAN_CPU, FAN_RATE, HELD_REQUESTS, LATENCIES, PRODUCE_CPU,
                            PRODUCE_RATE, RECORD_RATE, REQUEST_CPU, REQUEST_RATE, SYNCED_SHARE)
-from table_measures import (BIG, SEVERAL, SINGLE, consume_cold, consume_hot, load, load_memory,
+from table_measures import (BIG, SEVERAL, SINGLE, STAY_AWAKE, consume_cold, consume_hot, load, load_memory,
                             one_in_flight, part_of_saturation, replay_beside, saturation_row,
                             sent_share, start_and_idle, written_share)
 
@@ -86,7 +86,15 @@ def saturation_rows(durable):
 
 ROWS = [
     *bulk_rows(1),
+    Row("durable-20", "durable, 1 KiB, batches of 1 MiB, 20 requests in flight, 1 partition",
+        *load("produce", {**BIG, "record-size": "1KiB", "enable-idempotence": "false",
+                          "max-in-flight-requests-per-connection": "20", "limits": OUT,
+                          "limits-seconds": "0.5"}, [PRODUCE_RATE, PRODUCE_CPU, SYNCED_SHARE], True),
+        "durable-20: with the 5 requests that an idempotent client may have in flight, each waits for its "
+        "own write and flush, and what the device takes in that time is the limit; here it is the device."),
     Row("durable-one", "durable, 100 B, one request in flight", *one_in_flight()),
+    Row("durable-one-awake", "the same, penstock with flush.poll.us=200", *one_in_flight(STAY_AWAKE),
+        "durable-one-awake: a shard that waits for the device without sleeping, for more of its CPU."),
     Row("start", "start and idle, at defaults", *start_and_idle()),
     Row("partitions", "1 KiB over 1,000 partitions, 5 ms linger, librdkafka, acks=1",
         *load("produce", {"driver": "librdkafka", "record-size": "1KiB", "partitions": "1000",
