@@ -1,6 +1,7 @@
 """Several data directories, each on a file system of its own, of which one fails: its partitions go
 offline, the broker and the others go on, and with the directory everything comes back."""
 import functools
+import json
 import os
 import re
 import shutil
@@ -199,9 +200,11 @@ def run_kcat(broker, partition):
 def java_sees(broker, broken):
     lines = java("org.apache.kafka.tools.LogDirsCommand", "--bootstrap-server", broker.bootstrap,
                  "--describe")
-    assert lines[-1].count("KafkaStorageException") == 2, lines[-1]  # one a node
-    assert f'"logDir":"{broken}","error":"org.apache.kafka.common.errors.KafkaStorageException' \
-        in lines[-1].replace(": ", ":"), lines[-1]
+    nodes = json.loads(lines[-1])["brokers"]
+    errors = [(found["logDir"], found["error"]) for node in nodes for found in node["logDirs"]
+              if found["error"] is not None]
+    wrong = "org.apache.kafka.common.errors.KafkaStorageException"
+    assert len(nodes) == 2 and errors == [(broken, wrong)] * 2, lines[-1]
 
 
 def check_one_offline(cluster, fs, whole, error_of_group):

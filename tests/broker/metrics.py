@@ -100,7 +100,8 @@ def test_figures_agree_with_what_was_done():
             assert written % 4096 == 0 and written > 40 * len(data), written
             assert now.sum("journal_write_seconds") > before.sum("journal_write_seconds")
             assert now.total("connections") == 1 and now.total("partitions") == 2
-            assert grown("turns_total") >= grown("system_calls_total") >= 41
+            # A turn has one, and is counted when that has ended: of each shard one may be under way.
+            assert grown("turns_total") + 2 >= grown("system_calls_total") >= 41
             check_kcat(broker)
         until(lambda: scrape(broker).total("connections") == 0, "connections are not closed")
         check_forms(broker)
