@@ -243,8 +243,10 @@ def test_a_member_that_was_paused_commits_nothing():
 
 
 @slow
-@params(*[client for client in CLIENT_KINDS if client != "java"])
+@params(*[client for client in CLIENT_KINDS if client not in ("java", "sarama")])
 def test_others_that_were_paused_commit_nothing(client):
+    """Not Sarama, which does not say whether a commit was taken: one of the same offset by the other member, which
+    is all that the broker can be asked for, is no different from its own."""
     pause(client)
 
 

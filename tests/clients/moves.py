@@ -112,10 +112,10 @@ def test_franz_follows():
 @timeout(240)
 def test_kafka_python_follows():
     need_module("kafka")
-    total = 12_000
+    total = 24_000
     with Broker() as broker:
         python_clients.kp_create(broker, "t")
-        mover = Mover(broker, [("t", p) for p in range(python_clients.PARTITIONS)], pause_s=0.2)
+        mover = Mover(broker, [("t", p) for p in range(python_clients.PARTITIONS)], pause_s=0.1)
         mover.start()
         python_clients.kp_produce(broker, "t", total, "none")
         consumer = python_clients.kp_consumer(broker)

@@ -8,6 +8,7 @@
 
 A command's words are split as a shell would. What differs from run to run is replaced on both sides.
 """
+import json
 import os
 import re
 import shlex
@@ -23,7 +24,17 @@ VOLATILE = [(re.compile(r"TopicId: \S+"), "TopicId: *"),
             (re.compile(r'"logDir":"[^"]*"'), '"logDir":"*"')]
 
 
+def _in_order(line):
+    """Java's tools print the keys of JSON objects in the order of the day."""
+    try:
+        return json.dumps(json.loads(line), sort_keys=True, separators=(",", ":"))
+    except ValueError:
+        return line
+
+
 def _masked(line):
+    if line.startswith("{"):
+        line = _in_order(line)
     for pattern, instead in VOLATILE:
         line = pattern.sub(instead, line)
     return line.rstrip()

@@ -16,22 +16,28 @@ type saramaHandler struct {
 func (saramaHandler) Setup(sarama.ConsumerGroupSession) error   { return nil }
 func (saramaHandler) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 
-// Commit says nothing about its success, so the broker is asked; again, when it was away. What is behind next
-// was not taken yet; beyond it somebody else has gone on, and it was refused.
+// Commit says nothing about its success, so the broker is asked, and as long as next was not taken (the broker
+// was away) it is tried again. Beyond next somebody else has gone on, and it was refused.
 func (h saramaHandler) commit(s sarama.ConsumerGroupSession, partition int32, next int64) {
-	s.Commit()
-	for try := 0; try < 3; try++ {
+	for {
+		s.Commit()
 		answer, err := h.admin.ListConsumerGroupOffsets(h.group, map[string][]int32{h.topic: {partition}})
-		if err == nil {
-			block := answer.GetBlock(h.topic, partition)
-			if block != nil && block.Err == sarama.ErrNoError && block.Offset == next {
+		if err != nil {
+			h.client.RefreshCoordinator(h.group)
+		} else if block := answer.GetBlock(h.topic, partition); block != nil && block.Err == sarama.ErrNoError {
+			if block.Offset == next {
 				say("committed %d %d", partition, next)
-			} else if block != nil && block.Err == sarama.ErrNoError && block.Offset > next {
+			} else if block.Offset > next {
 				say("refused %d %d", partition, next)
 			}
+			if block.Offset >= next {
+				return
+			}
+		}
+		if s.Context().Err() != nil {
 			return
 		}
-		h.client.RefreshCoordinator(h.group)
+		time.Sleep(100 * time.Millisecond)
 	}
 }
 

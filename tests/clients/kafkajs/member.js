@@ -26,7 +26,8 @@ async function eachBatch({ batch, isRunning, isStale }) {
   try {
     await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next }]);
   } catch (problem) {
-    if (['ILLEGAL_GENERATION', 'UNKNOWN_MEMBER_ID'].includes(problem.type)) say(`refused ${batch.partition} ${next}`);
+    const { type } = problem.cause || problem; // it may be wrapped in a KafkaJSNonRetriableError
+    if (['ILLEGAL_GENERATION', 'UNKNOWN_MEMBER_ID'].includes(type)) say(`refused ${batch.partition} ${next}`);
     throw problem;
   }
   say(`committed ${batch.partition} ${next}`);
