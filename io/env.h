@@ -52,9 +52,10 @@ struct env_extent {
     uint64_t offset_bytes, len_bytes;
 };
 
-#define ENV_DSYNC 1u    /* write: durable when done (RWF_DSYNC) */
-#define ENV_AWAITED 16u /* synced write: somebody waits, so the shard may stay awake for its end   \
-                         */
+#define ENV_DSYNC 1u /* write: durable when done (RWF_DSYNC) */
+#define ENV_AWAITED                                                                                \
+    16u /* synced write: somebody waits, so the shard may stay awake for its end                   \
+         */
 
 /* One operation in flight. Zero it once; the fields below link are set by the env_* calls. */
 struct env_op {

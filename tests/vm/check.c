@@ -85,6 +85,8 @@ static void check_topic(struct check *c, struct ledger_topic *topic, int32_t par
             (struct place){.topic = topic, .partition = p, .last_number = -1};
 }
 
+#define GROUP_TOPIC "__consumer_offsets"
+
 static void check_topics(struct check *c)
 {
     const struct rd_kafka_metadata *metadata;
@@ -96,7 +98,7 @@ static void check_topics(struct check *c)
         struct ledger_topic *topic = ledger_find(&c->ledger, metadata->topics[i].topic);
         if (topic)
             there[topic - c->ledger.topics] = metadata->topics[i].partition_cnt;
-        else
+        else if (strcmp(metadata->topics[i].topic, GROUP_TOPIC)) /* the broker makes that itself */
             failure(c, "topic %s is there, which nobody has created", metadata->topics[i].topic);
     }
     rd_kafka_metadata_destroy(metadata);
