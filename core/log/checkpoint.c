@@ -393,8 +393,8 @@ void checkpoint_pump(struct log_store *s)
     c->wanted = false;
     expire_producers(s);
     int rc = checkpoint_capture(s, s->unsettled);
-    if (rc != 0) {
-        log_warn("journal %u: no memory for a checkpoint", s->journal.id);
+    if (rc != 0) { /* as one that could not be written: who waits for it asks again at once */
+        checkpoint_end(s, rc);
         return;
     }
     c->busy = true;

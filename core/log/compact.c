@@ -21,6 +21,7 @@
 
 #define NS_PER_MS UINT64_C(1000000)
 #define TURN_BUDGET (48u * 1024u) /* what a turn may cost, in bytes that are looked at closely */
+#define LOOKS_A_TURN 64u          /* at partitions and segments, for what is worth it */
 
 struct env_name_step *compact_step(struct compactor *c, enum env_step_kind kind, const char *path)
 {
@@ -58,6 +59,7 @@ struct candidate {
     int64_t clean_bytes, dirty_bytes;
     int64_t dirty_from, end; /* offsets */
     bool too_old;
+    unsigned looks;          /* at segments */
     struct segment *unknown; /* has to be loaded first */
 };
 
@@ -112,6 +114,7 @@ static struct candidate look(struct plog *p, int64_t now_ms)
     roll_old(p, now_ms);
     list_for_each(it, &p->segments) {
         struct segment *seg = container_of(it, struct segment, link);
+        a.looks++;
         if (seg->end_offset > p->log_start && !segment_look(&a, seg, now_ms))
             break;
     }
@@ -413,20 +416,27 @@ static void load_wait(struct compactor *c, struct segment *seg)
     seg_load_wait(seg, &c->waiter);
 }
 
-static void partition_look(struct compactor *c)
+static bool is_compacted(const struct plog *p)
+{
+    return (p->config.cleanup_policy & TOPIC_CLEANUP_COMPACT) != 0;
+}
+
+/* How many looks it took. */
+static unsigned partition_look(struct compactor *c)
 {
     struct log_store *s = c->s;
     struct plog *p = log_store_find(s, c->numbers[c->numbers_at]);
     c->now_ms = env_wall_ms(s->env);
-    if (p == NULL || p->fenced != 0 || (p->config.cleanup_policy & TOPIC_CLEANUP_COMPACT) == 0) {
+    if (p == NULL || p->fenced != 0 || !is_compacted(p)) {
         c->numbers_at++;
-        return;
+        return 1;
     }
     struct candidate a = look(p, c->now_ms);
     if (a.unknown != NULL && !seg_loaded(a.unknown))
         load_wait(c, a.unknown);
     else if (!is_worth_it(p, &a) || begin(c, p, &a) != 0)
         c->numbers_at++;
+    return 1 + a.looks;
 }
 
 static void pass_begin(struct compactor *c, uint64_t now)
@@ -437,20 +447,23 @@ static void pass_begin(struct compactor *c, uint64_t now)
     c->numbers_n = c->numbers_at = 0;
     c->numbers = malloc(MAX(s->plogs.count, (size_t)1) * sizeof(*c->numbers));
     for (size_t it = 0; c->numbers != NULL && (p = map_next(&s->plogs, &it)) != NULL;)
-        c->numbers[c->numbers_n++] = p->number;
+        if (is_compacted(p))
+            c->numbers[c->numbers_n++] = p->number;
     c->pass_ns = now + s->config.compact_backoff_ms * NS_PER_MS;
     if (s->compaction_waits)
         store_want_cycle(s); /* ends in a checkpoint */
     s->compaction_waits = false;
 }
 
+/* Many in a turn: most partitions need nothing, and the shard is awake until all were looked at. */
 static void idle_step(struct compactor *c)
 {
     uint64_t now = env_now_ns(c->s->env);
-    if (c->numbers_at < c->numbers_n)
-        partition_look(c);
-    else if (now >= c->pass_ns)
+    if (c->numbers_at == c->numbers_n && now >= c->pass_ns)
         pass_begin(c, now);
+    unsigned looks = 0;
+    while (c->state == COMPACT_IDLE && c->numbers_at < c->numbers_n && looks < LOOKS_A_TURN)
+        looks += partition_look(c);
 }
 
 static bool must_give_up(const struct compactor *c)

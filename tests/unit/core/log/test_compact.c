@@ -20,16 +20,21 @@ static struct written model[RECORDS_MAX];
 static int64_t model_n, model_acked;
 static struct log_fixture f;
 
-static void configure(uint64_t seed)
+static void configure_partitions(uint64_t seed, int32_t partitions)
 {
     logger_level = LOG_OFF;
-    fixture_init(&f, seed, 1, 16u << 20, 64u << 10);
+    fixture_init(&f, seed, partitions, 16u << 20, 64u << 10);
     f.topic.config.segment_bytes = SEGMENT_BYTES;
     f.topic.config.cleanup_policy = TOPIC_CLEANUP_COMPACT;
     f.topic.config.min_cleanable_dirty_ratio = 0;
     f.config.compact_backoff_ms = 3;
     f.config.compact_memory_bytes = 1u << 20;
     model_n = model_acked = 0;
+}
+
+static void configure(uint64_t seed)
+{
+    configure_partitions(seed, 1);
 }
 
 static void open_or_fail(void)
@@ -277,6 +282,30 @@ Test(compact, what_is_young_stays)
     cr_assert_eq(read_log().records, model_n);
     cr_assert_eq(log_store_counters(f.store)->compacted_segments, 0);
     fixture_fini(&f);
+}
+
+/* How often a shard wakes up that does nothing but look at its partitions. */
+static unsigned idle_turns(unsigned cleanup_policy, uint64_t duration_ms)
+{
+    unsigned n = 0;
+    configure_partitions(5, FIXTURE_PARTITIONS_MAX);
+    f.topic.config.cleanup_policy = cleanup_policy;
+    open_or_fail();
+    turns(1000); /* what a start leaves to do */
+    uint64_t until_ns = env_now_ns(f.env) + duration_ms * 1000000;
+    for (; env_now_ns(f.env) < until_ns; n++) {
+        env_turn(f.env, MIN(log_store_deadline_ns(f.store), until_ns));
+        log_store_pump(f.store);
+    }
+    fixture_fini(&f);
+    return n;
+}
+
+Test(compact, a_pass_with_nothing_to_do_takes_few_turns)
+{
+    unsigned passes = 100;
+    cr_assert_leq(idle_turns(TOPIC_CLEANUP_DELETE, 3 * passes), passes + 1);
+    cr_assert_leq(idle_turns(TOPIC_CLEANUP_COMPACT, 3 * passes), 3 * passes);
 }
 
 static uint64_t power_cuts(uint64_t step)
