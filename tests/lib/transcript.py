@@ -20,7 +20,7 @@ NOISE = re.compile(r"^\s+at \S+\(.*\)$")
 VOLATILE = [(re.compile(r"TopicId: \S+"), "TopicId: *"),
             (re.compile(r"--bootstrap-server \S+"), "--bootstrap-server *"),
             (re.compile(r"^\[\d{4}-[^]]*\]"), "[TIME]"),
-            (re.compile(r'"log_dirs":\["/[^]]*\]'), '"log_dirs":*'),
+            (re.compile(r'"log_dirs":\["/[^]]*\]'), '"log_dirs":"*"'),
             (re.compile(r'"logDir":"[^"]*"'), '"logDir":"*"')]
 
 
@@ -33,11 +33,10 @@ def _in_order(line):
 
 
 def _masked(line):
-    if line.startswith("{"):
-        line = _in_order(line)
     for pattern, instead in VOLATILE:
         line = pattern.sub(instead, line)
-    return line.rstrip()
+    line = line.rstrip()
+    return _in_order(line) if line.startswith("{") else line
 
 
 def read(path):
