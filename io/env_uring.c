@@ -327,7 +327,8 @@ static bool has_completions(const struct uring_env *u)
 
 static bool flush_is_near(const struct uring_env *u)
 {
-    return u->flushes.in_flight > 0 && u->flushes.usual_ns <= u->flushes.limit_ns;
+    const struct uring_flushes *f = &u->flushes;
+    return f->limit_ns > 0 && f->in_flight > 0 && f->usual_ns <= f->limit_ns;
 }
 
 /* Look for work for a while; as long as a device has to be asked, until it has answered. True if
