@@ -4,6 +4,7 @@ Each returns (figures, measure): measure(stage, name) loads the broker of that n
 ({figure's title: value}, verdicts). What a run of `penstock bench` calls invalid is a verdict. A
 value of None: it was not measured.
 """
+import contextlib
 import json
 import os
 import socket
@@ -82,11 +83,19 @@ def consume_filled(stage, broker, settings, cold):
     return read, wrong + read["invalid"]
 
 
+@contextlib.contextmanager
+def broker_with(stage, name, directory, options):
+    """The stage's, but for penstock one of its own if it takes options."""
+    if name != Penstock.name or not options:
+        yield stage.broker(name)
+        return
+    with Penstock(directory, options) as broker:
+        yield broker
+
+
 def read_hot(stage, name, settings):
-    if name != Penstock.name:
-        return consume_filled(stage, stage.broker(name), settings, False)
-    with Penstock("table-penstock-hot", KEEP_ALL) as keeper:
-        return consume_filled(stage, keeper, settings, False)
+    with broker_with(stage, name, "table-penstock-hot", KEEP_ALL) as broker:
+        return consume_filled(stage, broker, settings, False)
 
 
 def consume_hot(settings):
@@ -144,15 +153,10 @@ def one_in_flight(options=()):
                 "max-in-flight-requests-per-connection": "1", "limits": OUT,
                 "limits-seconds": "0.3"}
 
-    def run_of(stage, name):
-        if name != Penstock.name or not options:
-            return run_once(stage, stage.broker(name), "produce", settings, True)
-        with Penstock("table-penstock-one", options) as broker:
-            return run_once(stage, broker, "produce", settings, True)
-
     def measure(stage, name):
         trip_us = round_trip_us()
-        run = run_of(stage, name)
+        with broker_with(stage, name, "table-penstock-one", options) as broker:
+            run = run_once(stage, broker, "produce", settings, True)
         rate, write_us = REQUEST_RATE.of(run), synced_write_us(run)
         shared = share(rate * (write_us + trip_us), 1e6) if rate and write_us else None
         return {REQUEST_RATE.title: rate, ONE_WRITE.title: write_us, ONE_TRIP.title: trip_us,

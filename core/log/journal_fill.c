@@ -3,12 +3,12 @@
  * written here changes nothing but the price. The first write to a place that was only reserved
  * costs the file system a commit of its own, and each place is written again and again.
  * Happy path: journal_fill_pump(), once a turn, has the next blank piece written when it is time,
- *   more slowly beside other writes -> a flush -> filled -> both superblocks say so, so that the
- * next start does not begin again. Failure: what cannot be written is left to the journal itself to
- * find out; filled stays false. Relies on: nothing that counts lies in the ring when the store has
- * been opened; no journal write begins where a piece is in flight (journal_fill_in_the_way); one
- * goes where the one before it ends or to the start of the ring, so what it writes of a blank span
- * is its start. */
+ *   more slowly beside other writes -> a flush -> filled -> both superblocks say so, and the
+ *   next start does not begin again.
+ * Failure: what cannot be written is left to the journal to find out; filled stays false.
+ * Relies on: nothing that counts lies in the ring when the store has been opened; no journal
+ *   write begins where a piece is in flight (journal_fill_in_the_way); one goes where the one
+ *   before it ends or to the start of the ring, so it writes a blank span from its start on. */
 #include "core/log/internal.h"
 
 #include "core/base/logger.h"
