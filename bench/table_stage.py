@@ -22,6 +22,7 @@ WARM_UP_MIN_S = 2
 DRAIN_MAX_S = 10 # of a broker that the load has overrun: it has no percentiles worth waiting for
 LIMITS_S = 0.5
 WHY_CHARS = 300
+STOLEN_MAX = 3 # % of the CPUs that the host of a virtual machine may give to others meanwhile
 
 # --quick's, and those without it.
 DEFAULTS = {True: {"pairs": 1, "seconds": 3, "settle": 3, "warm": 8},
@@ -38,6 +39,28 @@ def one_line(error):
     if not isinstance(error, Failed):
         text = f"{type(error).__name__}: {text}"
     return text if len(text) <= WHY_CHARS else "... " + text[-WHY_CHARS:]
+
+
+class Stolen:
+    """What a host has taken of this machine's CPUs since."""
+
+    def __init__(self):
+        self.before = self.look()
+
+    @staticmethod
+    def look():
+        with open("/proc/stat") as stat:
+            ticks = [int(field) for field in stat.readline().split()[1:9]]
+        return ticks[7], sum(ticks)
+
+    def percent(self):
+        (taken, all_of_it), (taken_before, before) = self.look(), self.before
+        return 100 * (taken - taken_before) / max(all_of_it - before, 1)
+
+    def verdicts(self):
+        percent = self.percent()
+        return [] if percent <= STOLEN_MAX else [
+            {"code": "stolen", "text": f"the host gave {percent:.0f} % of this machine's CPUs to others"}]
 
 
 def options_add(parser):
@@ -189,9 +212,10 @@ class Stage:
 
     def measure_one(self, row, name, said):
         """A row's figures of one run; None when there are none: the document says why."""
-        verdicts = []
+        verdicts, stolen = [], Stolen()
         try:
             values, verdicts = row.measure(self, name)
+            verdicts = verdicts + stolen.verdicts()
             return values
         except Exception as error: # whatever it was, the other rows can do without this one
             verdicts = [{"code": "no-result", "text": one_line(error)}]

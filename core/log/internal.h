@@ -84,6 +84,10 @@ struct damage { /* bytes that hold no batch any more, and the offsets that were 
 struct span {
     uint64_t from, to;
 };
+struct read_end { /* where a reader may go on */
+    int64_t segment, offset;
+    uint64_t pos;
+};
 struct boundary { /* a batch that a reader may come for next */
     int64_t segment, offset;
     uint64_t pos; /* 0: none */
@@ -224,8 +228,8 @@ struct plog {
     struct epoch_entry *epochs;
     uint32_t epochs_n, epochs_cap;
     struct map producers;
-    struct seg_io *io;                 /* of its destage, allocated with the first file */
-    int64_t read_ends[PLOG_READ_ENDS]; /* where the last reads from disk ended: who goes on? */
+    struct seg_io *io;                         /* of its destage, allocated with the first file */
+    struct read_end read_ends[PLOG_READ_ENDS]; /* of the last reads from disk: who goes on? */
     unsigned read_ends_at;
     struct boundary boundaries[PLOG_BOUNDARIES];
     unsigned boundaries_at;
@@ -335,8 +339,8 @@ struct log_store {
     struct list_node dirty, lazy, destage_ready, behind, notify, clean, big_tails, memory_waiters,
         disk_waiters, load_waiting, windows, sources, trimming, departing, arriving, parcels;
     unsigned sources_n;
-    unsigned windows_busy_n;     /* being read */
-    uint64_t windows_idle_bytes; /* of windows that nobody uses: only a cache */
+    unsigned windows_busy_n;      /* being read */
+    uint64_t windows_cache_bytes; /* of windows that nobody uses or wants */
     struct list_node runs_free;
     unsigned runs_made_n;
     unsigned writes_n; /* of destages */
@@ -640,9 +644,11 @@ struct read_window {
     struct seg_fetch fetch;
     uint64_t from_pos, end_pos;  /* from a batch boundary on; while busy, what it is to be */
     uint64_t good_from, good_to; /* batches in between are verified */
+    uint64_t used_ns;
     struct list_node waiters;
     unsigned refs;
     bool busy;
+    bool wanted; /* by a reader that is to go on in it; of one that nobody references */
 };
 struct window_waiter {
     struct list_node link;
@@ -650,9 +656,13 @@ struct window_waiter {
 };
 /* The one that holds pos, perhaps busy; NULL: none. */
 struct read_window *window_find(const struct segment *seg, uint64_t pos);
-/* One that holds at least the batch at pos and, if they are visible, so many bytes. Busy. NULL: no
- * memory. */
-struct read_window *window_open(struct segment *seg, uint64_t pos, uint64_t bytes, bool sequential);
+struct window_want {
+    uint64_t bytes;       /* about so many are used at once: no more than these, in whole batches */
+    uint64_t least_bytes; /* needed in one piece, where no index knows that they are a batch */
+    bool sequential;      /* and more after them */
+};
+/* One that holds the batch at pos. Busy. NULL: no memory. */
+struct read_window *window_open(struct segment *seg, uint64_t pos, const struct window_want *want);
 /* The same in advance, if it is worth it; pos may be the end of the segment. */
 void window_ahead(struct segment *seg, uint64_t pos);
 void window_wait(struct read_window *w, struct window_waiter *waiter); /* while it is busy */
@@ -664,12 +674,13 @@ void window_unref(struct read_window *w);
 void window_forget(struct read_window *w); /* nobody finds it any more */
 void windows_forget(struct segment *seg);
 void windows_fini(struct log_store *s);
-uint64_t windows_free_bytes(const struct log_store *s);
+uint64_t windows_free_bytes(struct log_store *s);
 void *read_memory_alloc(struct log_store *s, uint64_t bytes); /* NULL: all is in use */
 
 /* source.c: sealed segments, sent as they are */
 void seg_note_good(struct segment *seg, uint64_t from, uint64_t to);
 void boundary_note(const struct segment *seg, uint64_t pos, int64_t offset);
+bool boundary_find(const struct segment *seg, int64_t offset, uint64_t *ret_pos);
 void seg_source_drop(struct segment *seg);
 /* Answers with a stretch of the file, if one may be sent. */
 bool source_take(struct segment *seg, struct plog_read *r);

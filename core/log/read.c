@@ -142,19 +142,20 @@ static void job_next_segment(struct read_job *job)
 static bool reads_on(const struct plog *p, int64_t offset)
 {
     for (unsigned i = 0; i < PLOG_READ_ENDS; i++)
-        if (p->read_ends[i] == offset)
+        if (p->read_ends[i].offset == offset)
             return offset > 0;
     return false;
 }
 
-static void note_end(struct plog *p, const struct read_job *job, const struct seg_cursor *end)
+static void note_end(struct plog *p, const struct read_job *job, const struct seg_cursor *c)
 {
+    struct read_end end = {c->seg->base_offset, c->offset, c->pos};
     for (unsigned i = 0; i < PLOG_READ_ENDS; i++)
-        if (p->read_ends[i] == job->r->offset) {
-            p->read_ends[i] = end->offset;
+        if (p->read_ends[i].offset == job->r->offset) {
+            p->read_ends[i] = end;
             return;
         }
-    p->read_ends[p->read_ends_at++ % PLOG_READ_ENDS] = end->offset;
+    p->read_ends[p->read_ends_at++ % PLOG_READ_ENDS] = end;
 }
 
 /* ---- taking ---- */
@@ -220,11 +221,14 @@ static void on_job_window(struct window_waiter *waiter, int rc)
         job_end(job, rc == -EAGAIN ? 0 : rc);
 }
 
-/* Goes on when the window is there: w, or a new one with so many bytes from the cursor on. */
-static void job_wait(struct read_job *job, struct read_window *w, uint64_t want_bytes)
+/* Goes on when the window is there: w, or a new one from the cursor on. */
+static void job_wait(struct read_job *job, struct read_window *w, uint64_t least_bytes)
 {
+    struct window_want want = {.bytes = MIN(job->r->max_bytes, DISK_READ_BYTES_MAX),
+                               .least_bytes = least_bytes,
+                               .sequential = job->sequential};
     if (w == NULL)
-        w = window_open(job->at.seg, job->at.pos, want_bytes, job->sequential);
+        w = window_open(job->at.seg, job->at.pos, &want);
     if (w == NULL) {
         job_end(job, -EIO);
         return;
@@ -234,14 +238,14 @@ static void job_wait(struct read_job *job, struct read_window *w, uint64_t want_
 }
 
 /* The batch at the cursor does not end where the window does: it has to be read in one piece. */
-static void job_widen(struct read_job *job, struct read_window *w, uint64_t want_bytes)
+static void job_widen(struct read_job *job, struct read_window *w, uint64_t least_bytes)
 {
-    if (job->at.pos + want_bytes > seg_visible_pos(job->at.seg)) {
+    if (job->at.pos + least_bytes > seg_visible_pos(job->at.seg)) {
         job_suspect(job);
         return;
     }
     window_forget(w);
-    job_wait(job, NULL, want_bytes);
+    job_wait(job, NULL, least_bytes);
 }
 
 /* Moves the cursor to the batch that holds the offset, or the first one behind. */
@@ -259,7 +263,7 @@ static void job_run(struct read_job *job)
         }
         struct read_window *w = window_find(c->seg, c->pos);
         if (w == NULL || w->busy) {
-            job_wait(job, w, MIN(r->max_bytes, DISK_READ_BYTES_MAX));
+            job_wait(job, w, BATCH_HEADER_BYTES);
             return;
         }
         uint64_t have = w->end_pos - c->pos;
@@ -283,17 +287,26 @@ static void job_run(struct read_job *job)
     }
 }
 
+/* Where a read has ended exactly; else the index knows a batch before it, which would have to be
+ * read as well. */
+static bool job_find(struct read_job *job)
+{
+    struct segment *seg = job->at.seg;
+    uint64_t pos;
+    if (!boundary_find(seg, job->r->offset, &pos))
+        return seg_cursor_start(&job->at, seg, job->r->offset);
+    job->at = (struct seg_cursor){.seg = seg, .pos = pos, .offset = job->r->offset};
+    return true;
+}
+
 static void job_start(struct read_job *job)
 {
-    if (source_take(job->at.seg, job->r)) {
+    if (source_take(job->at.seg, job->r))
         job_end(job, 0);
-        return;
-    }
-    if (!seg_cursor_start(&job->at, job->at.seg, job->r->offset)) {
+    else if (job_find(job))
+        job_run(job);
+    else
         job_end(job, -EIO);
-        return;
-    }
-    job_run(job);
 }
 
 static void on_job_loaded(struct load_waiter *w, int rc)

@@ -492,7 +492,7 @@ static struct segment *pass_segment(struct scrub *c)
     return NULL;
 }
 
-static bool others_first(const struct log_store *s)
+static bool others_first(struct log_store *s)
 {
     return !list_empty(&s->disk_waiters) ||
            windows_free_bytes(s) < s->config.read_memory->size_bytes / 2;

@@ -95,7 +95,7 @@ void boundary_note(const struct segment *seg, uint64_t pos, int64_t offset)
 }
 
 /* Whether the batch that begins with offset is known to begin somewhere. */
-static bool boundary_find(const struct segment *seg, int64_t offset, uint64_t *ret_pos)
+bool boundary_find(const struct segment *seg, int64_t offset, uint64_t *ret_pos)
 {
     const struct plog *p = seg->plog;
     *ret_pos = 0;

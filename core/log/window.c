@@ -4,8 +4,9 @@
  *   device, and waits for it. It references the window as long as its bytes are on their way. What
  *   is verified once is not verified again for the next reader. Who reads on where a read has ended
  *   gets larger windows, and the next one read ahead; its neighbours on the same way find them.
- * Bounded: by the memory of disk reads. Windows nobody references are a small cache, the one used
- *   longest ago goes first; read ahead is only while half of the memory is free or such a cache.
+ * Bounded: by the memory of disk reads. A window in which a reader is to go on is wanted, also
+ *   between its reads, for a second. Others that nobody references are a small cache, the one used
+ *   longest ago goes first. Read ahead is only while half of the memory is free or such a cache.
  * Failure: a window that cannot be read is forgotten, and all who wait for it are told.
  * Ownership: a window belongs to the store's list, its references and the read in flight; forgotten
  *   by the list it is freed with the last of these.
@@ -20,7 +21,8 @@
 #define WINDOW_MEMORY_SHARE 16u /* ... and no more than this part of the memory */
 /* Kept for those who come behind. More costs all others: memory that has just been used is still in
  * the processor's cache when it is read into again. */
-#define WINDOWS_IDLE_BYTES_MAX (12u * 1024u * 1024u)
+#define CACHE_BYTES_MAX (12u * 1024u * 1024u)
+#define WANTED_NS 1000000000ull /* a reader that has not come back by then may never do so */
 #define MEMORY_WAIT_NS 50000000ull
 
 static uint64_t window_bytes_max(const struct log_store *s)
@@ -29,21 +31,14 @@ static uint64_t window_bytes_max(const struct log_store *s)
     return MAX(MIN(block_floor(share), (uint64_t)WINDOW_BYTES_MAX), (uint64_t)WINDOW_BYTES_MIN);
 }
 
-/* What somebody else could have. */
-uint64_t windows_free_bytes(const struct log_store *s)
-{
-    return s->config.read_memory->free_bytes + s->windows_idle_bytes;
-}
-
-static bool memory_is_ample(const struct log_store *s)
-{
-    return list_empty(&s->disk_waiters) &&
-           windows_free_bytes(s) >= s->config.read_memory->size_bytes / 2;
-}
-
 static bool window_is_idle(const struct read_window *w)
 {
     return w->refs == 0 && !w->busy;
+}
+
+static bool window_is_cache(const struct read_window *w)
+{
+    return window_is_idle(w) && !w->wanted && list_linked(&w->link);
 }
 
 static uint64_t window_memory_bytes(const struct read_window *w)
@@ -61,48 +56,101 @@ static void window_free(struct read_window *w)
 
 void window_forget(struct read_window *w)
 {
-    bool idle = window_is_idle(w);
-    if (idle && list_linked(&w->link))
-        w->store->windows_idle_bytes -= window_memory_bytes(w);
+    if (window_is_cache(w))
+        w->store->windows_cache_bytes -= window_memory_bytes(w);
     list_remove(&w->link);
-    if (idle)
+    if (window_is_idle(w))
         window_free(w);
 }
 
-/* Gives one up that nobody uses. */
+/* Gives one up that nobody uses: of the cache or, if need be, one that is wanted. */
 static bool evict_one(struct log_store *s)
 {
+    struct read_window *wanted = NULL;
     for (struct list_node *it = s->windows.prev; it != &s->windows; it = it->prev) {
         struct read_window *w = container_of(it, struct read_window, link);
-        if (!window_is_idle(w))
-            continue;
-        window_forget(w);
+        if (window_is_cache(w)) {
+            window_forget(w);
+            return true;
+        }
+        if (wanted == NULL && window_is_idle(w))
+            wanted = w;
+    }
+    if (wanted != NULL)
+        window_forget(wanted);
+    return wanted != NULL;
+}
+
+static void window_cache(struct read_window *w)
+{
+    struct log_store *s = w->store;
+    w->wanted = false;
+    s->windows_cache_bytes += window_memory_bytes(w);
+    while (s->windows_cache_bytes > CACHE_BYTES_MAX)
+        evict_one(s);
+}
+
+/* Nobody has read on there for long. What that evicts from the cache is never nearer to the head.
+ */
+static void expire_wanted(struct log_store *s)
+{
+    uint64_t now_ns = env_now_ns(s->env);
+    for (struct list_node *it = s->windows.prev, *prev; it != &s->windows; it = prev) {
+        struct read_window *w = container_of(it, struct read_window, link);
+        prev = it->prev;
+        if (now_ns - w->used_ns < WANTED_NS)
+            return;
+        if (window_is_idle(w) && w->wanted)
+            window_cache(w);
+    }
+}
+
+/* What somebody else could have. */
+uint64_t windows_free_bytes(struct log_store *s)
+{
+    expire_wanted(s);
+    return s->config.read_memory->free_bytes + s->windows_cache_bytes;
+}
+
+static bool memory_is_ample(struct log_store *s)
+{
+    return list_empty(&s->disk_waiters) &&
+           windows_free_bytes(s) >= s->config.read_memory->size_bytes / 2;
+}
+
+/* Nothing was taken of it yet, or somebody's last read ended in it. */
+static bool window_is_wanted(const struct read_window *w)
+{
+    const struct plog *p = w->fetch.seg->plog;
+    if (w->good_to == 0)
         return true;
+    for (unsigned i = 0; i < PLOG_READ_ENDS; i++) {
+        const struct read_end *end = &p->read_ends[i];
+        if (end->offset > 0 && end->segment == w->fetch.seg->base_offset &&
+            end->pos >= w->from_pos && end->pos < w->end_pos)
+            return true;
     }
     return false;
 }
 
 void window_ref(struct read_window *w)
 {
-    if (window_is_idle(w) && list_linked(&w->link))
-        w->store->windows_idle_bytes -= window_memory_bytes(w);
+    if (window_is_cache(w))
+        w->store->windows_cache_bytes -= window_memory_bytes(w);
     w->refs++;
 }
 
 void window_unref(struct read_window *w)
 {
-    struct log_store *s = w->store;
     ASSERT(w->refs > 0);
     w->refs--;
     if (!window_is_idle(w))
         return;
-    if (!list_linked(&w->link)) {
+    w->wanted = list_linked(&w->link) && window_is_wanted(w);
+    if (!list_linked(&w->link))
         window_free(w);
-        return;
-    }
-    s->windows_idle_bytes += window_memory_bytes(w);
-    while (s->windows_idle_bytes > WINDOWS_IDLE_BYTES_MAX)
-        evict_one(s);
+    else if (!w->wanted)
+        window_cache(w);
 }
 
 void windows_forget(struct segment *seg)
@@ -138,6 +186,7 @@ struct read_window *window_find(const struct segment *seg, uint64_t pos)
             continue;
         list_remove(&w->link);
         list_push_head(&s->windows, &w->link);
+        w->used_ns = env_now_ns(s->env);
         return w;
     }
     return NULL;
@@ -193,6 +242,7 @@ static struct read_window *window_create(struct segment *seg, uint64_t pos, uint
     w->store = s;
     w->from_pos = pos;
     w->end_pos = end_pos;
+    w->used_ns = env_now_ns(s->env);
     w->busy = true;
     w->fetch.seg = seg;
     list_init(&w->waiters);
@@ -201,13 +251,14 @@ static struct read_window *window_create(struct segment *seg, uint64_t pos, uint
     return w;
 }
 
-struct read_window *window_open(struct segment *seg, uint64_t pos, uint64_t bytes, bool sequential)
+struct read_window *window_open(struct segment *seg, uint64_t pos, const struct window_want *want)
 {
     struct log_store *s = seg->plog->store;
-    uint64_t round = MAX(bytes, (uint64_t)WINDOW_BYTES_MIN);
-    if (sequential && memory_is_ample(s))
+    uint64_t round = MAX(want->bytes, (uint64_t)WINDOW_BYTES_MIN);
+    if (want->sequential && memory_is_ample(s))
         round = MAX(round, window_bytes_max(s));
-    uint64_t end = MAX(window_end(seg, pos, round), MIN(pos + bytes, seg_visible_pos(seg)));
+    uint64_t least = MIN(pos + want->least_bytes, seg_visible_pos(seg));
+    uint64_t end = MAX(window_end(seg, pos, round), least);
     struct read_window *w = window_create(seg, pos, end);
     if (w == NULL)
         return NULL;
@@ -231,7 +282,7 @@ void window_ahead(struct segment *seg, uint64_t pos)
     if (next == NULL || !seg_loaded(next) || pos >= seg_visible_pos(next) || !memory_is_ample(s) ||
         seg_chunk_at(next, pos) != NULL || window_find(next, pos) != NULL)
         return;
-    window_open(next, pos, BATCH_HEADER_BYTES, true);
+    window_open(next, pos, &(struct window_want){.sequential = true});
 }
 
 int window_verify(struct read_window *w, const struct seg_cursor *c, struct batch_header *ret)

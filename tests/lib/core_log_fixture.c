@@ -213,13 +213,13 @@ void fixture_settle(struct log_fixture *f)
         fixture_turn(f);
 }
 
-int fixture_open_cold(struct log_fixture *f, int batches, uint32_t batch_bytes)
+int fixture_open_cold(struct log_fixture *f, int32_t partitions, int batches, uint32_t batch_bytes)
 {
     int rc = fixture_open(f);
     if (rc != 0)
         return rc;
-    for (int i = 0; i < batches; i++) {
-        while (fixture_append(f, 0, batch_bytes, 1) != 0)
+    for (int i = 0; i < batches * partitions; i++) {
+        while (fixture_append(f, i % partitions, batch_bytes, 1) != 0)
             fixture_turn(f);
         fixture_turn(f);
     }

@@ -53,9 +53,9 @@ void fixture_fini(struct log_fixture *f);
 /* 0 or what log_store_open said (f->why says why). */
 int fixture_open(struct log_fixture *f);
 int fixture_close(struct log_fixture *f);
-/* Opened with so many batches on disk in partition 0, and nothing of them in memory; 0 or what
- * fixture_open or fixture_close said. */
-int fixture_open_cold(struct log_fixture *f, int batches, uint32_t batch_bytes);
+/* Opened with so many batches on disk in each of the first partitions, and nothing of them in
+ * memory; 0 or what fixture_open or fixture_close said. */
+int fixture_open_cold(struct log_fixture *f, int32_t partitions, int batches, uint32_t batch_bytes);
 /* The power has been cut: abandons the store, lets the world decide what survived. */
 void fixture_crash(struct log_fixture *f);
 /* Appends one batch of about value_bytes to a partition; plog_append's result. */

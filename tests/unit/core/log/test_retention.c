@@ -272,7 +272,7 @@ Test(retention, what_is_read_is_not_reused)
     configure(7, 1);
     f.config.splice_verify = LOG_VERIFY_NEVER;
     f.config.retention_check_ms = 0;
-    cr_assert_eq(fixture_open_cold(&f, 60, 38000), 0);
+    cr_assert_eq(fixture_open_cold(&f, 1, 60, 38000), 0);
     struct plog_read spliced = {.max_bytes = 100000, .splice_min_bytes = 4096}, lent, late;
     while (spliced.extent.file == NULL) { /* the file is opened so in the background */
         plog_read_release(&spliced);

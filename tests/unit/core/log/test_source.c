@@ -19,7 +19,7 @@ static void setup(enum log_verify verify)
     fixture_init(&f, 22, 2, 16u << 20, 1u << 20);
     f.topic.config.segment_bytes = 5000000;
     f.config.splice_verify = verify;
-    cr_assert_eq(fixture_open_cold(&f, BATCHES, BATCH_BYTES), 0, "%s", f.why);
+    cr_assert_eq(fixture_open_cold(&f, 1, BATCHES, BATCH_BYTES), 0, "%s", f.why);
 }
 
 static void setup_never(void)

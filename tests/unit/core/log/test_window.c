@@ -4,9 +4,10 @@
 
 #include "core/base/bytes.h"
 #include "core/base/logger.h"
+#include "core/log/internal.h"
 #include "tests/lib/core_log_fixture.h"
 
-enum { BATCHES = 300, BATCH_BYTES = 50000, FETCH_BYTES = 200000 };
+enum { BATCHES = 300, BATCH_BYTES = 50000, FETCH_BYTES = 200000, MANY = 12 };
 
 static struct log_fixture f;
 
@@ -16,7 +17,7 @@ static void setup_cold(void)
     logger_level = LOG_OFF;
     fixture_init(&f, 21, 2, 16u << 20, 1u << 20);
     f.topic.config.segment_bytes = 5000000;
-    cr_assert_eq(fixture_open_cold(&f, BATCHES, BATCH_BYTES), 0, "%s", f.why);
+    cr_assert_eq(fixture_open_cold(&f, 1, BATCHES, BATCH_BYTES), 0, "%s", f.why);
 }
 
 static void teardown(void)
@@ -34,18 +35,32 @@ static void on_read(struct plog_read *r)
     r->plog = NULL; /* marks it done */
 }
 
+/* Twelve partitions of which so much was to be read ahead that it does not fit. */
+static void setup_many(void)
+{
+    logger_level = LOG_OFF;
+    fixture_init(&f, 22, MANY, 16u << 20, 1u << 20);
+    f.topic.config.segment_bytes = 5000000;
+    cr_assert_eq(fixture_open_cold(&f, MANY, BATCHES / 3, BATCH_BYTES), 0, "%s", f.why);
+}
+
 /* Turns until the read is done; how many turns it took. */
-static unsigned read_at(struct plog_read *r, int64_t offset)
+static unsigned read_of(struct plog_read *r, int32_t partition, int64_t offset)
 {
     unsigned turns = 0;
     *r = (struct plog_read){.offset = offset, .max_bytes = FETCH_BYTES, .at_least_one = true};
-    if (plog_read(fixture_plog(&f, 0), r, on_read) == 1)
+    if (plog_read(fixture_plog(&f, partition), r, on_read) == 1)
         return 0;
     for (; r->plog != NULL; turns++)
         fixture_turn(&f);
     cr_assert_eq(r->rc, 0);
     cr_assert_gt(r->len_bytes, 0);
     return turns;
+}
+
+static unsigned read_at(struct plog_read *r, int64_t offset)
+{
+    return read_of(r, 0, offset);
 }
 
 static int64_t end_of(const struct plog_read *r)
@@ -78,6 +93,48 @@ Test(window, readers_behind_one_another_share_what_is_read, .init = setup_cold, 
     cr_assert_geq(counters()->disk_read_bytes + (1u << 20), size, "is all of it cold?");
     cr_assert_leq(counters()->disk_read_bytes, size + size / 10, "%llu of %llu bytes",
                   (unsigned long long)counters()->disk_read_bytes, (unsigned long long)size);
+}
+
+static uint64_t read_many_in_turn(unsigned partitions)
+{
+    uint64_t size = 0, before = counters()->disk_read_bytes;
+    int64_t at[MANY] = {0};
+    for (unsigned i = 0; i < partitions; i++)
+        size += plog_size_bytes(fixture_plog(&f, (int32_t)i));
+    for (unsigned i = 0; at[partitions - 1] < BATCHES / 3; i = (i + 1) % partitions) {
+        struct plog_read r;
+        if (at[i] == BATCHES / 3)
+            continue;
+        read_of(&r, (int32_t)i, at[i]);
+        at[i] = end_of(&r);
+        plog_read_release(&r);
+    }
+    return 100 * (counters()->disk_read_bytes - before) / size;
+}
+
+/* What is ahead of a reader waits for it while others read. */
+Test(window, readers_of_many_partitions_read_each_once, .init = setup_many, .fini = teardown)
+{
+    for (unsigned partitions = 2; partitions <= MANY; partitions += 2) {
+        uint64_t percent = read_many_in_turn(partitions);
+        cr_expect_leq(percent, 115u, "%u partitions: %llu %% of their bytes were read", partitions,
+                      (unsigned long long)percent);
+    }
+}
+
+/* A reader that went away keeps nothing. */
+Test(window, what_is_ahead_of_nobody_goes_in_time, .init = setup_many, .fini = teardown)
+{
+    struct plog_read r;
+    for (int32_t i = 0; i < MANY; i++)
+        for (int64_t at = 0; at < 8; at = end_of(&r), plog_read_release(&r))
+            read_of(&r, i, at);
+    for (int i = 0; i < 50; i++) /* what is being read ahead comes */
+        fixture_turn(&f);
+    cr_assert_lt(windows_free_bytes(f.store), f.read_memory.size_bytes * 3 / 4);
+    mem_world_advance(f.world, 2000000000ull);
+    fixture_turn(&f);
+    cr_assert_eq(windows_free_bytes(f.store), f.read_memory.size_bytes);
 }
 
 Test(window, who_reads_on_finds_it_read, .init = setup_cold, .fini = teardown)
