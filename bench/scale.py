@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """What many partitions and connections cost a broker of two shards, beside a few of each.
 
-    bench/scale.py [--partitions 10000] [--connections 5000] [--seconds 6] [--warm 20]
+    bench/scale.py [--partitions 10000] [--connections 5000] [--seconds 6] [--warm 20] [--memory 2g]
     or: make bench-scale ARGS="..."
 
-Rows, each on a broker of its own in an empty directory, batches of the same size in each:
+Rows, each on a broker of its own in an empty directory, full batches of 16 KiB in each (the client has the
+memory to fill one for every partition):
     few          10 partitions, no other connection
     partitions   10,000 partitions; measured when --warm seconds of load have made their files
     connections  10 partitions, 5,000 connections that have asked once and are silent
@@ -72,13 +73,16 @@ def free_ports(count):
 
 
 class Broker:
+    def __init__(self, options):
+        self.options = options
+
     def __enter__(self):
         self.data = os.path.join(OUT, "scale-data")
         shutil.rmtree(self.data, ignore_errors=True)
         self.port = free_ports(2)
         self.process = subprocess.Popen(
             [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}", "--shards",
-             "2"], stdout=subprocess.PIPE, stderr=open(os.path.join(OUT, "scale.log"), "a"),
+             "2", *self.options], stdout=subprocess.PIPE, stderr=open(os.path.join(OUT, "scale.log"), "a"),
             preexec_fn=lambda: os.sched_setaffinity(0, CPUS[:HALF]))
         assert self.process.stdout.readline().startswith(b"penstock ready"), "it did not start"
         return self
@@ -119,8 +123,8 @@ def load(broker, row, partitions, seconds, warm_s, reuse):
     command = [BINARY, "bench", "produce", "--bootstrap", f"127.0.0.1:{broker.port}",
                "--broker-pid", str(broker.process.pid), "--partitions", str(partitions),
                "--record-size", "1KiB", "--rate", "max", "--acks", "1", "--batch-size", "16KiB",
-               "--linger-ms", "50", "--duration-s", str(seconds), "--warmup-min-s", str(warm_s),
-               "--warmup-max-s", str(warm_s), "--topic-reuse", str(reuse).lower(),
+               "--linger-ms", "1000", "--buffer-memory", "512MiB", "--duration-s", str(seconds),
+               "--warmup-min-s", str(warm_s), "--warmup-max-s", str(warm_s), "--topic-reuse", str(reuse).lower(),
                "--json", path, "--quiet"]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=False,
                    preexec_fn=lambda: os.sched_setaffinity(0, CPUS[HALF:] or CPUS))
@@ -131,12 +135,12 @@ def load(broker, row, partitions, seconds, warm_s, reuse):
 
 
 def few_row(args):
-    with Broker() as broker:
+    with Broker(args.broker_options) as broker:
         return load(broker, "few", FEW, args.seconds, 3, False)
 
 
 def partitions_row(args):
-    with Broker() as broker:
+    with Broker(args.broker_options) as broker:
         before = broker.resident_bytes()
         broker.create_topic("penstock-bench", args.partitions)
         idle = broker.idle_cpu()
@@ -146,7 +150,7 @@ def partitions_row(args):
 
 
 def connections_row(args):
-    with Broker() as broker:
+    with Broker(args.broker_options) as broker:
         before = broker.resident_bytes()
         held = [Connection(broker.port + number % 2) for number in range(args.connections)]
         for one in held:
@@ -171,7 +175,9 @@ def main():
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--warm", type=int, default=20)
     parser.add_argument("--row", choices=["partitions", "connections"], help="this one alone")
+    parser.add_argument("--memory", help="the broker's, of all shards (its default)")
     args = parser.parse_args()
+    args.broker_options = ["--memory", args.memory] if args.memory else []
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.makedirs(OUT, exist_ok=True)
