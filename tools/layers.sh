@@ -41,7 +41,7 @@ fence() { # HEADER-REGEX FOLDER...
 fence 'liburing' io
 fence 'hwloc|numa\.h|numaif' numa tests/unit/numa
 fence 'criterion' tests
-fence 'isa-l' core/base
+fence 'isa-l' core/base core/batch
 fence 'lz4|zstd|snappy' core/batch tests
 fence 'zlib' core/batch bench/stat tests
 fence 'librdkafka' bench/load tests

@@ -1,6 +1,7 @@
 #include "core/batch/codec.h"
 
 #include <errno.h>
+#include <isa-l/igzip_lib.h>
 #include <lz4frame.h>
 #include <snappy-c.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ struct codec_reader {
     bool at_end; /* no further byte will come; says nothing about whether it ended well */
     bool in_frame;
     union {
-        z_stream gzip;
+        struct inflate_state *gzip;
         LZ4F_dctx *lz4;
         ZSTD_DCtx *zstd;
         struct {
@@ -51,44 +52,54 @@ static size_t in_left(const struct codec_reader *r)
     return (size_t)(r->in_end - r->in);
 }
 
-/* gzip: one or more members. */
+/* gzip: one or more members. ISA-L reads two to three times as fast as zlib. */
+
+static void gzip_begin_member(struct codec_reader *r)
+{
+    isal_inflate_init(r->gzip);
+    r->gzip->crc_flag = ISAL_GZIP;
+    r->in_frame = true; /* an empty stream is a truncated one */
+}
 
 static int gzip_open(struct codec_reader *r)
 {
-    r->in_frame = true; /* an empty stream is a truncated one */
-    return inflateInit2(&r->gzip, 15 + 16) == Z_OK ? 0 : -ENOMEM;
+    r->gzip = calloc(1, sizeof(*r->gzip)); /* its tables are looked up as the input says */
+    if (r->gzip == NULL)
+        return -ENOMEM;
+    gzip_begin_member(r);
+    return 0;
 }
 
 static int64_t gzip_read(struct codec_reader *r, uint8_t *dst, size_t cap)
 {
-    z_stream *z = &r->gzip;
+    struct inflate_state *z = r->gzip;
     z->next_out = dst;
-    z->avail_out = (uInt)MIN(cap, (size_t)UINT32_MAX);
-    uInt room = z->avail_out;
+    z->avail_out = (uint32_t)MIN(cap, (size_t)UINT32_MAX);
+    uint32_t room = z->avail_out;
     while (z->avail_out == room) {
         if (!r->in_frame) {
             if (in_left(r) == 0)
                 return 0;
-            inflateReset(z);
-            r->in_frame = true;
+            gzip_begin_member(r);
+            z->next_out = dst;
+            z->avail_out = room;
         }
-        z->next_in = (Bytef *)r->in;
-        z->avail_in = (uInt)MIN(in_left(r), (size_t)UINT32_MAX);
-        int rc = inflate(z, Z_NO_FLUSH);
-        r->in = z->next_in;
-        if (rc == Z_MEM_ERROR)
-            return -ENOMEM;
-        if (rc == Z_STREAM_END)
-            r->in_frame = false;
-        else if (rc != Z_OK) /* Z_BUF_ERROR too: the input ended inside a member */
+        size_t in = MIN(in_left(r), (size_t)UINT32_MAX);
+        z->next_in = (uint8_t *)(uintptr_t)r->in;
+        z->avail_in = (uint32_t)in;
+        if (isal_inflate(z) != ISAL_DECOMP_OK)
             return -EBADMSG;
+        r->in = z->next_in;
+        r->in_frame = z->block_state != ISAL_BLOCK_FINISH;
+        if (r->in_frame && z->avail_out == room && in_left(r) == 0)
+            return -EBADMSG; /* cut short */
     }
     return room - z->avail_out;
 }
 
 static void gzip_close(struct codec_reader *r)
 {
-    inflateEnd(&r->gzip);
+    free(r->gzip);
 }
 
 /* lz4: exactly one frame, for the Java client reads no further. */

@@ -3,7 +3,7 @@
  * Happy path: open, read until 0, close. Input is borrowed whole until close.
  * Failure: read returns -EBADMSG when the stream is malformed, cut short or followed by something
  *   else, -EMSGSIZE when it goes on beyond plain_max bytes, -ENOMEM; it is then to be closed.
- * Memory: gzip 40 KiB, lz4 two of the frame's blocks (4 MiB at most each), zstd the frame's window
+ * Memory: gzip 88 KiB, lz4 two of the frame's blocks (4 MiB at most each), zstd the frame's window
  *   (128 MiB at most, touched only as far as it is filled), snappy one block, whose declared size
  *   is believed only up to what its compressed bytes can make. */
 #ifndef CORE_BATCH_CODEC_H

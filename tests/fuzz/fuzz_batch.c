@@ -145,15 +145,16 @@ static void check_accepted(uint8_t *batch, size_t len, const struct batch_limits
     if (!limits->deep && batch_codec_of(h->attributes) != BATCH_NONE)
         return;
     ASSERT(count == h->record_count);
-    ASSERT(batch_find_max_time(batch, len, 0, &offset, &timestamp) == 1);
+    ASSERT(batch_find_max_time(batch, len, h->base_offset, &offset, &timestamp) == 1);
     if (!limits->log_append_time && h->max_timestamp != BATCH_NO_TIMESTAMP) {
         ASSERT(timestamp == h->max_timestamp);
         int64_t found_offset, found_timestamp;
-        ASSERT(batch_find_time(batch, len, 0, timestamp, &found_offset, &found_timestamp) == 1);
+        ASSERT(batch_find_time(batch, len, h->base_offset, timestamp, &found_offset,
+                               &found_timestamp) == 1);
         ASSERT(found_offset == offset && found_timestamp == timestamp);
     }
     batch_stamp_append_time(batch, NOW_MS);
-    ASSERT(batch_find_time(batch, len, 0, NOW_MS, &offset, &timestamp) == 1);
+    ASSERT(batch_find_time(batch, len, h->base_offset, NOW_MS, &offset, &timestamp) == 1);
     ASSERT(timestamp == NOW_MS);
 }
 
