@@ -1,10 +1,11 @@
 /* uring_send.c: sends, with a copy by the kernel or without.
  *
- * Happy path: a plain send takes all pieces at once; its bytes are the kernel's when it completes.
- *   A zero-copy send takes large pieces one by one, and small ones between them with a copy;
- * on_done runs when all are handed over, the next send may follow, and on_released when the kernel
- * has given all pieces back. Failure: -errno to on_done; on_released still waits for the pieces
- * that were handed over. The kernel says of each piece whether it copied after all, as it does on
+ * Happy path: a plain send takes all pieces at once or, beside writes that somebody waits for, as
+ *   much as a turn may copy, and goes on in the next; its bytes are the kernel's when it completes.
+ * A zero-copy send takes large pieces one by one, and small ones between them with a copy; on_done
+ * runs when all are handed over, the next send may follow, and on_released when the kernel has
+ * given all pieces back. Failure: -errno to on_done; on_released still waits for the pieces that
+ * were handed over. The kernel says of each piece whether it copied after all, as it does on
  * loopback: op->copied. Threads: the shard's. */
 #include <errno.h>
 #include <limits.h>
@@ -17,7 +18,9 @@
 enum {
     ZC_PIECE_BYTES_MIN = 16384, /* less is copied for what its notification costs */
     BULKY_BYTES = 64 << 10,     /* copied in 20 us: a disk would have nothing to do meanwhile */
+    COPY_BYTES_MAX = 256 << 10, /* in a turn, where others would wait for the rest */
 };
+#define AWAITED_LATELY_NS 10000000ull
 
 /* What the op keeps of itself: pieces that the kernel has, and whether on_done has run. */
 static uintptr_t pieces_out(const struct env_op *op)
@@ -63,6 +66,27 @@ static void prepare_zc(const struct uring_env *u, const struct env_op *op, struc
     io_uring_prep_send_zc(sqe, op->sock, base, len_bytes, flags, zc_flags);
 }
 
+/* A MiB takes 0.3 ms, which a write that somebody waits for would end late by, and the request for
+ * the next one. Without such work all at once costs less: smaller pieces 0.30 instead of 0.25 s/GiB
+ * with three readers of what is in memory. */
+static size_t copy_bytes_max(const struct uring_env *u)
+{
+    bool awaited = u->flushes.started_ns + AWAITED_LATELY_NS > u->now_ns;
+    return u->flushes.started_ns != 0 && awaited ? COPY_BYTES_MAX : SIZE_MAX;
+}
+
+/* Pieces from the first on, at least that one. */
+static unsigned copied_at_once(const struct uring_env *u, const struct env_op *op, unsigned first,
+                               size_t bytes_max)
+{
+    unsigned n = 1, most = MIN(op->iov_n - first, (unsigned)IOV_MAX);
+    size_t bytes = op->iov[first].iov_len;
+    while (n < most && !goes_uncopied(u, op, op->iov[first + n].iov_len) &&
+           bytes + op->iov[first + n].iov_len <= bytes_max)
+        bytes += op->iov[first + n++].iov_len;
+    return n;
+}
+
 /* As with files, a position inside an iovec first finishes that one alone. */
 void uring_send_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sqe *sqe)
 {
@@ -74,11 +98,14 @@ void uring_send_prepare(struct uring_env *u, struct env_op *op, struct io_uring_
     }
     char *base = (char *)op->iov[i].iov_base + skip;
     size_t len_bytes = op->iov[i].iov_len - skip;
+    size_t bytes_max = copy_bytes_max(u);
     bool zc = goes_uncopied(u, op, len_bytes);
     if (!zc && skip == 0)
-        while (n < MIN(left, (unsigned)IOV_MAX) && !goes_uncopied(u, op, op->iov[i + n].iov_len))
-            n++;
-    bool more = n < left || (op->flags & ENV_SEND_MORE) != 0;
+        n = copied_at_once(u, op, i, bytes_max);
+    bool cut = !zc && len_bytes > bytes_max;
+    if (cut)
+        len_bytes = bytes_max;
+    bool more = cut || n < left || (op->flags & ENV_SEND_MORE) != 0;
     int flags = MSG_NOSIGNAL | MSG_WAITALL | (more ? MSG_MORE : 0);
     if (zc) {
         prepare_zc(u, op, sqe, base, len_bytes, flags);

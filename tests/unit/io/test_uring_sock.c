@@ -479,3 +479,43 @@ Test(uring_sock, destroying_closes_what_was_connecting, .init = setup_all)
     cr_assert(told || fcntl(fds[0], F_GETFD) == -1);
     close(listener);
 }
+
+/* Turns of a send of a MiB into a socket that takes all of it. */
+static unsigned turns_of_large_send(struct env *e)
+{
+    enum { BYTES = 1 << 20, SOCKET_BYTES = 8 << 20 };
+    int fds[2], room = SOCKET_BYTES;
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+    if (setsockopt(fds[0], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) < 0)
+        cr_skip_test("no socket with so much room here: not root");
+    struct waited w = {0};
+    struct iovec iov = {calloc(1, BYTES), BYTES};
+    unsigned turns = 0;
+    env_sendv(e, &w.op, fds[0], &iov, 1, on_waited, NULL);
+    for (; w.done_n == 0; turns++)
+        env_turn(e, now_ns() + 10000000000u);
+    cr_assert_eq(w.op.res, BYTES);
+    free(iov.iov_base);
+    close(fds[0]);
+    close(fds[1]);
+    return turns;
+}
+
+Test(uring_sock, a_large_send_leaves_turns_to_writes_that_somebody_waits_for, .init = setup_all,
+     .fini = teardown)
+{
+    struct test_dir dir;
+    dir_make(&dir);
+    struct env_file *file = file_make(env, dir_name(&dir, "f"), 1 << 20);
+    unsigned char *block = blocks_make(BLOCK_BYTES, 1);
+    unsigned before = turns_of_large_send(env), beside = 0;
+    for (int i = 0; i < 10 && beside < before + 3; i++) { /* it may stand still in between */
+        cr_assert_eq(env_write_wait(env, file, block, BLOCK_BYTES, 0, ENV_DSYNC | ENV_AWAITED),
+                     (int)BLOCK_BYTES);
+        beside = turns_of_large_send(env);
+    }
+    cr_assert_geq(beside, before + 3);
+    env_file_close(env, file);
+    free(block);
+    dir_remove(&dir);
+}
