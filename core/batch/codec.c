@@ -52,7 +52,8 @@ static size_t in_left(const struct codec_reader *r)
     return (size_t)(r->in_end - r->in);
 }
 
-/* gzip: one or more members. ISA-L reads two to three times as fast as zlib. */
+/* gzip: one or more members. With ISA-L a broker spends about a quarter less CPU on produced
+ * batches of 1 MiB than with zlib; how much of that is unpacking alone was not measured. */
 
 static void gzip_begin_member(struct codec_reader *r)
 {
