@@ -23,7 +23,7 @@ enum {
     CONSUMERS_STUCK_S = 3,     /* nothing new for so long: what is missing will not come */
     REPLAY_DURATIONS_MAX = 20, /* a replay may take so many times duration.s */
     PRELOAD_MAX_S = 3600,
-    VISIBLE_MAX_S = 5,
+    STANDING_S = 5, /* log ends that have not moved for so long will not */
 };
 
 /* ---- what a run of each kind does ---- */
@@ -429,11 +429,12 @@ static int offsets_read(struct run *run, int64_t **ret, char *reason, size_t rea
     return rc;
 }
 
-/* The ends as consumers see them: what was acknowledged with acks=1 may become visible a little
- * later. */
+/* The ends as consumers see them: what was acknowledged with acks=1 may become visible later, by as
+ * much as the broker has gathered in memory. So it is waited for as long as the ends move. */
 static int offsets_await(struct run *run, char *reason, size_t reason_size)
 {
-    uint64_t limit_ns = clock_now_ns() + (uint64_t)VISIBLE_MAX_S * CLOCK_SECOND_NS;
+    uint64_t moved_ns = clock_now_ns();
+    int64_t grown_was = 0;
     int rc;
     for (;;) {
         int64_t grown = 0;
@@ -441,9 +442,14 @@ static int offsets_await(struct run *run, char *reason, size_t reason_size)
         rc = offsets_read(run, &run->end_offsets_after, reason, reason_size);
         for (int32_t i = 0; rc == 0 && i < run->cluster.partitions_n; i++)
             grown += run->end_offsets_after[i] - run->end_offsets_before[i];
-        if (rc < 0 || grown >= (int64_t)run->outcome.total.acked || clock_now_ns() >= limit_ns)
+        uint64_t t = clock_now_ns();
+        if (grown > grown_was)
+            moved_ns = t;
+        grown_was = grown;
+        if (rc < 0 || grown >= (int64_t)run->outcome.total.acked ||
+            t - moved_ns >= (uint64_t)STANDING_S * CLOCK_SECOND_NS)
             return rc;
-        sleep_until(clock_now_ns() + DRAIN_LOOK_NS);
+        sleep_until(t + DRAIN_LOOK_NS);
     }
 }
 

@@ -10,7 +10,8 @@ memory to fill one for every partition):
     partitions   10,000 partitions; measured when --warm seconds of load have made their files
     connections  10 partitions, 5,000 connections that have asked once and are silent
 and for the last two what the broker's resident memory grew by for each, and its CPU when idle.
-The broker gets the lower half of the CPUs, the load generator the upper half. Exit code 0: rates
+The broker gets the lower half of the CPUs, the load generator the upper half. ext4 looks through the files that
+were deleted in the last minutes for each one it makes: two runs in a row are not the same. Exit code 0: rates
 within 20 % of the first row's, and no CPU when idle. Results: build/bench/scale-*.json.
 """
 import argparse

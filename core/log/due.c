@@ -13,7 +13,7 @@
 
 #define LAZY_NS 20000000ull         /* far below the flush.ms of a topic whose bytes may gather */
 #define GATHERED_BYTES (4ull << 20) /* worth a write and a flush of their own */
-#define AHEAD_NS 250000000ull       /* so long where many gather: the pieces are larger */
+#define AHEAD_NS 1000000000ull      /* so long where many gather: the pieces are larger */
 #define AHEAD_MAX 512u              /* of them written at a time, so that others gather meanwhile */
 #define WATCHED_LATELY_NS 100000000ull /* a consumer is about to come back */
 
@@ -32,7 +32,7 @@ bool plog_is_awaited(const struct plog *p)
 
 static bool gathers_long(const struct plog *p)
 {
-    return (uint64_t)p->config.flush_ms >= 4 * AHEAD_NS / 1000000;
+    return (uint64_t)p->config.flush_ms >= 2 * AHEAD_NS / 1000000;
 }
 
 static bool plog_is_due(const struct plog *p)

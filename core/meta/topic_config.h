@@ -27,7 +27,7 @@ struct topic_config {
     int64_t max_message_bytes; /* max.message.bytes, whole batch */
     int64_t index_interval_bytes;
     int64_t timestamp_before_max_ms, timestamp_after_max_ms;
-    int64_t flush_ms; /* flush.ms: acks=1 data is stable within this time */
+    int64_t flush_ms; /* flush.ms: acks=1 data is written within this time */
     int64_t segment_jitter_ms;
     int64_t delete_retention_ms;                          /* how long tombstones stay */
     int64_t min_compaction_lag_ms, max_compaction_lag_ms; /* of a record's age */

@@ -35,13 +35,13 @@ static void turn_for(uint64_t ns)
         fixture_turn(&f);
 }
 
-/* So many batches to each, some ms apart: less than one takes to be due. */
+/* So many batches to each, 48 ms apart: far less than one takes to be due. */
 static void load(unsigned rounds)
 {
     for (unsigned i = 0; i < rounds * PARTITIONS && !mem_world_crashed(f.world); i++) {
         int rc = fixture_append(&f, (int32_t)(i % PARTITIONS), BATCH_BYTES, 1);
         cr_assert(rc >= 0 || rc == -EIO);
-        turn_for(MS / 2);
+        turn_for(2 * MS);
     }
 }
 
@@ -126,7 +126,7 @@ Test(ahead, what_was_stable_survives_a_power_cut, .timeout = 100)
         make_files();
         runs -= counters()->runs;
         mem_world_crash_at_io(f.world, 1 + (seed - 10) * 23);
-        load(30);
+        load(100);
         runs += counters()->runs;
         expect_stable();
         fixture_crash(&f);
@@ -150,7 +150,7 @@ Test(ahead, a_failed_write_or_flush_fences_and_loses_nothing_stable, .timeout = 
         start(100 + nth);
         make_files();
         mem_world_fail_at(f.world, nth % 2 ? MEM_FAULT_FLUSH_EIO : MEM_FAULT_WRITE_EIO, nth * 2);
-        load(20);
+        load(80);
         fenced += counters()->partitions_fenced;
         expect_stable();
         fixture_crash(&f);
