@@ -190,6 +190,8 @@ static const struct {
     NUMBER("lose-ack", lose_ack, 1),
     NUMBER("error-request", error_request, 1),
     NUMBER("close-request", close_request, 1),
+    NUMBER("hide-records", hide_records, 1),
+    NUMBER("show-ms", show_ns, NS_PER_MS),
     NUMBER("max-records", max_records, 1),
 #undef NUMBER
 };

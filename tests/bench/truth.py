@@ -328,6 +328,15 @@ def test_what_is_refused_for_good_is_failed():
     assert ran.run["verification"]["lost"] == 0, str(ran)
 
 
+def test_a_log_that_shows_late_what_it_acknowledged_has_not_lost_it():
+    with ScriptedBroker(hide_records=4, show_ms=2000) as server:
+        ran = bench(server, "produce", {"rate": 100, "acks": "1"})
+    assert ran.verdicts() == set(), str(ran)
+    with ScriptedBroker(hide_records=4, show_ms=8000) as server:
+        ran = bench(server, "produce", {"rate": 100, "acks": "1"})
+    assert ran.verdicts() == {"lost"}, str(ran)
+
+
 # -- other commands
 
 def test_consume_reads_what_there_is():

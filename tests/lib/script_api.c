@@ -316,7 +316,17 @@ static void produce_run(struct script_broker *s, struct script_request *r, uint6
 
 /* ---- the rest ---- */
 
-static void list_offset(const struct script_partition *p, int64_t time_ms,
+static int64_t shown_end(const struct script_broker *s, const struct script_partition *p,
+                         uint64_t now_ns)
+{
+    uint64_t since_ns = now_ns - MIN(now_ns, s->counters.last_due_ns);
+    uint64_t shown = s->config.show_ns == 0 ? s->config.hide_records : since_ns / s->config.show_ns;
+    uint64_t hidden = s->config.hide_records - MIN(s->config.hide_records, shown);
+    return MAX(p->start_offset, p->end_offset - (int64_t)hidden);
+}
+
+static void list_offset(const struct script_broker *s, const struct script_partition *p,
+                        int64_t time_ms, uint64_t now_ns,
                         struct list_offsets_response_list_offsets_partition_response *to)
 {
     if (p == NULL) {
@@ -325,7 +335,7 @@ static void list_offset(const struct script_partition *p, int64_t time_ms,
     }
     to->leader_epoch = 0;
     if (time_ms == TIME_LATEST)
-        to->offset = p->end_offset;
+        to->offset = shown_end(s, p, now_ns);
     else if (time_ms == TIME_EARLIEST)
         to->offset = p->start_offset;
     else if (time_ms == TIME_MAX)
@@ -336,7 +346,6 @@ static void list_offset(const struct script_partition *p, int64_t time_ms,
 
 static void list_offsets_run(struct script_broker *s, struct script_request *r, uint64_t now_ns)
 {
-    (void)now_ns;
     const struct list_offsets_request *q = r->body;
     struct list_offsets_response *res = script_new(r, &list_offsets_response_schema, 1);
     res->topics_n = q->topics_n;
@@ -352,8 +361,8 @@ static void list_offsets_run(struct script_broker *s, struct script_request *r, 
         for (int32_t i = 0; i < from->partitions_n; i++) {
             int32_t index = from->partitions[i].partition_index;
             to->partitions[i].partition_index = index;
-            list_offset(script_partition_find(&s->log, from->name, index),
-                        from->partitions[i].timestamp, &to->partitions[i]);
+            list_offset(s, script_partition_find(&s->log, from->name, index),
+                        from->partitions[i].timestamp, now_ns, &to->partitions[i]);
         }
     }
     script_reply(s, r, r->header.api_version, res);

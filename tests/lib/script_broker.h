@@ -49,6 +49,10 @@ struct script_config {
     uint64_t close_request; /* not stored, the connection closed instead of answered; what was sent
                                behind it is not read */
 
+    /* ListOffsets shows the last hide_records of a partition one by one, one each show_ns since the
+     * last Produce request of all was served. */
+    uint64_t hide_records, show_ns;
+
     uint64_t max_records; /* kept: beyond it the oldest batches are dropped, log start moves on */
     bool keep_arrivals;   /* remember every Produce request for script_arrivals() */
 };
