@@ -146,7 +146,9 @@ def test_every_row_asks_for_what_bench_knows_and_finds_its_figures():
         if row.name == "start": # starts brokers
             continue
         said, stage = rehearse(row)
-        assert not said["invalid"], (row.name, said["invalid"])
+        # Whether the host has taken CPUs away meanwhile says nothing of the row.
+        invalid = [one for one in said["invalid"] if one["code"] != "stolen"]
+        assert not invalid, (row.name, invalid)
         for figure in said["figures"]:
             # Memory is that of runs before, and here there were none.
             assert (figure["kafka"][0] is None) == (row.name == "memory"), (row.name, figure)
