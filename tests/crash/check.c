@@ -1,7 +1,11 @@
 /* check.c: reads all partitions of a topic with librdkafka and holds them against what clients were
  *   told (record.h) and against what the check before has read.
- * Usage: crash-check BOOTSTRAP TOPIC PARTITIONS EVENTS VIEW FLUSH_MS KILLED_AT_MS...
+ * Usage: crash-check BOOTSTRAP TOPIC PARTITIONS EVENTS VIEW FLUSH_MS LEADERS KILLED_AT_MS...
  *   VIEW: file of what was read, compared first if it is there, then written anew.
+ *   LEADERS: "moved" when partitions changed their leader between lives of the broker, or "stayed".
+ * What a former leader refuses, librdkafka sends to the new one even with retries=0, then behind
+ * what that has got already: without idempotence nothing holds such records in order (2.0.2,
+ * rd_kafka_handle_Produce_error: such an error does not count as a retry).
  *   KILLED_AT_MS: when each life of the broker was ended (monotonic), at the latest. An
  * acknowledgement with acks=1 counts if a later record of its partition was known to be stable in
  *   the same life, or if it came more than FLUSH_MS before the end of that and before this check.
@@ -9,9 +13,9 @@
  * of those were acknowledged with acks=1), or lines "problem: ..." and exit 1. What holds of each
  * partition:
  * offsets without a gap from 0 to the high watermark; every byte as it was sent; each producer's
- * records in order and none twice (but for those that send again without idempotence), of an
- * idempotent one also without a gap; every record acknowledged or seen is there with its offset;
- * nothing that was read before has changed. Threads: one. */
+ * records in order (see LEADERS) and none twice (but for those that send again without
+ * idempotence), of an idempotent one also without a gap; every record acknowledged or seen is there
+ * with its offset; nothing that was read before has changed. Threads: one. */
 #include <errno.h>
 #include <librdkafka/rdkafka.h>
 #include <stdarg.h>
@@ -40,6 +44,7 @@ static struct partition *partitions;
 static int partitions_n;
 static int64_t *killed, *stable, flush_ms, checked_at_ms;
 static unsigned killed_n;
+static bool leaders_moved;
 static unsigned problems;
 static unsigned long long records, required, required_of_memory;
 
@@ -159,7 +164,7 @@ static void number_check(struct partition *p, unsigned index, const struct place
                 (unsigned long long)p->n, (unsigned long long)at->number, kind->name);
     else if (kind_may_repeat(kind))
         return;
-    else if (at->number < *next)
+    else if (at->number < *next && (kind_is_idempotent(kind) || !leaders_moved))
         problem("partition %u: offset %llu holds record %llu of '%s' twice or out of order", index,
                 (unsigned long long)p->n, (unsigned long long)at->number, kind->name);
     else if (kind_is_idempotent(kind) && at->number != *next)
@@ -262,6 +267,34 @@ static void log_read(rd_kafka_t *client)
     }
 }
 
+static int places_compare(const void *left, const void *right)
+{
+    const struct place *a = left, *b = right;
+    if (a->producer != b->producer)
+        return a->producer < b->producer ? -1 : 1;
+    return (a->number > b->number) - (a->number < b->number);
+}
+
+/* Whatever their order. */
+static void twice_check(unsigned index)
+{
+    const struct partition *p = &partitions[index];
+    if (p->n < 2)
+        return;
+    struct place *sorted = malloc(p->n * sizeof(*sorted));
+    if (sorted == NULL)
+        die("memory", "there is none");
+    memcpy(sorted, p->places, p->n * sizeof(*sorted));
+    qsort(sorted, p->n, sizeof(*sorted), places_compare);
+    for (uint64_t i = 1; i < p->n; i++) {
+        const struct producer_kind *kind = &producer_kinds[sorted[i].producer];
+        if (places_compare(&sorted[i - 1], &sorted[i]) == 0 && !kind_may_repeat(kind))
+            problem("partition %u: record %llu of '%s' is there twice", index,
+                    (unsigned long long)sorted[i].number, kind->name);
+    }
+    free(sorted);
+}
+
 /* ---- what was read before ---- */
 
 static void view_compare(FILE *in)
@@ -300,21 +333,22 @@ static void view_write(const char *path)
 
 static void arguments_take(int argc, char **argv)
 {
-    if (argc < 7 || atoi(argv[3]) < 1 || atoi(argv[3]) > PARTITIONS_MAX) {
+    if (argc < 8 || atoi(argv[3]) < 1 || atoi(argv[3]) > PARTITIONS_MAX) {
         fprintf(stderr, "usage: crash-check BOOTSTRAP TOPIC PARTITIONS EVENTS VIEW FLUSH_MS "
-                        "KILLED_AT_MS...\n");
+                        "moved|stayed KILLED_AT_MS...\n");
         exit(2);
     }
     partitions_n = atoi(argv[3]);
     flush_ms = atoll(argv[6]);
-    killed_n = (unsigned)argc - 7;
+    leaders_moved = strcmp(argv[7], "moved") == 0;
+    killed_n = (unsigned)argc - 8;
     checked_at_ms = now_ms();
     partitions = calloc((size_t)partitions_n, sizeof(*partitions));
     killed = calloc(killed_n + 1, sizeof(*killed));
     if (partitions == NULL || killed == NULL)
         die("memory", "there is none");
     for (unsigned i = 0; i < killed_n; i++)
-        killed[i] = atoll(argv[7 + i]);
+        killed[i] = atoll(argv[8 + i]);
 }
 
 int main(int argc, char **argv)
@@ -326,6 +360,8 @@ int main(int argc, char **argv)
     rd_kafka_t *client = consumer_open(argv[1]);
     partitions_open(client, argv[2]);
     log_read(client);
+    for (unsigned i = 0; i < (unsigned)partitions_n; i++)
+        twice_check(i);
     for (uint64_t i = 0; i < events_n; i++)
         if (event_must_hold(&events[i]))
             event_check(&events[i]);

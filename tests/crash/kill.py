@@ -89,6 +89,7 @@ class Round:
             self._die_starting()
         if self.rng.random() < 0.2:
             self.broker.shards = self.rng.randint(1, SHARDS_MAX)
+            self.load.leaders_moved = True
         self._start()
         self.load.check()
         self.totals.checks += 1
