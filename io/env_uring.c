@@ -279,7 +279,7 @@ static bool prepare(struct uring_env *u)
     while ((op = uring_pace_next(&u->pace, u->now_ns)) != NULL) {
         if (!op_prepare(u, op))
             return false;
-        uring_pace_read_began(&u->pace, op);
+        uring_pace_read_began(&u->pace, op, u->now_ns);
     }
     if (!list_prepare(u, &u->bulky))
         return false;
@@ -437,7 +437,7 @@ static void reap_polled(struct uring_env *u)
         struct env_op *op = (struct env_op *)(uintptr_t)cqe->user_data;
         if (cqe->res == -EOPNOTSUPP) { /* refused before anything was done: not by polling, then */
             op->file->poll_bytes_max = 0;
-            uring_pace_read_ended(&u->pace, op);
+            uring_pace_read_ended(&u->pace, op, u->now_ns);
             uring_op_again(u, op);
         } else {
             kinds[op->kind].complete(u, op, cqe->res, cqe->flags);

@@ -135,7 +135,7 @@ void uring_rw_complete(struct uring_env *u, struct env_op *op, int res, unsigned
         f->usual_ns = f->usual_ns == 0 ? took_ns : f->usual_ns - f->usual_ns / 8 + took_ns / 8;
         f->in_flight--;
     }
-    uring_pace_read_ended(&u->pace, op);
+    uring_pace_read_ended(&u->pace, op, u->now_ns);
     if (uring_op_retry(u, op, res))
         return;
     if (res < 0) {

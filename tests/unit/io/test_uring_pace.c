@@ -31,16 +31,21 @@ static uint64_t began(struct uring_pace *p, const struct env_op *op, uint64_t no
         return 0;
     cr_assert_eq(next, op);
     list_remove(&next->link);
-    uring_pace_read_began(p, next);
+    uring_pace_read_began(p, next, now_ns);
     return uring_pace_piece_bytes(next);
+}
+
+static void ended_at(struct uring_pace *p, struct env_op *op, uint64_t now_ns)
+{
+    uring_pace_read_ended(p, op, now_ns);
+    op->done_bytes += uring_pace_piece_bytes(op);
+    if (op->done_bytes < op->len_bytes)
+        wait_in(p, op);
 }
 
 static void ended(struct uring_pace *p, struct env_op *op)
 {
-    uring_pace_read_ended(p, op);
-    op->done_bytes += uring_pace_piece_bytes(op);
-    if (op->done_bytes < op->len_bytes)
-        wait_in(p, op);
+    ended_at(p, op, NOW_NS);
 }
 
 Test(uring_pace, who_reads_alone_is_not_bounded)
@@ -83,6 +88,62 @@ Test(uring_pace, beside_small_writes_one_piece_at_a_time_in_turn)
     ended(&p, &b);
     cr_assert(list_empty(&p.waiting));
     cr_assert_eq(p.reading_bytes, 0);
+}
+
+Test(uring_pace, a_small_write_that_somebody_waits_for_is_let_by)
+{
+    enum { TOOK_NS = 1000 };
+    struct uring_pace p;
+    struct env_op a = read_of(8 * PIECE), small = write_of(4096), large = write_of(PIECE);
+    small.flags = ENV_DSYNC | ENV_AWAITED;
+    uring_pace_init(&p);
+    wait_in(&p, &a);
+    uring_pace_write_began(&p, &small, NOW_NS);
+    cr_assert_eq(began(&p, &a, NOW_NS), PIECE); /* nothing is known of the disk yet */
+    uint64_t now_ns = NOW_NS + TOOK_NS;
+    ended_at(&p, &a, now_ns);
+    cr_assert_eq(began(&p, &a, now_ns), 0);
+    cr_assert_eq(began(&p, &a, now_ns + 2 * TOOK_NS - 1), 0);
+    uring_pace_write_began(&p, &large, now_ns); /* then reads keep their share */
+    cr_assert_eq(began(&p, &a, now_ns), PIECE + 4096);
+    ended_at(&p, &a, now_ns + TOOK_NS);
+    uring_pace_write_ended(&p, &large, now_ns + TOOK_NS);
+    cr_assert_eq(began(&p, &a, now_ns + TOOK_NS), 0);
+    cr_assert_eq(began(&p, &a, now_ns + 3 * TOOK_NS), PIECE); /* long enough */
+    ended_at(&p, &a, now_ns + 4 * TOOK_NS);
+    uring_pace_write_ended(&p, &small, now_ns + 4 * TOOK_NS);
+    cr_assert_eq(began(&p, &a, now_ns + 4 * TOOK_NS), PIECE); /* and when it is done */
+}
+
+Test(uring_pace, reads_that_overlapped_for_long_are_not_held_for_long)
+{
+    struct uring_pace p;
+    struct env_op a = read_of(PIECE), b = read_of(PIECE), c = read_of(PIECE);
+    struct env_op small = write_of(4096);
+    small.flags = ENV_DSYNC | ENV_AWAITED;
+    uring_pace_init(&p);
+    wait_in(&p, &a);
+    cr_assert_eq(began(&p, &a, NOW_NS), PIECE);
+    wait_in(&p, &b);
+    cr_assert_eq(began(&p, &b, 2 * NOW_NS), PIECE);
+    ended_at(&p, &a, 2 * NOW_NS);
+    ended_at(&p, &b, 2 * NOW_NS + 1000);
+    uring_pace_write_began(&p, &small, 2 * NOW_NS + 1000);
+    wait_in(&p, &c);
+    cr_assert_eq(began(&p, &c, 2 * NOW_NS + 1000), 0);
+    cr_assert_eq(began(&p, &c, 2 * NOW_NS + 3000), PIECE);
+}
+
+Test(uring_pace, a_small_write_that_nobody_waits_for_is_not)
+{
+    struct uring_pace p;
+    struct env_op a = read_of(2 * PIECE), small = write_of(4096);
+    uring_pace_init(&p);
+    wait_in(&p, &a);
+    uring_pace_write_began(&p, &small, NOW_NS);
+    cr_assert_eq(began(&p, &a, NOW_NS), PIECE);
+    ended_at(&p, &a, NOW_NS + 1000);
+    cr_assert_eq(began(&p, &a, NOW_NS + 1000), PIECE);
 }
 
 Test(uring_pace, beside_large_writes_as_much_as_they_write)
