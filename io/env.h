@@ -53,9 +53,8 @@ struct env_extent {
 };
 
 #define ENV_DSYNC 1u /* write: durable when done (RWF_DSYNC) */
-#define ENV_AWAITED                                                                                \
-    16u /* synced write: somebody waits, so the shard may stay awake for its end                   \
-         */
+/* Synced write that somebody waits for: the shard may stay awake, background reads let it by. */
+#define ENV_AWAITED 16u
 
 /* One operation in flight. Zero it once; the fields below link are set by the env_* calls. */
 struct env_op {
@@ -180,6 +179,12 @@ struct env {
     void *shard;           /* handed to message handlers */
     struct env_counters counters;
 };
+
+static inline bool env_op_is_awaited(const struct env_op *op)
+{
+    return op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) != 0 &&
+           (op->flags & ENV_AWAITED) != 0;
+}
 
 /* Monotonic, nanoseconds, read once a turn. */
 static inline uint64_t env_now_ns(struct env *env)

@@ -18,17 +18,12 @@ static bool is_write(const struct env_op *op)
     return op->kind == ENV_OP_WRITE || op->kind == ENV_OP_FLUSH;
 }
 
-static bool is_awaited(const struct env_op *op)
-{
-    return op->kind == ENV_OP_WRITE && (op->flags & ENV_AWAITED) != 0;
-}
-
 void uring_pace_write_began(struct uring_pace *p, const struct env_op *op, uint64_t now_ns)
 {
     if (!is_write(op))
         return;
     p->writes_n++;
-    p->awaited_n += is_awaited(op);
+    p->awaited_n += env_op_is_awaited(op);
     p->writing_bytes += op->len_bytes;
     p->wrote_ns = now_ns;
 }
@@ -38,7 +33,7 @@ void uring_pace_write_ended(struct uring_pace *p, const struct env_op *op, uint6
     if (!is_write(op))
         return;
     p->writes_n--;
-    p->awaited_n -= is_awaited(op);
+    p->awaited_n -= env_op_is_awaited(op);
     p->writing_bytes -= op->len_bytes;
     p->wrote_ns = now_ns;
 }

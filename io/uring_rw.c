@@ -53,11 +53,6 @@ static bool is_synced(const struct env_op *op)
     return op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) != 0;
 }
 
-static bool is_awaited(const struct env_op *op)
-{
-    return is_synced(op) && (op->flags & ENV_AWAITED) != 0;
-}
-
 /* A background read goes piece by piece. */
 static size_t single_bytes(const struct env_op *op, size_t len_bytes)
 {
@@ -89,7 +84,7 @@ void uring_rw_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sq
         sqe->ioprio = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_LOWEST);
     if (is_synced(op))
         sqe->rw_flags = RWF_DSYNC;
-    if (is_awaited(op)) {
+    if (env_op_is_awaited(op)) {
         u->flushes.started_ns = clock_now_ns();
         u->flushes.in_flight++;
         op->private_[0] = (void *)(uintptr_t)u->flushes.started_ns;
@@ -129,7 +124,7 @@ static void write_went_on(struct uring_env *u, struct env_op *op, uint64_t total
 void uring_rw_complete(struct uring_env *u, struct env_op *op, int res, unsigned cqe_flags)
 {
     (void)cqe_flags;
-    if (is_awaited(op)) {
+    if (env_op_is_awaited(op)) {
         struct uring_flushes *f = &u->flushes;
         uint64_t took_ns = u->now_ns - (uintptr_t)op->private_[0];
         f->usual_ns = f->usual_ns == 0 ? took_ns : f->usual_ns - f->usual_ns / 8 + took_ns / 8;

@@ -192,9 +192,12 @@ def check_rest(path, line):
 
 def check_dump(paths, records):
     """The batches of these segments follow each other from offset 0 on and hold so many records."""
+    return check_batches(dump(paths), records)
+
+
+def check_batches(found, records):
     next_offset = 0
-    found = dump(paths)
-    for path in sorted(paths):
+    for path in sorted(found):
         base = int(os.path.basename(path)[:20])
         assert base == next_offset or not found[path], f"{path}: {next_offset} expected"
         for first, last, count, _ in found[path]:
@@ -263,12 +266,13 @@ def test_sealed_segments_are_readable_while_the_broker_runs():
             every = broker.segments("live", 0)
             sealed = [path for path in every[:-1] if os.path.exists(path[:-4] + ".index")]
             # Files come in their own time and any order: one between these may have none yet.
-            if len(every) > 3 and len(sealed) == len(every) - 1 and \
-               records_in(dump(sealed)) == int(os.path.basename(every[-1])[:20]):
-                break
+            if len(every) > 3 and len(sealed) == len(every) - 1:
+                found, records = dump(sealed), int(os.path.basename(every[-1])[:20])
+                if records_in(found) == records:
+                    break
             assert time.monotonic() < end, f"{len(sealed)} of {len(every) - 1} sealed after 60 s"
             time.sleep(0.1)
-        check_dump(sealed, int(os.path.basename(every[-1])[:20]))
+        check_batches(found, records)
 
 
 @timeout(120)
