@@ -180,10 +180,14 @@ struct env {
     struct env_counters counters;
 };
 
+static inline bool env_op_is_synced(const struct env_op *op)
+{
+    return op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) != 0;
+}
+
 static inline bool env_op_is_awaited(const struct env_op *op)
 {
-    return op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) != 0 &&
-           (op->flags & ENV_AWAITED) != 0;
+    return env_op_is_synced(op) && (op->flags & ENV_AWAITED) != 0;
 }
 
 /* Monotonic, nanoseconds, read once a turn. */

@@ -15,11 +15,6 @@ uint64_t losses_counted(const struct device_losses *device)
     return atomic_load_explicit(&device->flushes_failed, memory_order_acquire);
 }
 
-static bool is_synced_write(const struct env_op *op)
-{
-    return op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) != 0;
-}
-
 static bool is_plain_write(const struct env_op *op)
 {
     return op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) == 0;
@@ -27,7 +22,7 @@ static bool is_plain_write(const struct env_op *op)
 
 void losses_begin(struct env_op *op, struct file_losses *f)
 {
-    if (is_synced_write(op)) {
+    if (env_op_is_synced(op)) {
         op->failed_known = losses_counted(f->device);
     } else if (is_plain_write(op)) {
         if (!f->unflushed)
@@ -42,7 +37,7 @@ void losses_begin(struct env_op *op, struct file_losses *f)
 
 void losses_note(const struct env_op *op, struct file_losses *f, int res)
 {
-    if (res < 0 && (op->kind == ENV_OP_FLUSH || is_synced_write(op)))
+    if (res < 0 && (op->kind == ENV_OP_FLUSH || env_op_is_synced(op)))
         losses_count(f->device);
 }
 
@@ -67,7 +62,7 @@ int losses_end(const struct env_op *op, struct file_losses *f, int res)
 {
     if (op->kind == ENV_OP_FLUSH)
         return flush_end(op, f, res);
-    if (is_synced_write(op))
+    if (env_op_is_synced(op))
         return res >= 0 && losses_counted(f->device) != op->failed_known ? -EIO : res;
     if (is_plain_write(op)) {
         ASSERT(f->writes_in_flight > 0);

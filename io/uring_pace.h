@@ -9,9 +9,9 @@
  *   alone is not bounded.
  * Happy path: a background read waits here, not on `pending`; a turn submits as much of it as may
  *   be read now; its completion brings it back for the rest, behind the others that wait.
- * Ends: reads are held only while another one, or a write, is in the kernel, whose completion is
- * the next turn. Threads: the shard's. Which disk a file is on, and what other shards write, is not
- * looked at. */
+ * Ends: reads are held only while another one, or a write, is in the kernel: its completion is the
+ *   next turn.
+ * Threads: the shard's. Which disk a file is on, and what other shards write, is not looked at. */
 #ifndef IO_URING_PACE_H
 #define IO_URING_PACE_H
 

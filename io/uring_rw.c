@@ -48,11 +48,6 @@ static void prepare_single(struct uring_env *u, const struct env_op *op, struct 
         io_uring_prep_write(sqe, -1, base, len, offset_bytes);
 }
 
-static bool is_synced(const struct env_op *op)
-{
-    return op->kind == ENV_OP_WRITE && (op->flags & ENV_DSYNC) != 0;
-}
-
 /* A background read goes piece by piece. */
 static size_t single_bytes(const struct env_op *op, size_t len_bytes)
 {
@@ -82,7 +77,7 @@ void uring_rw_prepare(struct uring_env *u, struct env_op *op, struct io_uring_sq
     sqe_set_file(sqe, op->file, polled);
     if (op->background)
         sqe->ioprio = IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_LOWEST);
-    if (is_synced(op))
+    if (env_op_is_synced(op))
         sqe->rw_flags = RWF_DSYNC;
     if (env_op_is_awaited(op)) {
         u->flushes.started_ns = clock_now_ns();

@@ -88,8 +88,9 @@ class Round:
         while self.rng.random() < 0.35:
             self._die_starting()
         if self.rng.random() < 0.2:
-            self.broker.shards = self.rng.randint(1, SHARDS_MAX)
-            self.load.leaders_moved = True
+            shards = self.rng.randint(1, SHARDS_MAX)
+            self.load.leaders_moved |= shards != self.broker.shards
+            self.broker.shards = shards
         self._start()
         self.load.check()
         self.totals.checks += 1

@@ -47,7 +47,8 @@ class Load:
         # before the limit is looked at). On two CPUs, with a scheduler that is not always fair
         # (Linux 6.18 with autogroups), that kept the broker from running for half a minute.
         self.process = subprocess.Popen(
-            ["nice", "-n", "19", program("load"), broker.bootstrap, TOPIC, str(PARTITIONS), self.events],
+            ["nice", "-n", "19", program("load"), broker.bootstrap, TOPIC, str(PARTITIONS),
+             self.events],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
 
     def _answer(self):
