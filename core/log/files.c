@@ -90,16 +90,20 @@ bool seg_file_ready(struct segment *seg)
     return seg->file_state == SEGMENT_FILE_OPEN && seg->plog->io != NULL;
 }
 
-static uint64_t file_size_for(struct segment *seg)
+/* As large as its rate asks for; *ret_most: as large as may be taken of the pool. */
+static uint64_t file_size_for(struct segment *seg, uint64_t *ret_most)
 {
     struct plog *p = seg->plog;
     uint64_t need = block_ceil(seg->end_pos);
+    *ret_most = MAX(need, segment_class_for(p, seg->end_pos));
     if (seg->state == SEGMENT_SEALING || p->failed_space) /* no more than it takes */
         return need;
     while (segment_class_bytes(p, p->segment_class) < 4 * seg->end_pos &&
            p->segment_class + 1 < SEGMENT_CLASSES)
         p->segment_class++;
-    return MAX(need, segment_class_bytes(p, p->segment_class));
+    uint64_t wanted = segment_class_bytes(p, p->segment_class);
+    *ret_most = MAX(need, wanted);
+    return MAX(need, MIN(wanted, pool_reserve_max(p->store, p->dir)));
 }
 
 static bool is_want_of_space(int rc)
@@ -170,6 +174,13 @@ static void file_ready(struct segment *seg, const struct names_job *job)
     seg->on_disk = seg->plog->dir_ready = true;
 }
 
+static void note_space(const struct names_job *job)
+{
+    for (unsigned i = 0; i < job->steps_n; i++)
+        if (job->steps[i].kind == ENV_STEP_STAT)
+            pool_note_space(job->plog->store, job->plog->dir, job->steps[i].ret_free_bytes);
+}
+
 static void on_file_done(struct env_op *op)
 {
     struct names_job *job = container_of(op, struct names_job, op);
@@ -179,6 +190,7 @@ static void on_file_done(struct env_op *op)
     int rc = op->res;
     if (rc == 0) {
         file_ready(seg, job);
+        note_space(job);
         plog_space_found(p);
     } else if (rc == -ENOENT && p->store->recovering && !seg->known_missing) {
         /* Trimmed, as a later record will say; or lost, as readers will find. Not a second time:
@@ -224,10 +236,10 @@ static void steps_for_new_file(struct names_job *job)
     struct plog *p = job->plog;
     const char *path = job->paths[1];
     ASSERT(seg->destaged_pos == 0 || seg->known_missing);
-    seg->capacity_bytes = file_size_for(seg);
+    uint64_t most;
+    seg->capacity_bytes = file_size_for(seg, &most);
     if (!p->dir_ready)
         steps_for_directory(job);
-    uint64_t most = MAX(seg->capacity_bytes, segment_class_for(p, seg->end_pos));
     uint64_t taken =
         pool_take(p->store, p->dir, seg->capacity_bytes, most, job->paths[2], PATH_MAX);
     if (taken > 0) {
@@ -242,6 +254,7 @@ static void steps_for_new_file(struct names_job *job)
     /* A leftover of the name holds nothing that counts: nothing was destaged to this segment. */
     names_job_step(job, ENV_STEP_UNLINK, path);
     names_job_step(job, ENV_STEP_CREATE, path)->size_bytes = seg->capacity_bytes;
+    names_job_step(job, ENV_STEP_STAT, p->path);
     step_sync_dir(job, p->path);
 }
 
@@ -261,11 +274,12 @@ void seg_file_want(struct segment *seg)
     segment_path(seg, ".log", job->paths[1], PATH_MAX);
     /* While replaying, a file that is there may hold a run whose record is still to come. */
     bool look = seg->on_disk || (p->store->recovering && !seg->known_missing);
+    uint64_t most;
     if (!look)
         steps_for_new_file(job);
     if (look && seg->resize_file) {
         struct env_name_step *resize = names_job_step(job, ENV_STEP_RESIZE, job->paths[1]);
-        resize->size_bytes = file_size_for(seg);
+        resize->size_bytes = file_size_for(seg, &most);
         resize->sync_later = sync_later(job);
     }
     if (look && seg->file == NULL)

@@ -722,6 +722,8 @@ void pools_fini(struct log_store *s);
 const char *pool_path(const struct log_store *s, unsigned dir);
 uint64_t pool_take(struct log_store *s, unsigned dir, uint64_t least_bytes, uint64_t most_bytes,
                    char *buf, size_t size);
+void pool_note_space(struct log_store *s, unsigned dir, uint64_t free_bytes);
+uint64_t pool_reserve_max(const struct log_store *s, unsigned dir);
 bool pool_offer(struct log_store *s, unsigned dir, uint64_t bytes, char *buf, size_t size);
 void pool_added(struct log_store *s, unsigned dir, const char *path);
 

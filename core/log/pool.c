@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #define POOL_FILES_MAX 1024u
+#define RESERVED_PART 2u /* of the free space: what all partitions together may reserve ahead */
 
 struct pool_file {
     uint64_t bytes, number;
@@ -17,6 +18,7 @@ struct pool {
     struct pool_file *files;
     unsigned files_n;
     uint64_t next_number, bytes, bytes_max;
+    uint64_t free_bytes; /* of the file system, when a file was last made */
 };
 
 static void file_name(const struct pool *pool, const struct pool_file *f, char *buf, size_t size)
@@ -56,6 +58,7 @@ static int pool_open(struct log_store *s, unsigned dir, struct pool *pool)
         pool_adopt(pool, name);
     free(steps[2].ret_data);
     pool->bytes_max = steps[3].ret_total_bytes / 100 * s->config.pool_max_percent;
+    pool->free_bytes = steps[3].ret_free_bytes;
     return rc;
 }
 
@@ -82,6 +85,22 @@ void pools_fini(struct log_store *s)
 const char *pool_path(const struct log_store *s, unsigned dir)
 {
     return s->pools[dir].path;
+}
+
+void pool_note_space(struct log_store *s, unsigned dir, uint64_t free_bytes)
+{
+    s->pools[dir].free_bytes = free_bytes;
+}
+
+/* How large a file may be made for what is still to come: a power of two, so that those that were
+ * made at about the same time fit each other's segments. */
+uint64_t pool_reserve_max(const struct log_store *s, unsigned dir)
+{
+    uint64_t sharers = (uint64_t)MAX(s->plogs.count, 1u) * MAX(s->config.shards_n, 1u);
+    uint64_t share = s->pools[dir].free_bytes / RESERVED_PART / sharers, bytes = BLOCK_BYTES;
+    while (bytes <= share / 2)
+        bytes *= 2;
+    return bytes;
 }
 
 /* The path of the smallest free file of such a size, which is the caller's now; 0: there is none.

@@ -98,7 +98,12 @@ uint64_t segment_class_for(const struct plog *p, uint64_t bytes)
 /* The size at which its file would be of use to another segment; 0: none. */
 uint64_t segment_pool_bytes(const struct segment *seg)
 {
-    uint64_t bytes = segment_class_for(seg->plog, seg->end_pos);
+    struct plog *p = seg->plog;
+    uint64_t round = BLOCK_BYTES;
+    while (round < seg->end_pos)
+        round *= 2;
+    uint64_t bytes = MIN(segment_class_for(p, seg->end_pos),
+                         MAX(pool_reserve_max(p->store, p->dir), round));
     bool fits = bytes >= MAX(seg->end_pos, (uint64_t)POOLED_BYTES_MIN);
     return fits && seg->on_disk && seg->size_known && !seg->was_source ? bytes : 0;
 }

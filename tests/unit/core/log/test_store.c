@@ -2,6 +2,7 @@
  * at every single I/O of a scenario. */
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/base/bytes.h"
 #include "core/base/logger.h"
@@ -96,6 +97,40 @@ Test(store, memory_smaller_than_what_is_written)
     cr_assert_gt(waits, 0, "the test did not reach back-pressure");
     cr_assert_gt(log_store_counters(f.store)->run_bytes, 0);
     cr_assert_gt(log_store_counters(f.store)->destage_bytes, 0);
+    verify_or_fail("live", 0);
+    fixture_fini(&f);
+}
+
+static uint64_t bytes_of_segment_files(void)
+{
+    char path[256];
+    uint64_t bytes = 0, size;
+    for (uint64_t i = 0; mem_world_file_nth(f.world, i, path, sizeof(path), &size); i++)
+        if (strstr(path, ".log") != NULL)
+            bytes += size;
+    return bytes;
+}
+
+/* Each of them fills its files so fast that the next is to be of 4 MiB: a disk for all that is
+ * written must not be full of what is reserved. */
+Test(store, many_partitions_reserve_a_part_of_the_free_space)
+{
+    const uint64_t capacity = 96u << 20;
+    fixture_init(&f, 12, 64, 32u << 20, 256u << 10);
+    mem_world_set_capacity(f.world, capacity);
+    open_or_fail();
+    uint64_t written = 0;
+    for (int i = 0; i < 64 * 20; i++) {
+        int rc;
+        while ((rc = fixture_append(&f, i % 64, 30000, 1)) == -11)
+            fixture_turn(&f);
+        cr_assert_eq(rc, 0, "append %d: %d", i, rc);
+        written += 30000;
+    }
+    fixture_settle(&f);
+    cr_assert_eq(f.failed, 0);
+    cr_assert_gt(written, 64 * (512u << 10), "no partition was in its third file");
+    cr_assert_lt(bytes_of_segment_files(), written + capacity / 2);
     verify_or_fail("live", 0);
     fixture_fini(&f);
 }
