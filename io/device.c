@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 
 #include "core/base/bytes.h"
 
+#define DISKS_REMEMBERED 64u
 #define COMPAT_STATX_DIOALIGN 0x2000u /* kernel 6.1 */
 
 static bool line_read(const char *path, char *ret, size_t len_bytes)
@@ -71,7 +73,7 @@ static size_t disk_find(unsigned major_n, unsigned minor_n, char real[PATH_MAX])
     return len;
 }
 
-uint64_t device_disk(dev_t st_dev)
+static uint64_t disk_look_up(dev_t st_dev)
 {
     char real[PATH_MAX], value[32];
     unsigned major_n, minor_n;
@@ -82,6 +84,30 @@ uint64_t device_disk(dev_t st_dev)
     if (!line_read(real, value, sizeof(value)) || sscanf(value, "%u:%u", &major_n, &minor_n) != 2)
         return st_dev;
     return makedev(major_n, minor_n);
+}
+
+/* Asked for every file that is opened or made; looking it up is a dozen system calls. What has been
+ * found stays: a number means another disk only once nothing of the first is mounted. */
+uint64_t device_disk(dev_t st_dev)
+{
+    static struct {
+        dev_t st_dev;
+        uint64_t disk;
+    } known[DISKS_REMEMBERED];
+    static unsigned known_n;
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    unsigned i = 0;
+    pthread_mutex_lock(&lock);
+    while (i < known_n && known[i].st_dev != st_dev)
+        i++;
+    uint64_t disk = i < known_n ? known[i].disk : disk_look_up(st_dev);
+    if (i == known_n && known_n < DISKS_REMEMBERED) {
+        known[i].st_dev = st_dev;
+        known[i].disk = disk;
+        known_n++;
+    }
+    pthread_mutex_unlock(&lock);
+    return disk;
 }
 
 static void block_find(unsigned major_n, unsigned minor_n, struct device *ret)

@@ -50,6 +50,13 @@ static inline uint64_t round_down_u64(uint64_t v, uint64_t unit)
     return v & ~(unit - 1);
 }
 
+/* It is written soon. */
+static inline void prefetch(const void *at, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch((const char *)at + i, 1);
+}
+
 static inline uint64_t block_floor(uint64_t v)
 {
     return round_down_u64(v, BLOCK_BYTES);

@@ -85,18 +85,26 @@ static void chunk_filled(struct chunk *c, uint32_t fill_bytes)
     c->fill_bytes = fill_bytes;
 }
 
+/* Those before the newest that is marked are marked: they became clean no later. */
+static struct list_node *first_unmarked(const struct segment *seg)
+{
+    struct list_node *it = seg->chunks.prev;
+    while (it != &seg->chunks && !list_linked(&container_of(it, struct chunk, link)->clean_link))
+        it = it->prev;
+    return it->next;
+}
+
 void seg_mark_clean(struct segment *seg)
 {
     struct log_store *s = seg->plog->store;
-    list_for_each(it, &seg->chunks) {
+    bool all = seg->state == SEGMENT_SEALED && seg->destaged_pos == seg->end_pos;
+    for (struct list_node *it = first_unmarked(seg); it != &seg->chunks; it = it->next) {
         struct chunk *c = container_of(it, struct chunk, link);
-        bool clean = c->pos + c->cap_bytes <= seg->destaged_pos ||
-                     (seg->state == SEGMENT_SEALED && seg->destaged_pos == seg->end_pos);
-        if (clean && !list_linked(&c->clean_link)) {
-            list_push_tail(&s->clean, &c->clean_link);
-            chunk_filled(c, c->cap_bytes); /* nothing will be written behind it */
-            s->memory_freed = true;
-        }
+        if (!all && c->pos + c->cap_bytes > seg->destaged_pos)
+            return;
+        list_push_tail(&s->clean, &c->clean_link);
+        chunk_filled(c, c->cap_bytes); /* nothing will be written behind it */
+        s->memory_freed = true;
     }
 }
 
@@ -116,6 +124,19 @@ static bool evict_one(struct log_store *s)
 static struct chunk *seg_tail_chunk(const struct segment *seg)
 {
     return list_empty(&seg->chunks) ? NULL : container_of(seg->chunks.prev, struct chunk, link);
+}
+
+void seg_prefetch_tail(const struct segment *seg, bool first)
+{
+    const struct seg_index *ix = &seg->index;
+    const struct chunk *c = seg_tail_chunk(seg);
+    if (first) {
+        prefetch(ix->offsets + ix->offsets_n, sizeof(*ix->offsets));
+        prefetch(ix->times + ix->times_n, sizeof(*ix->times));
+        prefetch(c, c == NULL ? 0 : sizeof(*c));
+    } else if (c != NULL && seg->end_pos - c->pos < c->cap_bytes) {
+        prefetch(c->data + (seg->end_pos - c->pos), 256);
+    }
 }
 
 /* Something of what keeps its last chunk from being shrunk has ended: worth another look. */

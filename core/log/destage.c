@@ -335,6 +335,7 @@ void destage_pump(struct log_store *s)
     retry_space(s);
     while (destage_has_room(s) && !list_empty(&s->destage_ready)) {
         struct plog *p = container_of(list_pop_head(&s->destage_ready), struct plog, destage_link);
+        plogs_prefetch(&s->destage_ready, offsetof(struct plog, destage_link));
         destage_start(p);
     }
     cycle_check(s);

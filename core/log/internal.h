@@ -391,6 +391,7 @@ void chunk_lend(struct chunk *c);
 void chunk_return(struct chunk *c);
 uint64_t store_lend_room(const struct log_store *s);
 void plog_tail_moved(struct plog *p);
+void seg_prefetch_tail(const struct segment *seg, bool first);
 void seg_mark_clean(struct segment *seg);
 void seg_drop_chunks(struct segment *seg);
 void *store_alloc(struct log_store *s, size_t bytes);
@@ -442,6 +443,8 @@ void producers_fini(struct plog *p);
 /* plog.c */
 struct plog *plog_create(struct log_store *s, const struct meta_topic *topic, int32_t index);
 void plog_destroy(struct plog *p);
+void plog_prefetch(const struct plog *p, unsigned step);
+void plogs_prefetch(const struct list_node *list, size_t link);
 void plog_hold(struct plog *p);
 void plog_unhold(struct plog *p);
 int plog_epoch_note(struct plog *p, int32_t epoch, int64_t start_offset);

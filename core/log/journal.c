@@ -355,6 +355,7 @@ static void group_fill(struct group *g)
     list_init(&later);
     while (group_room(g) > 2 * BLOCK_BYTES && !list_empty(&s->dirty)) {
         struct plog *p = container_of(list_pop_head(&s->dirty), struct plog, dirty_link);
+        plogs_prefetch(&s->dirty, offsetof(struct plog, dirty_link));
         if (p->removed || p->fenced != 0)
             continue;
         if (plog_start_is_due(p))

@@ -86,6 +86,30 @@ void plog_destroy(struct plog *p)
     free(p);
 }
 
+void plog_prefetch(const struct plog *p, unsigned step)
+{
+    if (step == 0) {
+        prefetch(p, offsetof(struct plog, read_ends));
+        prefetch(&p->holds, sizeof(*p) - offsetof(struct plog, holds));
+        return;
+    }
+    const struct segment *seg = plog_active(p);
+    if (seg != NULL && step == 1) {
+        prefetch(seg, sizeof(*seg));
+        prefetch(p->epochs, sizeof(*p->epochs));
+    } else if (seg != NULL) {
+        seg_prefetch_tail(seg, step == 2);
+    }
+}
+
+/* Those that a loop over the list comes to next; link: which of their links it goes by. */
+void plogs_prefetch(const struct list_node *list, size_t link)
+{
+    const struct list_node *it = list->next;
+    for (unsigned step = LOG_PREFETCH_STEPS; step-- > 0 && it != list; it = it->next)
+        plog_prefetch((const struct plog *)((const char *)it - link), step);
+}
+
 void plog_hold(struct plog *p)
 {
     p->holds++;

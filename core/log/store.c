@@ -167,6 +167,13 @@ struct plog *log_store_find(struct log_store *s, uint64_t number)
     return p == NULL || p->removed || p->departure != NULL ? NULL : p;
 }
 
+void log_store_prefetch(struct log_store *s, uint64_t number, unsigned step)
+{
+    const struct plog *p = map_get(&s->plogs, number);
+    if (p != NULL)
+        plog_prefetch(p, step);
+}
+
 struct plog *log_store_peek(struct log_store *s, uint64_t number)
 {
     struct plog *p = map_get(&s->plogs, number);

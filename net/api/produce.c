@@ -123,15 +123,26 @@ static bool item_append(struct produce_item *item)
     return true;
 }
 
+static void waiting_prefetch(const struct data_shard *d)
+{
+    const struct list_node *node = d->appends_waiting.next;
+    for (unsigned step = LOG_PREFETCH_STEPS; step-- > 0 && node != &d->appends_waiting;
+         node = node->next)
+        log_store_prefetch(d->shard->logs,
+                           container_of(node, struct produce_item, link)->fan.target.number, step);
+}
+
 static void waiting_run(struct log_waiter *w)
 {
     struct data_shard *d = container_of(w, struct data_shard, memory_waiter);
-    for (struct list_node *node; (node = list_pop_head(&d->appends_waiting)) != NULL;)
+    for (struct list_node *node; (node = list_pop_head(&d->appends_waiting)) != NULL;) {
+        waiting_prefetch(d);
         if (!item_append(container_of(node, struct produce_item, link))) {
             list_push_head(&d->appends_waiting, node);
             log_store_wait_memory(d->shard->logs, w);
             return;
         }
+    }
 }
 
 static void item_run(struct produce_item *item, struct data_shard *d)
@@ -174,11 +185,19 @@ static void on_leaving_timer(struct shard_timer *t)
     produce_leaving_end(container_of(t, struct data_shard, leaving_timer)->shard);
 }
 
+static void group_prefetch(const struct fanout_group *g, const struct fanout_item *it)
+{
+    for (unsigned step = LOG_PREFETCH_STEPS; step-- > 0 && it != NULL; it = it->next)
+        log_store_prefetch(g->owner->logs, it->target.number, step);
+}
+
 static void group_run(struct fanout_group *g)
 {
     struct data_shard *d = data_shard_of(g->owner);
     g->pending = 1; /* this function */
     for (struct fanout_item *it = g->first; it != NULL; it = it->next) {
+        if (d != NULL)
+            group_prefetch(g, it->next);
         struct produce_item *item = container_of(it, struct produce_item, fan);
         if (it->error != KAFKA_NONE)
             continue;
