@@ -9,7 +9,8 @@ memory to fill one for every partition):
     few          10 partitions, no other connection
     partitions   10,000 partitions; measured when --warm seconds of load have made their files
     connections  10 partitions, 5,000 connections that have asked once and are silent
-and for the last two what the broker's resident memory grew by for each, and its CPU when idle.
+and for the last two what the broker's resident memory grew by for each, and its CPU when idle. How busy the CPUs
+of both sides were, whoever used them, says which side was the limit.
 The broker gets the lower half of the CPUs, the load generator the upper half. ext4 looks through the files that
 were deleted in the last minutes for each one it makes: two runs in a row are not the same. Exit code 0: rates
 within 20 % of the first row's, and no CPU when idle. Results: build/bench/scale-*.json.
@@ -84,7 +85,7 @@ class Broker:
         self.process = subprocess.Popen(
             [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}", "--shards",
              "2", *self.options], stdout=subprocess.PIPE, stderr=open(os.path.join(OUT, "scale.log"), "a"),
-            preexec_fn=lambda: os.sched_setaffinity(0, CPUS[:HALF]))
+            preexec_fn=lambda: os.sched_setaffinity(0, SIDES["broker"]))
         assert self.process.stdout.readline().startswith(b"penstock ready"), "it did not start"
         return self
 
@@ -119,6 +120,27 @@ class Broker:
         Connection(self.port).request(CREATE_TOPICS, 2, body)
 
 
+def cpu_times(cpus):
+    """Busy and all, in ticks since boot, of these together."""
+    busy = total = 0
+    with open("/proc/stat") as stat:
+        for line in stat:
+            name, *times = line.split()
+            if name.startswith("cpu") and name[3:].isdigit() and int(name[3:]) in cpus:
+                times = [int(ticks) for ticks in times[:8]] # behind these: guests, counted already
+                busy += sum(times) - times[3] - times[4] # idle, iowait
+                total += sum(times)
+    return busy, total
+
+
+def busy_share(cpus, before):
+    busy, total = (now - then for now, then in zip(cpu_times(cpus), before))
+    return busy / total if total else 0
+
+
+SIDES = {"broker": CPUS[:HALF], "client": CPUS[HALF:] or CPUS}
+
+
 def load(broker, row, partitions, seconds, warm_s, reuse):
     path = os.path.join(OUT, f"scale-{row}.json")
     command = [BINARY, "bench", "produce", "--bootstrap", f"127.0.0.1:{broker.port}",
@@ -127,11 +149,15 @@ def load(broker, row, partitions, seconds, warm_s, reuse):
                "--linger-ms", "1000", "--buffer-memory", "512MiB", "--duration-s", str(seconds),
                "--warmup-min-s", str(warm_s), "--warmup-max-s", str(warm_s), "--topic-reuse", str(reuse).lower(),
                "--json", path, "--quiet"]
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=False,
-                   preexec_fn=lambda: os.sched_setaffinity(0, CPUS[HALF:] or CPUS))
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL,
+                          preexec_fn=lambda: os.sched_setaffinity(0, SIDES["client"])):
+        time.sleep(warm_s + 1) # inside the measured window, which begins a moment later
+        before = {side: cpu_times(cpus) for side, cpus in SIDES.items()}
+        time.sleep(max(seconds - 2, 1))
+        busy = {side: busy_share(cpus, before[side]) for side, cpus in SIDES.items()}
     with open(path) as file:
         run = json.load(file)["runs"][0]
-    return {"row": row, "rate": run["windows"]["measure"]["ack_rate"],
+    return {"row": row, "rate": run["windows"]["measure"]["ack_rate"], "busy": busy,
             "cpu": run["bill"]["cpu_s_per_gib"], "resident": run["bill"]["rss_bytes_max"]}
 
 
@@ -163,7 +189,8 @@ def connections_row(args):
 
 def show(row, first):
     text = (f"{row['row']:12} {row['rate']:9.0f} records/s ({row['rate'] / first['rate']:.2f})  "
-            f"{row['cpu']:6.2f} CPU s/GiB  {row['resident'] >> 20:5} MiB resident under load")
+            f"{row['cpu']:6.2f} CPU s/GiB  CPUs busy: broker's {100 * row['busy']['broker']:3.0f} %, client's "
+            f"{100 * row['busy']['client']:3.0f} %  {row['resident'] >> 20:5} MiB resident under load")
     if "each" in row:
         text += f"  {row['each'] / 1024:.1f} KiB each when idle, {100 * row['idle']:.1f} % CPU idle"
     print(text, flush=True)

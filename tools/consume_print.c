@@ -164,14 +164,16 @@ static int escaped(const char *at, const char **ret_next)
 const char *consume_format_check(const char *format)
 {
     for (const char *at = format; *at != '\0';) {
-        if (*at == '%' && (at[1] == '\0' || strchr("tpoksKSTh%", at[1]) == NULL))
-            return "--format knows %s %k %S %K %t %p %o %T %h %%";
-        if (*at == '\\' && escaped(at + 1, &at) < 0)
-            return "--format knows \\n \\t \\r \\0 \\\\ \\xNN";
-        else if (*at == '%')
-            at += 2;
-        else if (*at != '\\')
+        if (*at == '\\') {
+            if (escaped(at + 1, &at) < 0)
+                return "--format knows \\n \\t \\r \\0 \\\\ \\xNN";
+        } else if (*at != '%') {
             at++;
+        } else if (at[1] == '\0' || strchr("tpoksKSTh%", at[1]) == NULL) {
+            return "--format knows %s %k %S %K %t %p %o %T %h %%";
+        } else {
+            at += 2;
+        }
     }
     return NULL;
 }

@@ -1,5 +1,6 @@
 """The files: written around the page cache, of fixed size, rolled, sealed, recycled, and readable
 by Kafka's own dump tool."""
+import errno
 import json
 import os
 import re
@@ -37,28 +38,40 @@ def resident_pages(paths):
     return {entry["file"]: int(entry["pages"]) for entry in json.loads(out)["fincore"]}
 
 
+def holds_data(file):
+    try:
+        return os.lseek(file.fileno(), 0, os.SEEK_DATA) >= 0
+    except OSError as problem:
+        assert problem.errno == errno.ENXIO, problem
+        return False
+
+
 class SizeWatch:
     """Samples the size of every journal and segment file; a change is a problem, but for a segment
-    that is sealed, which is cut to its length once."""
+    that is sealed, which is cut to its length once. While its space is being reserved, which takes
+    some calls of the file system's own, a file grows; it holds no data then."""
 
     def __init__(self, broker):
         self.broker, self.sizes, self.problems, self.samples = broker, {}, [], 0
-        self.cut = {}
+        self.cut, self.used = {}, set()
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
     def _sample(self):
         for path in files_below(self.broker, SEGMENT, JOURNAL):
             try:
-                status = os.stat(path)
+                with open(path, "rb") as file:
+                    data = holds_data(file)
+                    status = os.fstat(file.fileno())  # in this order: with data its size is final
             except FileNotFoundError:
                 continue
-            known = self.sizes.get((path, status.st_ino))
-            if status.st_size == 0 and known is None:
-                continue  # just made, its size is not set yet
-            if known not in (None, status.st_size):
+            key = path, status.st_ino
+            known = self.sizes.get(key)
+            if known not in (None, status.st_size) and (key in self.used or status.st_size < known):
                 self._changed(path, known, status.st_size)
-            self.sizes[path, status.st_ino] = status.st_size
+            if data:
+                self.used.add(key)
+            self.sizes[key] = status.st_size
         self.samples += 1
 
     def _changed(self, path, before, now):

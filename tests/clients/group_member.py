@@ -2,7 +2,7 @@
 
 CLIENT is confluent or kafka-python. "MICROS got PARTITION OFFSET" of each record, then "MICROS committed
 PARTITION NEXT" when the broker has taken the commit, or "MICROS refused PARTITION NEXT" as from one who is no
-member any more. SIGTERM: it leaves its group.
+member, or not of that partition, any more. SIGTERM: it leaves its group.
 """
 import signal
 import sys
@@ -35,16 +35,19 @@ def say_got(records, uncommitted):
         uncommitted[partition] = offset + 1
 
 
-def say_committed(offsets, uncommitted):
-    """What the broker has taken of each partition, and nothing else."""
-    for partition, offset in offsets:
-        say(f"committed {partition} {offset}")
-    uncommitted.clear()
-
-
 def say_refused(uncommitted):
     for partition, offset in uncommitted.items():
         say(f"refused {partition} {offset}")
+
+
+def say_committed(offsets, uncommitted):
+    """What the broker has taken of each partition, and nothing else. What the client did not even ask it to take is
+    of partitions that it has lost since."""
+    for partition, offset in offsets:
+        say(f"committed {partition} {offset}")
+        uncommitted.pop(partition, None)
+    say_refused(uncommitted)
+    uncommitted.clear()
 
 
 def confluent(bootstrap, topic, group, instance=None):

@@ -152,8 +152,9 @@ Test(consume, aborted_transactions_are_hidden, .init = cr_redirect_stdout)
 
 Test(consume, format_strings)
 {
-    static const char *const right[] = {"", "%s", "%%", "%t %p %o %k %K %S %T %h\\n\\x00\\\\", "a"};
-    static const char *const wrong[] = {"%", "%x", "\\", "\\q", "\\x1", "\\xg0", "a%"};
+    static const char *const right[] = {"",  "%s",   "%%", "%t %p %o %k %K %S %T %h\\n\\x00\\\\",
+                                        "a", "%s\\n"};
+    static const char *const wrong[] = {"%", "%x", "\\", "\\q", "\\x1", "\\xg0", "a%", "%s\\n%q"};
     for (unsigned i = 0; i < ARRAY_LEN(right); i++)
         cr_assert_eq(consume_format_check(right[i]), NULL, "%s", right[i]);
     for (unsigned i = 0; i < ARRAY_LEN(wrong); i++)

@@ -223,11 +223,14 @@ Test(inspect, ends_that_are_not_known, .init = make_segment, .fini = fini)
     struct inspect_piece piece;
     uint8_t terminator[17] = {[8] = 0x7f, 0xff, 0xff, 0xff};
     uint64_t end = log_len, first = starts[1];
+    uint8_t stale[4096]; /* offsets of the past */
+    cr_assert_leq(first, sizeof(stale));
+    memcpy(stale, log_bytes, first);
     for (unsigned with = 0; with < 2; with++) {
         log_len = end;
         if (with)
             append(terminator, sizeof(terminator));
-        append(log_bytes, first); /* stale: offsets of the past */
+        append(stale, first);
         append_batch(9000, 1, "x", 1);
         walk_begin(&w, &m, false);
         do
