@@ -58,6 +58,9 @@ def confluent(bootstrap, topic, group, instance=None):
                 "topic.metadata.refresh.interval.ms": 1_000}
     if instance is not None:
         settings["group.instance.id"] = instance
+    no_member_any_more = {  # the last two without asking the broker
+        KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError._ASSIGNMENT_LOST,
+        KafkaError._NO_OFFSET}
     consumer = Consumer(settings)
     consumer.subscribe([topic])
     uncommitted = {}
@@ -71,8 +74,7 @@ def confluent(bootstrap, topic, group, instance=None):
                     say_committed([(p.partition, p.offset) for p in done
                                    if p.error is None and p.offset >= 0], uncommitted)
                 except KafkaException as problem:  # again, with what comes next
-                    if problem.args[0].code() in (KafkaError.ILLEGAL_GENERATION,
-                                                  KafkaError.UNKNOWN_MEMBER_ID):
+                    if problem.args[0].code() in no_member_any_more:
                         say_refused(uncommitted)
     except Stop:
         consumer.close()

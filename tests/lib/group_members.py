@@ -177,8 +177,19 @@ class Members:
             if what == "committed":
                 ends[partition] = max(offset, ends.get(partition, 0))
             elif what == "got" and offset < ends.get(partition, 0) and line not in in_vain:
-                self.fail(f"partition {partition} offset {offset} at {micros}, "
-                          f"committed up to {ends[partition]} before")
+                self.fail(f"partition {partition} offset {offset} at {micros}, committed up to "
+                          f"{ends[partition]} before; {self.around(line)}")
+
+    def around(self, line, seconds=2):
+        """What each member said of the partition at about that time; of what it got only the first and last in a
+        row."""
+        said = []
+        for index in range(len(self.children)):
+            near = [x for x in self.lines_of(index) if x[2] == line[2] and abs(x[0] - line[0]) < seconds * 1e6]
+            said += [f"{index}: {x}" for i, x in enumerate(near)
+                     if x[1] != "got" or {y[1] for y in near[max(i - 1, 0):i + 2]} != {"got"}
+                     or i in (0, len(near) - 1)]
+        return "; ".join(said)
 
     def stop(self):
         running = [c for c in self.children if c.process.poll() is None]
