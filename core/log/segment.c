@@ -99,11 +99,8 @@ uint64_t segment_class_for(const struct plog *p, uint64_t bytes)
 uint64_t segment_pool_bytes(const struct segment *seg)
 {
     struct plog *p = seg->plog;
-    uint64_t round = BLOCK_BYTES;
-    while (round < seg->end_pos)
-        round *= 2;
-    uint64_t bytes =
-        MIN(segment_class_for(p, seg->end_pos), MAX(pool_reserve_max(p->store, p->dir), round));
+    uint64_t reserved = MAX(pool_reserve_max(p->store, p->dir), buddy_round(seg->end_pos));
+    uint64_t bytes = MIN(segment_class_for(p, seg->end_pos), reserved);
     bool fits = bytes >= MAX(seg->end_pos, (uint64_t)POOLED_BYTES_MIN);
     return fits && seg->on_disk && seg->size_known && !seg->was_source ? bytes : 0;
 }
