@@ -90,20 +90,25 @@ bool seg_file_ready(struct segment *seg)
     return seg->file_state == SEGMENT_FILE_OPEN && seg->plog->io != NULL;
 }
 
-/* As large as its rate asks for; *ret_most: as large as may be taken of the pool. */
-static uint64_t file_size_for(struct segment *seg, uint64_t *ret_most)
+/* As large as its rate asks for. */
+static uint64_t file_size_wanted(struct segment *seg)
 {
     struct plog *p = seg->plog;
     uint64_t need = block_ceil(seg->end_pos);
-    *ret_most = MAX(need, segment_class_for(p, seg->end_pos));
     if (seg->state == SEGMENT_SEALING || p->failed_space) /* no more than it takes */
         return need;
     while (segment_class_bytes(p, p->segment_class) < 4 * seg->end_pos &&
            p->segment_class + 1 < SEGMENT_CLASSES)
         p->segment_class++;
-    uint64_t wanted = segment_class_bytes(p, p->segment_class);
-    *ret_most = MAX(need, wanted);
-    return MAX(need, MIN(wanted, pool_reserve_max(p->store, p->dir)));
+    return MAX(need, segment_class_bytes(p, p->segment_class));
+}
+
+/* What may be reserved of that, and what it takes in any case. */
+static uint64_t file_size_for(struct segment *seg)
+{
+    const struct plog *p = seg->plog;
+    uint64_t most = MIN(file_size_wanted(seg), pool_reserve_max(p->store, p->dir));
+    return MAX(block_ceil(seg->end_pos), most);
 }
 
 static bool is_want_of_space(int rc)
@@ -236,10 +241,10 @@ static void steps_for_new_file(struct names_job *job)
     struct plog *p = job->plog;
     const char *path = job->paths[1];
     ASSERT(seg->destaged_pos == 0 || seg->known_missing);
-    uint64_t most;
-    seg->capacity_bytes = file_size_for(seg, &most);
+    seg->capacity_bytes = file_size_for(seg);
     if (!p->dir_ready)
         steps_for_directory(job);
+    uint64_t most = MAX(file_size_wanted(seg), segment_class_for(p, seg->end_pos));
     uint64_t taken =
         pool_take(p->store, p->dir, seg->capacity_bytes, most, job->paths[2], PATH_MAX);
     if (taken > 0) {
@@ -274,12 +279,11 @@ void seg_file_want(struct segment *seg)
     segment_path(seg, ".log", job->paths[1], PATH_MAX);
     /* While replaying, a file that is there may hold a run whose record is still to come. */
     bool look = seg->on_disk || (p->store->recovering && !seg->known_missing);
-    uint64_t most;
     if (!look)
         steps_for_new_file(job);
     if (look && seg->resize_file) {
         struct env_name_step *resize = names_job_step(job, ENV_STEP_RESIZE, job->paths[1]);
-        resize->size_bytes = file_size_for(seg, &most);
+        resize->size_bytes = file_size_for(seg);
         resize->sync_later = sync_later(job);
     }
     if (look && seg->file == NULL)
