@@ -232,6 +232,7 @@ static void broker_abandon(struct sim_broker *b)
 int sim_broker_start(struct sim_broker *b, const struct sim_broker_config *config)
 {
     ASSERT(!b->up && config->shards_n <= SIM_SHARDS_MAX);
+    b->stores_closed = false;
     broker_configure(b, config);
     memset(b->shards, 0, sizeof(b->shards));
     sim_net_mend(b->net);
@@ -368,6 +369,7 @@ int sim_broker_stop(struct sim_broker *b)
     }
     envs_block(b, true);
     int rc = stores_close(b);
+    b->stores_closed = rc == 0 && !mem_world_crashed(b->world);
     b->meta.image = shard_fini_controller(&b->shards[0]);
     if (rc == 0)
         rc = serve_meta_stop(&b->meta);

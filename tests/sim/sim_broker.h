@@ -50,6 +50,7 @@ struct sim_broker {
     bool up;
     char reason[512];      /* why a start or stop failed */
     uint64_t start_reads;  /* bytes read by the last start */
+    bool stores_closed;    /* since the start: all is in segments, and the metadata may say so */
     uint64_t unclean_ends; /* crashes that left requests behind: their memory is lost to the test */
     uint64_t moves;        /* partitions that came to another shard */
     uint64_t placed_bytes; /* of batches that were received where the log keeps them */

@@ -51,7 +51,7 @@ def test_same_seed_same_trace():
 @timeout(300)
 def test_sample_of_the_sweep():
     """Another sample each day."""
-    simulate("--sweep", "--step", 40, "--seed", int(time.time()) // 86400)
+    simulate("--sweep", "--step", 10, "--seed", int(time.time()) // 86400)
 
 
 @slow
