@@ -10,7 +10,8 @@ memory to fill one for every partition):
     partitions   10,000 partitions; measured when --warm seconds of load have made their files
     connections  10 partitions, 5,000 connections that have asked once and are silent
 and for the last two what the broker's resident memory grew by for each, and its CPU when idle. How busy the CPUs
-of both sides were, whoever used them, says which side was the limit.
+of both sides and the device were, whoever used them, says what was the limit; of the device also how many writes of
+what size it got: where they are much smaller than the broker's, most are the file system's own.
 The broker gets the lower half of the CPUs, the load generator the upper half. ext4 looks through the files that
 were deleted in the last minutes for each one it makes: two runs in a row are not the same. Exit code 0: rates
 within 20 % of the first row's, and no CPU when idle. Results: build/bench/scale-*.json.
@@ -35,6 +36,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 API_VERSIONS, CREATE_TOPICS = 18, 19
 FEW = 10
 IDLE_S = 5
+SECTOR_BYTES = 512 # of /sys/dev/block/*/stat, whatever the device's are
 
 
 def string(text):
@@ -138,6 +140,26 @@ def busy_share(cpus, before):
     return busy / total if total else 0
 
 
+def device_counts(path):
+    """Writes, their bytes, and ms busy of the device under it; None: it has none that counts."""
+    number = os.stat(path).st_dev
+    try:
+        with open(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}/stat") as stat:
+            fields = [int(field) for field in stat.read().split()]
+    except FileNotFoundError:
+        return None
+    return fields[4], fields[6] * SECTOR_BYTES, fields[9]
+
+
+def device_load(path, before, seconds):
+    now = device_counts(path)
+    if before is None or now is None:
+        return None
+    writes, written_bytes, busy_ms = (count - then for count, then in zip(now, before))
+    return {"busy": min(busy_ms / 1000 / seconds, 1), "writes": writes / seconds,
+            "write_bytes": written_bytes / writes if writes else 0}
+
+
 SIDES = {"broker": CPUS[:HALF], "client": CPUS[HALF:] or CPUS}
 
 
@@ -153,11 +175,13 @@ def load(broker, row, partitions, seconds, warm_s, reuse):
                           preexec_fn=lambda: os.sched_setaffinity(0, SIDES["client"])):
         time.sleep(warm_s + 1) # inside the measured window, which begins a moment later
         before = {side: cpu_times(cpus) for side, cpus in SIDES.items()}
+        began, device_before = time.monotonic(), device_counts(broker.data)
         time.sleep(max(seconds - 2, 1))
+        device = device_load(broker.data, device_before, time.monotonic() - began)
         busy = {side: busy_share(cpus, before[side]) for side, cpus in SIDES.items()}
     with open(path) as file:
         run = json.load(file)["runs"][0]
-    return {"row": row, "rate": run["windows"]["measure"]["ack_rate"], "busy": busy,
+    return {"row": row, "rate": run["windows"]["measure"]["ack_rate"], "busy": busy, "device": device,
             "cpu": run["bill"]["cpu_s_per_gib"], "resident": run["bill"]["rss_bytes_max"]}
 
 
@@ -187,10 +211,18 @@ def connections_row(args):
         return {**row, "idle": broker.idle_cpu(), "each": each}
 
 
+def device_text(device):
+    if device is None:
+        return ""
+    return (f"  device busy {100 * device['busy']:3.0f} %, {device['writes']:6.0f} writes/s of "
+            f"{device['write_bytes'] / 1024:4.0f} KiB")
+
+
 def show(row, first):
     text = (f"{row['row']:12} {row['rate']:9.0f} records/s ({row['rate'] / first['rate']:.2f})  "
             f"{row['cpu']:6.2f} CPU s/GiB  CPUs busy: broker's {100 * row['busy']['broker']:3.0f} %, client's "
-            f"{100 * row['busy']['client']:3.0f} %  {row['resident'] >> 20:5} MiB resident under load")
+            f"{100 * row['busy']['client']:3.0f} %{device_text(row['device'])}  "
+            f"{row['resident'] >> 20:5} MiB resident under load")
     if "each" in row:
         text += f"  {row['each'] / 1024:.1f} KiB each when idle, {100 * row['idle']:.1f} % CPU idle"
     print(text, flush=True)
