@@ -97,8 +97,11 @@ static void blocks_read(struct segment_bytes *b, uint64_t pos, uint64_t len)
     }
 }
 
+/* NULL: the file ends before, whatever was to be in it. */
 static const uint8_t *file_at(struct segment_bytes *b, uint64_t pos, uint64_t len)
 {
+    if (b->file == NULL || pos + len > b->file_bytes)
+        return NULL;
     if (pos >= b->window_pos && pos + len <= b->window_pos + b->window_len)
         return b->window + (pos - b->window_pos);
     uint64_t from = block_floor(pos), want = block_ceil(MAX(pos + len - from, b->window_bytes));
@@ -137,7 +140,7 @@ static const uint8_t *segment_bytes_at(struct inspect_bytes *bytes, uint64_t pos
     bool sealed = b->seg->state == SEGMENT_SEALED;
     if (!sealed && pos + len > b->seg->destaged_pos)
         return joint_at(b, pos, len);
-    return b->file != NULL && pos + len <= b->file_bytes ? file_at(b, pos, len) : NULL;
+    return file_at(b, pos, len);
 }
 
 static const struct segment *segment_of(const struct plog *p, int64_t base_offset)

@@ -1,6 +1,7 @@
 """`penstock log`: what it says of real data is what was produced, what a start then finds, and what
 Kafka's own tool says; damage is named by its offsets; a repair mends what can be mended and loses
 nothing."""
+import glob
 import json
 import os
 import random
@@ -460,6 +461,21 @@ def scramble(rng, folder):
         for _ in range(rng.choice((1, 1, 20))):
             flip(path, rng.randrange(used))
     return f"{how} {path}"
+
+
+@sanitized
+def test_files_cut_off_below_what_the_journal_says_is_in_them():
+    with Broker(shards=1, options={"log.segment.bytes": MIB, "journal.bytes": "16m"}) as broker:
+        kcat_produce(broker, "a", text_file(2 * MIB),
+                     settings=["acks=all", "batch.num.messages=100"])
+        broker.kill9()
+        for size in (0, 1, 511, 4096, 10000, 100000):
+            folder = stopped_copy(broker, f"cut{size}")
+            for path in glob.glob(os.path.join(folder, "a-0", "*.log")):
+                os.truncate(path, min(size, os.path.getsize(path)))
+            for command in ("ls", "verify"):
+                log_document(command, folder, expect=(FINE, DAMAGE))
+            log_rows("--deep-iteration", folder, expect=(FINE, DAMAGE))
 
 
 @timeout(300)
