@@ -218,7 +218,7 @@ static struct json_object *verification_json(struct json_doc *doc, const struct 
 {
     static const char *const modes[] = {"full", "sequence", "off"};
     static const char *const keys[INCIDENT_KINDS] = {"lost", "duplicated", "reordered", "corrupt"};
-    struct json_object *o = json_doc_object(doc), *list = json_doc_array(doc);
+    struct json_object *o = json_doc_object(doc);
     const struct crew_outcome *out = &run->outcome;
     const struct load_counts all = out->total;
     if (run->config->kind == RUN_PRODUCE) {
@@ -234,6 +234,7 @@ static struct json_object *verification_json(struct json_doc *doc, const struct 
         json_doc_put_uint(doc, o, "records_seen_late", all.late_consumed);
     for (unsigned i = 0; i < INCIDENT_KINDS; i++)
         json_doc_put_uint(doc, o, keys[i], out->verify.totals[i] + out->late_verify.totals[i]);
+    struct json_object *list = json_doc_array(doc);
     incidents_put(doc, list, run, &out->verify);
     incidents_put(doc, list, run, &out->late_verify);
     json_doc_put(doc, o, "incidents", list);
