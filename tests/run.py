@@ -33,7 +33,8 @@ SCRIPT_TIMEOUT_S = 120
 SANITIZED_TIME_FACTOR = 4
 
 # What lib/testcase.py says of tests: see there.
-MARKS = ("alone", "last", "mostly_waits", "sanitized", "sanitized_instead", "slow")
+MARKS = ("alone", "last", "mostly_waits", "never_sanitized", "sanitized", "sanitized_instead",
+         "slow")
 PASS, FAIL, SKIP = "ok", "FAIL", "skip"
 
 
@@ -315,7 +316,8 @@ def collect(options):
         # The slice in a default run; all Python tests but the slow ones with --all.
         chosen += [test.with_binary(asan, "[asan]") for test in scripts
                    if test.sanitized or (options.all and test.name.partition("::")[1]
-                                         and not test.slow and not test.last)]
+                                         and not test.slow and not test.last
+                                         and not test.never_sanitized)]
     if options.peer:
         units, fuzz = [], []
         chosen = [test for test in chosen if "clients/" in test.name]

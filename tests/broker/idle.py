@@ -10,7 +10,7 @@ from lib.clients import need_command
 from lib.kafka_wire import (API_VERSIONS, FETCH, Connection, batch, create_topics, fetch, fetch_body,
                             frame, header, leader_connection, produce)
 from lib.metrics import metrics_broker, scrape
-from lib.testcase import alone, mostly_waits, params, timeout
+from lib.testcase import alone, mostly_waits, never_sanitized, params, timeout
 from lib.timing import best_of, in_time
 
 MIB = 1 << 20
@@ -149,6 +149,7 @@ def read_all(broker, topic):
                 data = data[12 + length:]
 
 
+@never_sanitized
 def test_memory_under_load_is_what_was_configured():
     """Produced, and read again from memory and from disk: several times what there is."""
     memory_mib, load_mib = 64, 256
@@ -206,6 +207,7 @@ def produce_mib(broker, mib, batch_bytes):
 
 @alone
 @timeout(180)
+@never_sanitized
 def test_system_calls_a_mib():
     """With batches of 1 MiB, one at a time: by strace, and by the broker's own counters."""
     need_command("strace")

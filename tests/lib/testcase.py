@@ -49,6 +49,12 @@ def sanitized_instead(function):
     return function
 
 
+def never_sanitized(function):
+    """Counts what the sanitizer adds to, as memory or system calls."""
+    function.never_sanitized = True
+    return function
+
+
 def alone(function):
     """Measures time or CPU: nothing else runs beside it."""
     function.alone = True
@@ -119,6 +125,7 @@ def _describe(path):
             "last": getattr(function, "last", False),
             "mostly_waits": getattr(function, "mostly_waits",
                                     getattr(module, "MOSTLY_WAITS", False)),
+            "never_sanitized": getattr(function, "never_sanitized", False),
             "sanitized_instead": getattr(function, "sanitized_instead", False),
             "sanitized": getattr(function, "sanitized", False) and not marked("plain_params")})
     return {"file": path, "error": None, "tests": tests}
