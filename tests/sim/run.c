@@ -121,15 +121,10 @@ static uint64_t flush_slack_ns(const struct sim *sim)
 
 /* Behind the last store's close there is only the record that says so. Where its write fails, or
  * the power with it, it may be there or not, and both are right. */
-static bool is_unclean(const struct sim *sim, bool clean)
-{
-    return sim->unclean || (!clean && !sim->broker.stores_closed);
-}
-
 static void ended(struct sim *sim, bool clean, bool healthy)
 {
     clients_stop(sim);
-    sim->unclean = is_unclean(sim, clean);
+    sim->unclean = sim->unclean || (!clean && !sim->broker.stores_closed);
     model_ended(&sim->model, clean, healthy, sim_now_ns_of(sim), flush_slack_ns(sim));
 }
 
@@ -157,9 +152,7 @@ void sim_end_by_stop(struct sim *sim, bool healthy)
         sim_end_by_crash(sim, healthy);
         return;
     }
-    bool unclean = is_unclean(sim, rc == 0);
     ended(sim, rc == 0 && !sim_dir_failing(sim), healthy);
-    sim->unclean = unclean;
     sim->report.clean_stops += rc == 0;
     sim->report.failed_stops += rc != 0;
     if (rc != 0 && healthy && sim->plan.stall_one_in == 0)
