@@ -4,8 +4,8 @@
     bench/scale.py [--partitions 10000] [--connections 5000] [--seconds 6] [--warm 20] [--memory 2g]
     or: make bench-scale ARGS="..."
 
-Rows, each on a broker of its own in an empty directory, full batches of 16 KiB in each (the client has the
-memory to fill one for every partition):
+Rows, each on a broker of its own in an empty directory, full batches of 16 KiB in each, one partition after the
+other, as the partitioner of Kafka's own client has it:
     few          10 partitions, no other connection
     partitions   10,000 partitions; measured when --warm seconds of load have made their files
     connections  10 partitions, 5,000 connections that have asked once and are silent
@@ -168,7 +168,7 @@ def load(broker, row, partitions, seconds, warm_s, reuse):
     command = [BINARY, "bench", "produce", "--bootstrap", f"127.0.0.1:{broker.port}",
                "--broker-pid", str(broker.process.pid), "--partitions", str(partitions),
                "--record-size", "1KiB", "--rate", "max", "--acks", "1", "--batch-size", "16KiB",
-               "--linger-ms", "1000", "--buffer-memory", "512MiB", "--duration-s", str(seconds),
+               "--linger-ms", "1000", "--buffer-memory", "64MiB", "--duration-s", str(seconds),
                "--warmup-min-s", str(warm_s), "--warmup-max-s", str(warm_s), "--topic-reuse", str(reuse).lower(),
                "--json", path, "--quiet"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL,

@@ -1,7 +1,9 @@
 /* picker.h: which key and which partition a producer's next record gets, whatever client library
  * sends it: the same workload is the same traffic.
  * Happy path: picker_init per producer; for each record picker_key if the workload has keys, then
- *   picker_partition; picker_took when the record was accepted.
+ *   picker_partition; picker_took when the record was accepted, and picker_batch_full when no other
+ *   fits its batch, where that is known: no piece of a batch is left then that waits to linger.
+ *   (KIP-794: Kafka's partitioner leaves few of them.)
  * Failure: none. Threads: a picker and its rng belong to one load thread. */
 #ifndef BENCH_LOAD_PICKER_H
 #define BENCH_LOAD_PICKER_H
@@ -30,6 +32,11 @@ int32_t picker_partition(struct picker *p, struct rng *rng, const uint8_t *key);
 static inline void picker_took(struct picker *p, uint64_t record_bytes)
 {
     p->sticky_bytes += record_bytes;
+}
+
+static inline void picker_batch_full(struct picker *p)
+{
+    p->sticky_bytes = p->w->batch_bytes;
 }
 
 #endif

@@ -299,13 +299,18 @@ static bool times_reserve(struct load_batch *b)
     return true;
 }
 
+/* No other record of this size fits. */
+static bool batch_is_full(const struct load_batch *b, uint64_t record_bytes)
+{
+    return batch_builder_plain_bytes(&b->builder) + record_bytes > b->p->l->course.w->batch_bytes;
+}
+
 /* The open batch that takes the next record of this size; NULL: the producer's memory is full. */
 static struct load_batch *batch_for(struct producer *p, int32_t partition, uint64_t record_bytes,
                                     uint64_t made_ns)
 {
     struct load_batch *b = p->cells[partition].open;
-    if (b != NULL &&
-        batch_builder_plain_bytes(&b->builder) + record_bytes > p->l->course.w->batch_bytes) {
+    if (b != NULL && batch_is_full(b, record_bytes)) {
         p->cells[partition].open = NULL;
         batch_ready(b);
         b = NULL;
@@ -338,6 +343,18 @@ unsigned load_room_least(struct course *base)
     return (unsigned)(MIN(room, (uint64_t)UINT32_MAX) / record_bytes);
 }
 
+/* A record of so many bytes has gone into it; full, it need not wait for the next one. */
+static void batch_took(struct course_producer *base, struct load_batch *b, uint64_t record_bytes)
+{
+    const struct workload *w = b->p->l->course.w;
+    bool full = batch_is_full(b, record_bytes_of(w));
+    picker_took(&base->picker, record_bytes);
+    if (full)
+        picker_batch_full(&base->picker);
+    if (full || w->linger_ms == 0)
+        batch_ready(b);
+}
+
 /* Make the record that was intended for that time. -EAGAIN: there is no room for it. */
 int load_record_make(struct course_producer *base, uint64_t intended_ns, uint64_t made_ns)
 {
@@ -353,6 +370,7 @@ int load_record_make(struct course_producer *base, uint64_t intended_ns, uint64_
         picker_key(&base->picker, &l->course.rng, key);
     int32_t partition = picker_partition(&base->picker, &l->course.rng, key);
     struct load_batch *b = batch_for(p, partition, record_bytes, made_ns);
+    uint64_t bytes_before = b != NULL ? batch_builder_plain_bytes(&b->builder) : 0;
     if (b == NULL ||
         batch_builder_add_room(&b->builder, l->wall_ms, key, key != NULL ? (int32_t)key_len : -1,
                                (int32_t)w->record_bytes, &value) < 0) {
@@ -362,10 +380,8 @@ int load_record_make(struct course_producer *base, uint64_t intended_ns, uint64_
     course_record_fill(&l->course, base, p->cells[partition].sequence++, intended_ns, value);
     b->times[b->records++] = intended_ns;
     b->payload_bytes += w->record_bytes + key_len;
-    picker_took(&base->picker, record_bytes);
     base->full = false;
-    if (w->linger_ms == 0)
-        batch_ready(b);
+    batch_took(base, b, batch_builder_plain_bytes(&b->builder) - bytes_before);
     return 0;
 }
 

@@ -277,6 +277,15 @@ def test_as_fast_as_it_goes():
     best_of(once)
 
 
+def test_a_sticky_producer_leaves_no_pieces_of_batches():
+    """15 records of 1 KiB fit a batch; a 16th would wait in one of its own, to be sent 300 ms later."""
+    with ScriptedBroker(max_records=100_000) as server:
+        ran = bench(server, "produce", {"rate": 5000, "partitions": 500, "record.size": "1KiB",
+                                        "linger.ms": 300})
+    window = ran.run["windows"]["measure"]
+    assert window["acked"] > 14 * window["batches"] > 0, window
+
+
 def test_a_slow_server_is_the_limit():
     """20 ms for a request of a 16 KiB batch, 5 in flight: 750 records/s, 100 ms each."""
     def once():
