@@ -158,7 +158,7 @@ static int append_bytes(struct segment *seg, const uint8_t *data, uint64_t to_po
         int rc = recovery_reserve(seg, piece);
         if (rc != 0)
             return rc;
-        seg_write_bytes(seg, data, piece);
+        seg_write_bytes(seg, data, piece, true);
         data += piece;
     }
     return 0;
@@ -434,7 +434,7 @@ static int apply_proven_run(struct segment *seg, const struct journal_record *re
     int rc = recovery_reserve(seg, to - image_at);
     if (rc != 0)
         return rc;
-    seg_write_bytes(seg, image, to - image_at);
+    seg_write_bytes(seg, image, to - image_at, true);
     uint64_t pos = rec->pos;
     for (uint32_t i = 0; i < rec->headers_n; i++) {
         struct batch_header h;

@@ -86,7 +86,7 @@ static int load_image(struct segment *seg, const uint8_t *data, uint64_t len)
         int rc = recovery_reserve(seg, piece);
         if (rc != 0)
             return rc;
-        seg_write_bytes(seg, data, piece);
+        seg_write_bytes(seg, data, piece, true);
         seg->queued_pos = seg->end_pos;
         seg_set_stable(seg, seg->end_pos);
         data += piece;

@@ -1,5 +1,6 @@
 /* chunk.c: the memory of segments: chunks that cover what is not yet in the file, and a cache of
  * what is, given up oldest first when memory runs short. */
+#include "core/base/stream_copy.h"
 #include "core/log/internal.h"
 
 #include <errno.h>
@@ -7,6 +8,7 @@
 
 #define CHUNK_FAST_NS 1000000000ull /* filled faster than this: the next one is twice as large */
 #define CHUNK_SLOW_NS 10000000000ull
+#define STREAM_BYTES_MIN 4096 /* less is not worth waiting for the stores to drain */
 #define UNFILLED_PART 8 /* with more of the memory waiting to be filled, chunks become smaller */
 
 void chunk_ref(struct chunk *c)
@@ -269,15 +271,19 @@ int seg_reserve(struct segment *seg, uint64_t len_bytes)
     return -EAGAIN;
 }
 
-/* Copies behind end_pos into memory that seg_reserve made sure of, and moves end_pos. */
-void seg_write_bytes(struct segment *seg, const uint8_t *data, uint64_t len_bytes)
+/* Copies behind end_pos into memory that seg_reserve made sure of, and moves end_pos. read_soon: by
+ * the journal or a consumer; else by the device alone, when more has come than caches hold. */
+void seg_write_bytes(struct segment *seg, const uint8_t *data, uint64_t len_bytes, bool read_soon)
 {
     while (len_bytes > 0) {
         struct chunk *c = seg_chunk_at(seg, seg->end_pos);
         ASSERT(c != NULL);
         uint32_t at = (uint32_t)(seg->end_pos - c->pos);
         uint32_t piece = (uint32_t)MIN(len_bytes, (uint64_t)(c->cap_bytes - at));
-        memcpy(c->data + at, data, piece);
+        if (read_soon || piece < STREAM_BYTES_MIN)
+            memcpy(c->data + at, data, piece);
+        else
+            stream_copy(c->data + at, data, piece);
         chunk_filled(c, at + piece);
         seg->end_pos += piece;
         data += piece;
@@ -372,7 +378,7 @@ void seg_adopt(struct segment *seg, const uint8_t *data, uint64_t len_bytes,
     struct chunk *c = place->chunk;
     uint64_t head = block_ceil(seg->end_pos) - seg->end_pos;
     seg_trim_tail(seg, block_ceil(seg->end_pos));
-    seg_write_bytes(seg, data, head);
+    seg_write_bytes(seg, data, head, true);
     size_t front = (size_t)(data + head - place->block);
     uint32_t fill = (uint32_t)(len_bytes - head), cap = (uint32_t)block_ceil(fill);
     *c = (struct chunk){.seg = seg,

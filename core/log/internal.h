@@ -378,7 +378,7 @@ struct log_store {
 
 /* chunk.c */
 int seg_reserve(struct segment *seg, uint64_t len_bytes);
-void seg_write_bytes(struct segment *seg, const uint8_t *data, uint64_t len_bytes);
+void seg_write_bytes(struct segment *seg, const uint8_t *data, uint64_t len_bytes, bool read_soon);
 bool seg_can_adopt(const struct segment *seg, const uint8_t *data, uint64_t len_bytes,
                    const struct log_place *place);
 void seg_adopt(struct segment *seg, const uint8_t *data, uint64_t len_bytes,

@@ -489,7 +489,7 @@ int plog_append(struct plog *p, uint8_t *batch, const struct batch_header *heade
     if (adopt)
         seg_adopt(seg, batch, h.len_bytes, a->place);
     else
-        seg_write_bytes(seg, batch, h.len_bytes);
+        seg_write_bytes(seg, batch, h.len_bytes, wait_stable || plog_is_awaited(p));
     plog_note_batch(p, seg, pos, &h);
     s->fresh_bytes += h.len_bytes;
     counter_add(&s->counters.appends, 1);
