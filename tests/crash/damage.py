@@ -114,11 +114,14 @@ class Directory:
                 if first < at + SECTOR and last > at}
 
 
-def consumed(broker, partition, path):
-    """{offset: value} that a consumer gets."""
-    kcat_consume(broker, TOPIC, path, partition, form="%o %s\n")
+def consumed(broker, path):
+    """Of each partition {offset: value} that a consumer gets."""
+    kcat_consume(broker, TOPIC, path, None, form="%p %o %s\n", wait_ms=10)
+    got = [{} for _ in range(PARTITIONS)]
     with open(path, "rb") as lines:
-        return {int(offset): value for offset, value in (line.split() for line in lines)}
+        for partition, offset, value in (line.split() for line in lines):
+            assert got[int(partition)].setdefault(int(offset), value) is value, "an offset came twice"
+    return got
 
 
 def check(directory, broker, name, at, scratch):
@@ -127,7 +130,7 @@ def check(directory, broker, name, at, scratch):
         for partition in range(PARTITIONS):
             error, _ = produce(connection, TOPIC, batch([b"after"]), partition)
             assert error == 0, error
-    got = [consumed(broker, partition, scratch) for partition in range(PARTITIONS)]
+    got = consumed(broker, scratch)
     named = [(int(p), int(first), int(last)) for p, first, last in LOST.findall(broker.log())]
     may_lose, lost = directory.may_lose(name, at), 0
     for number, (partition, base, values, _) in enumerate(directory.batches):

@@ -81,11 +81,17 @@ def kcat_produce(broker, topic, path, partition=0, settings=(), timeout_s=100):
         raise Failed(f"kcat -P: {_text(errors)}")
 
 
-def kcat_consume(broker, topic, path, partition=0, form=None, offset="beginning", timeout_s=100):
-    """Read a partition from `offset` to its end into a file; return what kcat said."""
+def kcat_consume(broker, topic, path, partition=0, form=None, offset="beginning", wait_ms=None,
+                 timeout_s=100):
+    """Read a partition (None: all) from `offset` to its end into a file; return what kcat said. wait_ms:
+    how long the broker may wait before it says that there is no more, if not librdkafka's 500."""
     need_command("kcat")
-    command = ["kcat", "-C", "-b", broker.bootstrap, "-t", topic, "-p", str(partition),
-               "-o", str(offset), "-e", "-q", "-X", "check.crcs=true"]
+    command = ["kcat", "-C", "-b", broker.bootstrap, "-t", topic, "-o", str(offset), "-e", "-q",
+               "-X", "check.crcs=true"]
+    if partition is not None:
+        command += ["-p", str(partition)]
+    if wait_ms is not None:
+        command += ["-X", f"fetch.wait.max.ms={wait_ms}"]
     if form is not None:
         command += ["-f", form]
     with open(path, "wb") as out:
