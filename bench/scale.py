@@ -7,8 +7,9 @@
 Rows, each on a broker of its own in an empty directory, full batches of 16 KiB in each, one partition after the
 other, as the partitioner of Kafka's own client has it:
     few          10 partitions, no other connection
-    partitions   10,000 partitions; measured when --warm seconds of load have made their files
+    partitions   10,000 partitions
     connections  10 partitions, 5,000 connections that have asked once and are silent
+measured when --warm seconds of load have made their files and touched all of the memory, which is dear the first time;
 and for the last two what the broker's resident memory grew by for each, and its CPU when idle. How busy the CPUs
 of both sides and the device were, whoever used them, says what was the limit; of the device also how many writes of
 what size it got: where they are much smaller than the broker's, most are the file system's own.
@@ -36,6 +37,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 API_VERSIONS, CREATE_TOPICS = 18, 19
 FEW = 10
 IDLE_S = 5
+SERVE = ["--shards", "2", "-o", "log.scrub.bytes.per.second=0"] # idle: also what was written is not looked at again
 SECTOR_BYTES = 512 # of /sys/dev/block/*/stat, whatever the device's are
 
 
@@ -85,8 +87,8 @@ class Broker:
         shutil.rmtree(self.data, ignore_errors=True)
         self.port = free_ports(2)
         self.process = subprocess.Popen(
-            [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}", "--shards",
-             "2", *self.options], stdout=subprocess.PIPE, stderr=open(os.path.join(OUT, "scale.log"), "a"),
+            [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{self.port}", *SERVE,
+             *self.options], stdout=subprocess.PIPE, stderr=open(os.path.join(OUT, "scale.log"), "a"),
             preexec_fn=lambda: os.sched_setaffinity(0, SIDES["broker"]))
         assert self.process.stdout.readline().startswith(b"penstock ready"), "it did not start"
         return self
@@ -187,7 +189,7 @@ def load(broker, row, partitions, seconds, warm_s, reuse):
 
 def few_row(args):
     with Broker(args.broker_options) as broker:
-        return load(broker, "few", FEW, args.seconds, 3, False)
+        return load(broker, "few", FEW, args.seconds, args.warm, False)
 
 
 def partitions_row(args):
@@ -207,7 +209,7 @@ def connections_row(args):
         for one in held:
             one.request(API_VERSIONS, 0, b"")
         each = (broker.resident_bytes() - before) / args.connections
-        row = load(broker, "connections", FEW, args.seconds, 3, False)
+        row = load(broker, "connections", FEW, args.seconds, args.warm, False)
         return {**row, "idle": broker.idle_cpu(), "each": each}
 
 
