@@ -1,7 +1,7 @@
-/* stream_copy.h: a copy that leaves the caches as they are: the lines written to are not read first,
- * and do not push out what is used. For memory that nobody reads before it would have left the caches
- * anyway; who does read it waits for memory. Where the processor has no such stores: memcpy.
- * Source: Intel 64 and IA-32 Optimization Reference Manual, "Cacheability Instructions". */
+/* stream_copy.h: a copy that leaves the caches as they are: the lines written to are not read
+ * first, and do not push out what is used. For memory that nobody reads before it would have left
+ * the caches anyway; who does read it waits for memory. Where the processor has no such stores:
+ * memcpy. Source: Intel 64 and IA-32 Optimization Reference Manual, "Cacheability Instructions". */
 #ifndef CORE_BASE_STREAM_COPY_H
 #define CORE_BASE_STREAM_COPY_H
 

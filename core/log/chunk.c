@@ -1,10 +1,11 @@
 /* chunk.c: the memory of segments: chunks that cover what is not yet in the file, and a cache of
  * what is, given up oldest first when memory runs short. */
-#include "core/base/stream_copy.h"
 #include "core/log/internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+#include "core/base/stream_copy.h"
 
 #define CHUNK_FAST_NS 1000000000ull /* filled faster than this: the next one is twice as large */
 #define CHUNK_SLOW_NS 10000000000ull
